@@ -1,0 +1,1 @@
+"""What goes through a pipe: tensors, checkpoints, reports, schemas, atomic writing."""

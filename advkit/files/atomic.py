@@ -1,0 +1,73 @@
+"""Atomic writing: a reader sees the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from advkit.files.errors import InputError
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The one line for a file that could not be written."""
+    return InputError(f"{path}: cannot write: {error.strerror or error}; nothing was changed")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends well it takes the place of ``path``.
+
+    The data is synced to the disk before the rename and the mode follows the umask. Should the block raise, the
+    temporary file is removed and ``path`` stays as it was.
+
+    Raises:
+        InputError: the directory is missing or can't be written, the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as UTF-8, atomically."""
+    write_bytes(path, text.encode())
+
+
+def require_writable(path: Path) -> None:
+    """Fail now, not after an hour's work, when ``path`` can't be written.
+
+    Raises:
+        InputError: the directory is missing, read-only, or ``path`` is itself a directory.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no directory {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: directory {path.parent} can't be written; choose another place")
