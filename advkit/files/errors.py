@@ -13,7 +13,7 @@ class InputError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (a signal is no error)
     """SIGINT or SIGTERM arrived and the state needed to resume, if any, is written."""
 
     def __init__(self, signum: int, message: str = "") -> None:

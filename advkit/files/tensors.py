@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -67,14 +67,17 @@ def _raw_header(path: Path) -> tuple[dict[str, object], int, int]:
     return header, 8 + length, size
 
 
+def _whole_numbers(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**40 for n in value)
+
+
 def _entry(path: Path, name: str, value: object, room: int) -> tuple[str, tuple[int, ...], int, int]:
     if not isinstance(value, dict):
         raise _damaged(path, f"entry {name!r} is not an object")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if dtype not in DTYPES:
         raise _damaged(path, f"tensor {name!r} has unsupported dtype {str(dtype)[:20]!r}")
-    whole = isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**40 for n in shape)
-    if not whole or not (isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int for n in offsets)):
+    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise _damaged(path, f"tensor {name!r} has a malformed shape or offsets")
     begin, end = offsets
     count = 1

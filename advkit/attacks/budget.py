@@ -1,0 +1,148 @@
+"""The ball that a perturbation must stay in, and steps, starts and rounding inside it.
+
+Perturbations are float32 tensors (N, C, H, W) in units of pixels in [0, 1]; norms are taken over each image.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from advkit.attacks import randomness
+from advkit.files.errors import InputError
+
+Norm = Literal["linf", "l2"]
+LEVELS = 255.0
+
+
+def parse_eps(text: str, what: str = "eps") -> float:
+    """``8/255`` or ``0.03`` as a float.
+
+    Raises:
+        InputError: not a number, negative, or over 1 in Linf units (a likely forgotten ``/255``).
+    """
+    numerator, slash, denominator = text.partition("/")
+    try:
+        value = float(numerator) / (float(denominator) if slash else 1.0)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"--{what} {text}: not a number; write 8/255 or 0.03") from error
+    if not 0.0 <= value < float("inf"):
+        raise InputError(f"--{what} {text}: must be a finite number, 0 or more")
+    return value
+
+
+def check_eps(eps: float, norm: Norm, text: str) -> None:
+    """Refuse an Linf radius that covers more than the whole pixel range.
+
+    Raises:
+        InputError: ``eps`` over 1 under ``linf``.
+    """
+    if norm == "linf" and eps > 1.0:
+        raise InputError(f"--eps {text}: pixels lie in [0, 1], so this is no bound; did you mean {text}/255?")
+
+
+def flat_norm(x: Tensor, norm: Norm) -> Tensor:
+    """(N,) norms of the images of ``x``; the L2 norm neither under- nor overflows."""
+    rows = x.flatten(1)
+    largest = rows.abs().amax(1)
+    if norm == "linf":
+        return largest
+    scale = largest.clamp_min(torch.finfo(x.dtype).tiny)
+    return (rows / scale[:, None]).norm(dim=1) * scale
+
+
+def per_image(values: Tensor) -> Tensor:
+    """(N,) to (N, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Nearest perturbation in the ball, then into the box: ``images + result`` lies in [0, 1].
+
+    The second step only shrinks entries, so the result stays in the ball.
+    """
+    if norm == "linf":
+        perturbation = perturbation.clamp(-eps, eps)
+    else:
+        length = flat_norm(perturbation, norm).clamp_min(1e-30)
+        perturbation = perturbation * per_image((eps / length).clamp_max(1.0))
+    return (images + perturbation).clamp(0.0, 1.0) - images
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """The unit step that gains most on a linear function: sign for Linf, g / ||g|| for L2; 0 where g is 0."""
+    if norm == "linf":
+        return gradient.sign()
+    length = flat_norm(gradient, norm)
+    scale = flat_norm(gradient, "linf").clamp_min(torch.finfo(gradient.dtype).tiny)
+    unit = gradient / per_image(scale)
+    return unit / per_image((length / scale).clamp_min(1e-30))
+
+
+def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int, stream: int) -> Tensor:
+    """A perturbation drawn uniformly from the ball (cut by the box)."""
+    size = images[0].numel()
+    if norm == "linf":
+        drawn = (randomness.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
+    else:
+        drawn = randomness.normal(seed, indices, stream, size + 1)
+        radius = randomness.uniform(seed, indices, stream + 1, 1) ** (1.0 / size)
+        drawn = drawn[:, :size] / drawn[:, :size].norm(dim=1, keepdim=True) * radius * eps
+    return project(drawn.view_as(images), images, eps, norm)
+
+
+def noise(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int) -> Tensor:
+    """Images moved by noise of full norm: random signs times eps, or a random direction of length eps.
+
+    The control for an attack of the same budget: what it fools, any step of that size fools.
+    """
+    size = images[0].numel()
+    if norm == "linf":
+        drawn = randomness.signs(seed, indices, 0x6E6F6973, size)
+    else:
+        drawn = randomness.normal(seed, indices, 0x6E6F6973, size)
+        drawn = drawn / drawn.norm(dim=1, keepdim=True)
+    return (images + project(drawn.view_as(images) * eps, images, eps, norm)).clamp(0.0, 1.0)
+
+
+def flipped(adversarial: Tensor, images: Tensor) -> Tensor:
+    """The sign-flipped perturbation: ``images - (adversarial - images)``, cut to [0, 1]."""
+    return (2.0 * images - adversarial).clamp(0.0, 1.0)
+
+
+def quantize(adversarial: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
+    """Round to the 256 levels of an 8-bit file without leaving the budget.
+
+    Linf rounds to the nearest level whose distance to the clean pixel is at most eps. L2 rounds to nearest where that
+    stays in the ball, and towards the clean image in the others.
+
+    Returns:
+        (N, C, H, W) uint8.
+
+    Raises:
+        InputError: the clean images are not 8-bit and eps leaves no level (or no image) in reach.
+    """
+    slack = 1e-4  # of a level: float32 keeps 8/255 * 255 to 1e-6
+    pixels, clean = adversarial * LEVELS, images * LEVELS
+    if norm == "linf":
+        low = torch.ceil(clean - eps * LEVELS - slack).clamp_min(0.0)
+        high = torch.floor(clean + eps * LEVELS + slack).clamp_max(LEVELS)
+        if bool((low > high).any()):
+            raise _no_level(eps)
+        return torch.minimum(torch.maximum(torch.round(pixels), low), high).to(torch.uint8)
+    rounded = torch.round(pixels)
+    outside = flat_norm(rounded - clean, norm) > eps * LEVELS + slack
+    if bool(outside.any()):
+        inward = torch.where(pixels >= clean, torch.floor(pixels + slack), torch.ceil(pixels - slack))
+        away = (inward - clean) * (pixels - clean) < 0  # a clean pixel between two levels
+        inward = torch.where(away, torch.round(clean), inward)
+        rounded = torch.where(per_image(outside), inward, rounded)
+        if bool((flat_norm(rounded - clean, norm) > eps * LEVELS + slack * 10).any()):
+            raise _no_level(eps)
+    return rounded.clamp(0.0, LEVELS).to(torch.uint8)
+
+
+def _no_level(eps: float) -> InputError:
+    return InputError(f"--quantize: no 8-bit image lies within eps {eps:.6g} of a clean one; raise --eps or drop it")

@@ -1,0 +1,57 @@
+"""Random numbers that belong to an image, not to a batch.
+
+A counter-based generator (SplitMix64, Steele et al. 2014) hashes (seed, image index, stream, element). The same image
+therefore sees the same randomness whatever the batch size, the order, the worker or the device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # logical, not arithmetic
+
+
+def _mixed(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _MIX_1
+    x = (x ^ _shifted(x, 27)) * _MIX_2
+    return x ^ _shifted(x, 31)
+
+
+def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+    """Uniform numbers in [0, 1) with 24 bits, ``count`` for each image.
+
+    Args:
+        seed: the run's seed, any integer.
+        indices: (N,) int64, identities of the images in their data set.
+        stream: separates independent uses: restarts, steps, transforms.
+        count: numbers wanted for each image.
+
+    Returns:
+        (N, count) float32 on the device of ``indices``.
+    """
+    key = torch.full_like(indices, ((seed * 2 + 1) & (2**63 - 1)))
+    key = _mixed(_mixed(key) + (indices + 1) * _GAMMA)
+    key = _mixed(key + (stream + 1) * _GAMMA)
+    counter = torch.arange(1, count + 1, device=indices.device, dtype=torch.int64)
+    return _shifted(_mixed(key[:, None] + counter * _GAMMA), 40).to(torch.float32) * 2.0**-24
+
+
+def signs(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+    """Fair signs, (N, count) float32 of -1 and 1; arguments as :func:`uniform`."""
+    return torch.where(uniform(seed, indices, stream, count) < 0.5, -1.0, 1.0)
+
+
+def normal(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+    """Standard normal numbers, (N, count) float32 (Box and Muller 1958); arguments as :func:`uniform`."""
+    both = uniform(seed, indices, stream, 2 * count)
+    radius = (-2.0 * torch.log1p(-both[:, :count])).sqrt()
+    return radius * torch.cos(2.0 * math.pi * both[:, count:])

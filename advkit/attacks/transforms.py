@@ -1,0 +1,82 @@
+"""Input transforms and gradient filters that make an attack transfer.
+
+Randomness is drawn for each image (see :mod:`advkit.attacks.randomness`), so batch-mates never share a resize.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advkit.attacks import randomness
+
+
+def diverse(
+    images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int
+) -> Tensor:
+    """DI (Xie et al. 2019): with ``probability``, shrink each image and pad it with black at a random place.
+
+    Sizes are drawn evenly from ``ceil(shrink * H)`` to ``H`` pixels. The whole batch is one ``grid_sample`` that
+    equals bilinear ``interpolate`` and ``pad`` of each image by itself.
+
+    Args:
+        images: (N, C, H, W) float in [0, 1].
+        indices: (N,) int64.
+        probability: of transforming an image, in [0, 1].
+        shrink: smallest side as a part of the full one, in (0, 1].
+        seed, stream: as in :func:`advkit.attacks.randomness.uniform`.
+    """
+    height, width = images.shape[-2:]
+    drawn = randomness.uniform(seed, indices, stream, 4).to(images.device)
+    smallest = math.ceil(shrink * min(height, width))
+    choices = min(height, width) - smallest + 1
+    size = smallest + (drawn[:, 1] * choices).floor()
+    rows, columns = _rounded(height, size, height, width), _rounded(width, size, height, width)
+    top = (drawn[:, 2] * (height - rows + 1)).floor()
+    left = (drawn[:, 3] * (width - columns + 1)).floor()
+    keep = drawn[:, 0] >= probability
+    rows = torch.where(keep, torch.full_like(rows, height), rows)
+    columns = torch.where(keep, torch.full_like(columns, width), columns)
+    y, inside_y = _axis(height, rows, torch.where(keep, torch.zeros_like(top), top))
+    x, inside_x = _axis(width, columns, torch.where(keep, torch.zeros_like(left), left))
+    grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
+    inside = (inside_y[:, :, None] & inside_x[:, None, :]).unsqueeze(1)
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where(per_image_bool(keep), images, sampled * inside)
+
+
+def per_image_bool(flags: Tensor) -> Tensor:
+    """(N,) to (N, 1, 1, 1)."""
+    return flags.view(-1, 1, 1, 1)
+
+
+def _rounded(side: int, size: Tensor, height: int, width: int) -> Tensor:
+    return (size * side / min(height, width)).round().clamp(1, side)
+
+
+def _axis(side: int, size: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Sampling coordinates in [-1, 1] along one axis, and which pixels lie on the shrunken image; both (N, side)."""
+    pixel = torch.arange(side, device=size.device, dtype=torch.float32)
+    local = pixel[None, :] - offset[:, None]
+    inside = (local >= 0) & (local < size[:, None])
+    return (2.0 * local + 1.0) / size[:, None] - 1.0, inside
+
+
+def default_kernel(side: int) -> int:
+    """Odd width of the TI kernel: 15 at the paper's 299 pixels, in proportion elsewhere, at least 5."""
+    return max(5, 2 * round(side / 40) + 1)
+
+
+def smoothed(gradient: Tensor, kernel: int) -> Tensor:
+    """TI (Dong et al. 2019): the gradient convolved with a Gaussian that ends at three standard deviations."""
+    reach = kernel // 2
+    line = torch.exp(-0.5 * torch.linspace(-3.0, 3.0, kernel, device=gradient.device, dtype=gradient.dtype) ** 2)
+    line = (line / line.sum()).view(1, 1, -1)
+    channels = gradient.shape[1]
+    down = line.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    across = line.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    half = F.conv2d(gradient, down, padding=(reach, 0), groups=channels)
+    return F.conv2d(half, across, padding=(0, reach), groups=channels)
