@@ -14,9 +14,7 @@ from torch import Tensor
 from advkit.attacks import randomness
 
 
-def diverse(
-    images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int
-) -> Tensor:
+def diverse(images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int) -> Tensor:
     """DI (Xie et al. 2019): with ``probability``, shrink each image and pad it with black at a random place.
 
     Sizes are drawn evenly from ``ceil(shrink * H)`` to ``H`` pixels. The whole batch is one ``grid_sample`` that
