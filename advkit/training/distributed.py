@@ -1,0 +1,107 @@
+"""Data-parallel training under torchrun, in the few lines that it needs.
+
+Every rank takes its share of each global batch. Gradients are summed over ranks in one flat tensor; batch-norm takes
+its statistics over the global batch, so that the number of processes changes nothing but rounding. Counts are summed
+as integers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advkit.files.errors import InputError
+
+
+def start() -> tuple[int, int]:
+    """Join the group that torchrun announces in the environment; returns (rank, world size), (0, 1) without one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 0, 1
+    if not dist.is_initialized():
+        try:
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"cannot join the process group: {error}; start with torchrun") from error
+    return dist.get_rank(), dist.get_world_size()
+
+
+def stop() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Number of processes in the group, 1 without one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """``values`` summed over all ranks (as given, on one)."""
+    if world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values)
+    return values
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over ranks."""
+    if world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    position = 0
+    for gradient in gradients:
+        gradient.copy_(flat[position : position + gradient.numel()].view_as(gradient))
+        position += gradient.numel()
+
+
+class _GlobalSum(torch.autograd.Function):
+    """Sum over ranks whose gradient is summed over ranks too."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        return sum_over_ranks(values)
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        return sum_over_ranks(gradients[0])
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch-norm over the global batch. torch's own SyncBatchNorm runs on GPUs only."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        count = input.numel() // input.shape[1] * world_size()
+        mean = _GlobalSum.apply(input.sum(dim=(0, 2, 3))) / count
+        centred = input - mean[:, None, None]
+        variance = _GlobalSum.apply(centred.square().sum(dim=(0, 2, 3))) / count
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked += 1
+                factor = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
+                self.running_mean.lerp_(mean, factor)
+                self.running_var.lerp_(variance * (count / max(count - 1, 1)), factor)
+        normed = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return F.batch_norm(  # only the affine part: statistics 0 and 1
+            normed, torch.zeros_like(mean), torch.ones_like(variance), self.weight, self.bias, False, 0.0, 0.0
+        )
+
+
+def synchronise_batch_norm(network: nn.Module) -> None:
+    """Let every BatchNorm2d of ``network`` take its statistics over all ranks, in place; does nothing on one."""
+    if world_size() == 1:
+        return
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlobalBatchNorm2d

@@ -1,0 +1,124 @@
+"""The misalignment penalty: input gradients of the trained network turned away from a frozen reference's.
+
+The penalty looks at the network as an attacker will: in eval mode, in float32, every image by itself. Batch-norm is
+then a constant affine map, and is folded into the convolution before it *as a function of the live parameters*, so that
+the double back-propagation meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels,
+is what makes the obvious implementation eight times as slow as plain training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from advkit.attacks import randomness
+from advkit.attacks.alignment import cosines, input_gradients
+from advkit.attacks.loop import attack
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.models.network import Network
+from advkit.training.livefold import LiveFold
+
+PENALTIES = ("abs", "square", "signed")
+PLACES = ("clean", "noise", "adversarial")
+
+
+@dataclass(frozen=True)
+class MisalignParams:
+    """Settings of the penalty.
+
+    Attributes:
+        weight: factor of the mean penalty.
+        penalty: ``abs`` |c| and ``square`` c^2 have their optimum at orthogonal gradients; ``signed`` c (as one
+            reference makes of GAL, Kariyappa and Qureshi 2019) at anti-parallel ones.
+        at: points at which gradients are compared: the image, a uniform draw from the eps-ball, the reference's own
+            PGD point. Several are averaged.
+        eps: Linf radius of ``noise`` and ``adversarial``, in pixel units.
+        steps: PGD steps of ``adversarial``.
+        smoothness: factor of 2 mean ||g||^2 (TRS, Yang et al. 2021).
+        warm_up: epochs over which both factors rise from 0.
+    """
+
+    weight: float = 1.0
+    penalty: Literal["abs", "square", "signed"] = "abs"
+    at: tuple[str, ...] = ("clean",)
+    eps: float = 8 / 255
+    steps: int = 2
+    smoothness: float = 0.0
+    warm_up: float = 1.0
+
+
+@dataclass
+class MisalignTerms:
+    """Sums over the images of one batch (over places and references averaged).
+
+    Attributes:
+        loss: 0-dimensional mean penalty including the factors (not the warm-up), differentiable.
+        cosine, absolute, norm: detached sums of c, |c| and ||g||.
+    """
+
+    loss: Tensor
+    cosine: Tensor
+    absolute: Tensor
+    norm: Tensor
+
+
+def shape(c: Tensor, penalty: str) -> Tensor:
+    """The penalty of cosines ``c``, element by element."""
+    return {"abs": torch.abs, "square": torch.square, "signed": lambda value: value}[penalty](c)
+
+
+class Misalignment:
+    """The penalty for one network and its frozen references."""
+
+    def __init__(self, network: Network, references: Sequence[nn.Module], params: MisalignParams, seed: int) -> None:
+        self._live = LiveFold(network)
+        self._references, self._params, self._seed = list(references), params, seed
+
+    def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
+        """Penalty of one batch.
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1], as the training step sees them.
+            labels, indices: (N,) int64.
+            epoch: keys the noise.
+        """
+        params = self._params
+        live = self._live.refresh()
+        total = images.new_zeros(())
+        sums = [images.new_zeros(()) for _ in range(3)]
+        pairs = self._points(images, labels, indices, epoch)
+        for points, references in pairs:
+            gradient = input_gradients(live, points, labels, create_graph=True)
+            squared = gradient.flatten(1).square().sum(1)
+            total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
+            sums[2] = sums[2] + squared.detach().sqrt().sum() / len(pairs)
+            for reference in references:
+                c = cosines(gradient, input_gradients(reference, points, labels))
+                part = 1.0 / (len(pairs) * len(references))
+                total = total + params.weight * part * shape(c, params.penalty).mean()
+                sums[0] = sums[0] + part * c.detach().sum()
+                sums[1] = sums[1] + part * c.detach().abs().sum()
+        return MisalignTerms(total, *sums)
+
+    def _points(
+        self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int
+    ) -> list[tuple[Tensor, list[nn.Module]]]:
+        """Where gradients are compared, and with which references."""
+        params, size = self._params, images[0].numel()
+        found: list[tuple[Tensor, list[nn.Module]]] = []
+        for place in params.at:
+            if place == "clean":
+                found.append((images, self._references))
+            elif place == "noise":
+                drawn = randomness.uniform(self._seed, indices, (epoch << 8) + 1, size).view_as(images)
+                found.append(((images + (2.0 * drawn - 1.0) * params.eps).clamp(0.0, 1.0), self._references))
+            else:
+                pgd = AttackParams(parse_method("pgd"), eps=params.eps, steps=params.steps, seed=self._seed + epoch)
+                for reference in self._references:
+                    found.append((attack([reference], images, labels, indices, pgd).images, [reference]))
+        return found
