@@ -41,6 +41,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """This process's number in the group, 0 without one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """``values`` summed over all ranks (as given, on one)."""
     if world_size() > 1:

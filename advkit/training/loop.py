@@ -1,0 +1,226 @@
+"""The training loop: it reads from top to bottom, and every method is a loss inside :func:`_step`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advkit.data.images import ImageSet
+from advkit.files.errors import InputError, Interrupted
+from advkit.files.signals import Stop
+from advkit.models.network import Network
+from advkit.training import distributed, state
+from advkit.training.augment import augmented
+from advkit.training.measure import accuracy
+from advkit.training.misalign import Misalignment
+from advkit.training.params import TrainParams
+from advkit.training.schedule import factor, warm_up
+
+TALLIES = ("images", "right", "loss", "cosine", "absolute", "norm", "penalty")
+
+
+@dataclass
+class Progress:
+    """What a display needs after a step: position, the epoch's running means, seconds of this process."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    seconds: float
+    left: float
+
+
+@dataclass
+class Run:
+    """One training run.
+
+    Attributes:
+        network: trained in place; ends in eval mode, with the averaged weights when there are any.
+        data: training data set.
+        train, validation: positions in ``data``; validation images are never trained on.
+        references: frozen networks of the misalignment penalty.
+        params: settings.
+        state_path: where the state of an interrupted run goes.
+        settings: all that decides the run, as JSON values: a state of other settings is refused.
+        history: one dict for each finished epoch.
+    """
+
+    network: Network
+    data: ImageSet
+    train: Tensor
+    validation: Tensor
+    references: Sequence[Network]
+    params: TrainParams
+    state_path: Path
+    settings: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    _ema: dict[str, Tensor] = field(default_factory=dict)
+
+
+def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None]) -> list[dict[str, Any]]:
+    """Train ``run.network``; returns the history.
+
+    The state is written after every epoch and when ``stop`` is set, so a killed run loses an epoch at most and a
+    stopped one nothing.
+
+    Raises:
+        Interrupted: ``stop`` was set; the state is written.
+        InputError: fewer images than a batch, a loss that is not finite, a state that does not fit.
+    """
+    params = run.params
+    distributed.synchronise_batch_norm(run.network)
+    optimizer = make_optimizer(run.network, params)
+    steps = len(run.train) // params.batch_size
+    if steps == 0:
+        raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
+    epoch, step, tallies = 0, 0, dict.fromkeys(TALLIES, 0.0)
+    run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
+    if resume:
+        found = state.read_state(run.state_path, run.settings)
+        run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer)
+        epoch, step, tallies, run.history = found.epoch, found.step, found.tallies, found.history
+    misalignment = Misalignment(run.network, run.references, params.misalign, params.seed) if params.misalign else None
+    began, taken, first = time.perf_counter(), 0, epoch * steps + step
+    while epoch < params.epochs:
+        order = run.train[epoch_order(len(run.train), params.seed, epoch)]
+        while step < steps:
+            positions = order[step * params.batch_size : (step + 1) * params.batch_size]
+            _step(run, optimizer, misalignment, positions, epoch, epoch * steps + step, steps, tallies)
+            step, taken = step + 1, taken + 1
+            spent = time.perf_counter() - began
+            left = spent / taken * (params.epochs * steps - first - taken)
+            show(_progress(epoch, step, steps, tallies, spent, left))
+            if _stopped(stop):
+                _save(run, optimizer, epoch, step, tallies)
+                raise Interrupted(stop.signum or 2, f"state written to {run.state_path}; go on with --resume")
+        run.history.append(_epoch_record(run, epoch, tallies))
+        epoch, step, tallies = epoch + 1, 0, dict.fromkeys(TALLIES, 0.0)
+        if epoch < params.epochs:
+            _save(run, optimizer, epoch, step, tallies)
+    if run._ema:
+        run.network.net.load_state_dict(run._ema)
+    run.network.eval().requires_grad_(False)
+    return run.history
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The permutation of ``count`` images in ``epoch``: a function of seed and epoch alone."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) & (2**63 - 1))
+    return torch.randperm(count, generator=generator)
+
+
+def make_optimizer(network: Network, params: TrainParams) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW; biases and batch-norm parameters are not decayed."""
+    weights = [p for p in network.net.parameters() if p.ndim > 1]
+    others = [p for p in network.net.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if params.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=params.lr)
+    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
+
+
+def _step(
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    misalignment: Misalignment | None,
+    positions: Tensor,
+    epoch: int,
+    number: int,
+    steps: int,
+    tallies: dict[str, float],
+) -> None:
+    """One step on this rank's share of a global batch."""
+    params, world = run.params, distributed.world_size()
+    share = positions[distributed.rank() :: world]
+    images, labels = run.data.batch(share)
+    indices = run.data.indices[share]
+    device = next(run.network.parameters()).device
+    images, labels, indices = images.to(device), labels.to(device), indices.to(device)
+    images = augmented(images, indices, params.augment, params.seed, epoch)
+    torch.manual_seed((params.seed * 7_368_787 + number) & (2**63 - 1))  # dropout: a function of the step alone
+    for group in optimizer.param_groups:
+        group["lr"] = params.lr * factor(params.schedule, number, params.epochs * steps)
+    optimizer.zero_grad(set_to_none=True)
+    run.network.train().requires_grad_(True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bfloat16"):
+        logits = run.network(images)
+    logits = logits.float()
+    loss = F.cross_entropy(logits, labels, label_smoothing=params.label_smoothing)
+    sums = [torch.tensor(float(len(labels))), (logits.argmax(1) == labels).sum(), loss.detach() * len(labels)]
+    if misalignment is not None and params.misalign is not None:
+        terms = misalignment(images, labels, indices, epoch)
+        sums += [terms.cosine, terms.absolute, terms.norm, terms.loss.detach() * len(labels)]
+        loss = loss + warm_up(number, params.misalign.warm_up * steps) * terms.loss
+    loss.backward()
+    distributed.average_gradients(run.network.net.parameters())
+    optimizer.step()
+    _average(run, number)
+    values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
+    for name, value in zip(TALLIES, values.tolist(), strict=False):
+        tallies[name] += value
+
+
+def _average(run: Run, number: int) -> None:
+    if not run._ema:
+        return
+    decay = min(run.params.ema, (1 + number) / (10 + number))  # short memory at first: the start is soon forgotten
+    with torch.no_grad():
+        for name, tensor in run.network.net.state_dict().items():
+            if tensor.is_floating_point():
+                run._ema[name].lerp_(tensor, 1.0 - decay)
+            else:
+                run._ema[name].copy_(tensor)
+
+
+def _progress(epoch: int, step: int, steps: int, tallies: dict[str, float], spent: float, left: float) -> Progress:
+    seen = max(tallies["images"], 1.0)
+    return Progress(epoch, step, steps, tallies["loss"] / seen, tallies["right"] / seen, spent, left)
+
+
+def _stopped(stop: Stop) -> bool:
+    """Whether any rank was told to stop: all must leave at the same step."""
+    if distributed.world_size() == 1:
+        return bool(stop)
+    return bool(distributed.sum_over_ranks(torch.tensor(int(bool(stop)))) > 0)
+
+
+def _save(run: Run, optimizer: torch.optim.Optimizer, epoch: int, step: int, tallies: dict[str, float]) -> None:
+    if distributed.rank() == 0:
+        tensors = state.pack(run.network.net.state_dict(), optimizer, run._ema or None)
+        state.write_state(run.state_path, state.State(epoch, step, tensors, tallies, run.history), run.settings)
+
+
+def _epoch_record(run: Run, epoch: int, tallies: dict[str, float]) -> dict[str, Any]:
+    """Means over the epoch, and the accuracy on the held-out part (of the averaged weights, if any)."""
+    seen = tallies["images"]
+    record: dict[str, Any] = {
+        "epoch": epoch + 1,
+        "images": int(seen),
+        "right": int(tallies["right"]),
+        "cross_entropy": tallies["loss"] / seen,
+    }
+    if run.params.misalign is not None:
+        record |= {
+            "cosine": tallies["cosine"] / seen,
+            "absolute_cosine": tallies["absolute"] / seen,
+            "gradient_norm": tallies["norm"] / seen,
+            "penalty": tallies["penalty"] / seen,
+        }
+    if len(run.validation):
+        live = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
+        if run._ema:
+            run.network.net.load_state_dict(run._ema)
+        record["validation_right"], record["validation_images"] = accuracy(run.network, run.data, run.validation)
+        run.network.net.load_state_dict(live)
+    return record

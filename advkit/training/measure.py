@@ -1,0 +1,48 @@
+"""Held-out measurements of a network in training: evaluation mode, shared out over the ranks, integer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from advkit.attacks import judge
+from advkit.attacks.alignment import cosine_sums
+from advkit.data.images import ImageSet
+from advkit.models.network import Network
+from advkit.training import distributed
+
+_BATCH = 256
+
+
+def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, int]:
+    """Right predictions among the images at ``positions``, and their number."""
+    network.eval()
+    device = next(network.parameters()).device
+    share = positions[distributed.rank() :: distributed.world_size()]
+    right = torch.zeros((), dtype=torch.int64)
+    for start in range(0, len(share), _BATCH):
+        images, labels = data.batch(share[start : start + _BATCH])
+        right += (judge.predictions([network], images.to(device)).cpu() == labels).sum()
+    return int(distributed.sum_over_ranks(right)), len(positions)
+
+
+def cosines(
+    network: Network, references: Sequence[Network], data: ImageSet, positions: Tensor
+) -> list[dict[str, float | int]]:
+    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and of each reference on held-out images."""
+    network.eval()
+    device = next(network.parameters()).device
+    count = len(references)
+    sums = torch.zeros(2, count, dtype=torch.float64)
+    share = positions[distributed.rank() :: distributed.world_size()]
+    for start in range(0, len(share), _BATCH):
+        images, labels = data.batch(share[start : start + _BATCH])
+        signed, absolute = cosine_sums([network, *references], images.to(device), labels.to(device))
+        sums += torch.stack([signed[0, 1:], absolute[0, 1:]])
+    sums = distributed.sum_over_ranks(sums) / max(len(positions), 1)
+    return [
+        {"cosine": float(sums[0, i]), "absolute_cosine": float(sums[1, i]), "images": len(positions)}
+        for i in range(count)
+    ]
