@@ -1,0 +1,1 @@
+"""Transfer: rates with their counts, intervals, paired tests, gradient alignment."""

@@ -1,0 +1,75 @@
+"""The four transfer rates, with their counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RATES = ("cond", "both", "raw", "same")
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """What is known of the surrogate, image by image.
+
+    Attributes:
+        right: (N,) bool, right on the clean image.
+        prediction: (N,) int64 class predicted for the adversarial image.
+        fooled: (N,) bool, the attack's aim is reached: another class than the true one, or the target.
+    """
+
+    right: np.ndarray
+    prediction: np.ndarray
+    fooled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Victim:
+    """The same for the victim."""
+
+    right: np.ndarray
+    prediction: np.ndarray
+    fooled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Successes among the images that count, for each rate (see :func:`count`)."""
+
+    cond: tuple[int, int]
+    both: tuple[int, int]
+    raw: tuple[int, int]
+    same: tuple[int, int]
+
+
+def count(pairs: Sequence[tuple[Surrogate, Victim]]) -> Counts:
+    """Count the successes of one method, or of the union of several.
+
+    ``cond``: S and V right on clean and S fooled; V fooled by the same image (LOTOS, 2025).
+    ``both``: S and V right on clean; V fooled (DVERGE, 2020).
+    ``raw``: all images; V wrong (or hit the target): clean mistakes count.
+    ``same``: over the images of ``cond``; V fooled into the class that S is fooled into (Waseda et al. 2023).
+    For a union, an image counts when any method does it: for ``cond`` and ``same`` the *same* method must fool both.
+
+    Args:
+        pairs: for each method, surrogate and victim over the same N images.
+    """
+    right = pairs[0][0].right & pairs[0][1].right
+    surrogate = np.any([s.fooled for s, _ in pairs], axis=0)
+    victim = np.any([v.fooled for _, v in pairs], axis=0)
+    together = np.any([s.fooled & v.fooled for s, v in pairs], axis=0)
+    alike = np.any([s.fooled & v.fooled & (s.prediction == v.prediction) for s, v in pairs], axis=0)
+    held = right & surrogate
+    return Counts(
+        cond=(int((held & together).sum()), int(held.sum())),
+        both=(int((right & victim).sum()), int(right.sum())),
+        raw=(int(victim.sum()), len(victim)),
+        same=(int((held & alike).sum()), int(held.sum())),
+    )
+
+
+def common_set(surrogate: Surrogate, victims: Sequence[Victim]) -> np.ndarray:
+    """(N,) bool: surrogate and all victims right on the clean image, surrogate fooled."""
+    return np.asarray(surrogate.right & surrogate.fooled & np.all([v.right for v in victims], axis=0))
