@@ -1,0 +1,1 @@
+"""MODEL reference to network, its normalisation inside."""
