@@ -1,1 +1,1 @@
-"""MODEL reference to network, its normalisation inside."""
+"""MODEL reference to module: networks with their normalisation inside, weights, folding, feature taps."""

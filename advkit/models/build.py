@@ -1,131 +1,156 @@
-"""Networks from architecture names, with fresh weights from a seed."""
+"""Architecture name to network with fresh weights."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from advkit.files.errors import InputError
-from advkit.models.nets import NETS
+from advkit.files.tensors import fingerprint
+from advkit.models import libraries
+from advkit.models.nets import MIN_SIDE, NETS
 from advkit.models.network import ModelSpec, Network
 
-LIBRARIES = ("advkit", "timm", "torchvision")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+T = TypeVar("T")
+Size = tuple[int, int, int]
+Builder = Callable[[str, int, Size, dict[str, Any]], nn.Module]
 
-
-def default_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std when nobody says: those of ImageNet for colour (as the CIFAR weights in circulation use), else 0.5."""
-    if channels == 3:
-        return IMAGENET_MEAN, IMAGENET_STD
-    return (0.5,) * channels, (0.5,) * channels
+# Model arguments come from checkpoints, which come from strangers: none of these may fetch or read another file.
+_FORBIDDEN_ARGS = ("pretrained", "checkpoint", "weights", "cache_dir", "num_classes", "in_chans", "features_only")
 
 
 def create(
     architecture: str,
     *,
     num_classes: int,
-    input_size: tuple[int, int, int] | None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    labels: tuple[str, ...] = (),
+    input_size: Size,
+    mean: Sequence[float],
+    std: Sequence[float],
+    labels: Sequence[str] = (),
     seed: int = 0,
-    model_args: dict[str, Any] | None = None,
-    channels: int = 3,
+    model_args: Mapping[str, Any] | None = None,
 ) -> Network:
-    """A fresh network: same seed, same weights; torch's global randomness is left alone.
+    """A network with fresh weights: same arguments, same bytes; the global random state is left alone.
 
     Args:
         architecture: ``advkit/NAME``, ``timm/NAME`` or ``torchvision/NAME``.
-        num_classes: K.
-        input_size: (C, H, W), or None where any size will do; ``channels`` then says C.
-        mean, std: normalisation in pixel units; see :func:`default_statistics`.
-        labels: class names.
+        num_classes: how many logits.
+        input_size: (C, H, W).
+        mean: per channel, in pixels of [0, 1].
+        std: per channel, in pixels of [0, 1].
+        labels: names of the classes, or none.
         seed: of the weights.
-        model_args: further arguments of the library's factory.
-        channels: C without an input size.
+        model_args: further keyword arguments of a timm or torchvision architecture.
 
     Raises:
-        InputError: unknown architecture (close names are suggested), arguments that the factory refuses.
+        InputError: unknown architecture, arguments that don't fit it or each other.
     """
-    channels = input_size[0] if input_size else channels
-    default_mean, default_std = default_statistics(channels)
-    net = make(architecture, num_classes, channels, input_size, model_args or {}, seed)
+    args = dict(model_args or {})
+    check_description(architecture, num_classes, input_size, mean, std, labels)
+    net = seeded(lambda: construct(architecture, num_classes, input_size, args), seed)
+    return assemble(net, architecture, architecture, num_classes, input_size, mean, std, labels, args)
+
+
+def assemble(
+    net: nn.Module,
+    ref: str,
+    architecture: str,
+    num_classes: int,
+    input_size: Size,
+    mean: Sequence[float],
+    std: Sequence[float],
+    labels: Sequence[str],
+    model_args: Mapping[str, Any],
+) -> Network:
+    """``net`` and its description as a :class:`Network`; the identity is computed from the weights as they are."""
+    tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
     spec = ModelSpec(
-        ref=architecture,
-        sha256="",
+        ref=ref,
+        sha256=fingerprint(tensors),
         architecture=architecture,
+        model_args=dict(model_args),
         num_classes=num_classes,
+        labels=tuple(labels),
         input_size=input_size,
-        mean=mean or default_mean,
-        std=std or default_std,
-        labels=labels,
-        model_args=model_args or {},
+        mean=tuple(float(value) for value in mean),
+        std=tuple(float(value) for value in std),
     )
     return Network(net, spec)
 
 
-def make(
-    architecture: str,
-    num_classes: int,
-    channels: int,
-    input_size: tuple[int, int, int] | None,
-    model_args: dict[str, Any],
-    seed: int,
-) -> nn.Module:
-    """The bare module behind :func:`create`."""
+def construct(architecture: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+    """The bare net, its weights drawn from the global random state.
+
+    Raises:
+        InputError: unknown architecture; arguments or an image size that it can't take.
+    """
+    require_known(architecture)
+    for name in model_args:
+        if name.startswith(_FORBIDDEN_ARGS):
+            raise InputError(f"{architecture}: model argument {name!r} is not allowed; leave it out")
     library, _, name = architecture.partition("/")
-    makers = {"advkit": _advkit, "timm": _timm, "torchvision": _torchvision}
-    if library not in makers or not name:
-        raise InputError(f"{architecture}: not an architecture; write advkit/NAME, timm/NAME or torchvision/NAME")
+    return _BUILDERS[library](name, num_classes, input_size, model_args)
+
+
+def require_known(architecture: str) -> None:
+    """Raise InputError, with the nearest known names, when there is no such architecture."""
+    library, _, name = architecture.partition("/")
+    if library in _NAMES and name:
+        known = _NAMES[library]()
+        if name not in known and (library != "timm" or name.partition(".")[0] not in known):
+            near = difflib.get_close_matches(name, known, 3, 0.5) or sorted(known)[:5]
+            raise unknown(architecture, [f"{library}/{n}" for n in near])
+        return
+    near = difflib.get_close_matches(architecture.rpartition("/")[2], list(NETS), 3, 0.5)
+    raise unknown(architecture, [f"advkit/{n}" for n in near] or ["advkit/NAME", "timm/NAME", "torchvision/NAME"])
+
+
+def unknown(architecture: str, near: Sequence[str]) -> InputError:
+    """The one line for an architecture that does not exist."""
+    return InputError(f"{architecture}: no such file or architecture; try {', '.join(near)}")
+
+
+def seeded(make: Callable[[], T], seed: int) -> T:
+    """What ``make`` gives with the CPU's global random state at ``seed``; that state is put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return makers[library](name, num_classes, channels, input_size, model_args)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{architecture}: cannot be built: {error}") from error
+        torch.default_generator.manual_seed(seed)
+        return make()
 
 
-def _unknown(architecture: str, names: list[str]) -> InputError:
-    close = difflib.get_close_matches(architecture.partition("/")[2], names, n=4, cutoff=0.4)
-    library = architecture.partition("/")[0]
-    hint = ", ".join(f"{library}/{name}" for name in close or sorted(names)[:12])
-    return InputError(f"{architecture}: no such architecture; did you mean {hint}?")
+def check_description(
+    what: str, num_classes: int, input_size: Size, mean: Sequence[float], std: Sequence[float], labels: Sequence[str]
+) -> None:
+    """Raise InputError unless classes, labels, size, mean and std fit each other."""
+    if num_classes < 1 or min(input_size) < 1:
+        raise InputError(f"{what}: {num_classes} classes of images {input_size} make no sense; both must be positive")
+    channels = input_size[0]
+    if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
+        raise InputError(f"{what}: mean and std need one number for each of {channels} channels, std above 0")
+    if labels and len(labels) != num_classes:
+        raise InputError(f"{what}: {len(labels)} labels for {num_classes} classes; give one each")
 
 
-def _advkit(name: str, num_classes: int, channels: int, size: object, model_args: dict[str, Any]) -> nn.Module:
-    if name not in NETS:
-        raise _unknown(f"advkit/{name}", list(NETS))
-    net = NETS[name](num_classes=num_classes, in_channels=channels, **model_args)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):  # He et al. 2015
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return net
+def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+    if model_args:
+        raise InputError(f"advkit/{name}: takes no model arguments, {', '.join(sorted(model_args))} given")
+    if min(input_size[1:]) < MIN_SIDE:
+        raise InputError(
+            f"advkit/{name}: images of {input_size[1]}x{input_size[2]} are too small; it needs {MIN_SIDE}x{MIN_SIDE}"
+        )
+    return NETS[name](num_classes, input_size[0])
 
 
-def _timm(
-    name: str, num_classes: int, channels: int, size: tuple[int, int, int] | None, model_args: dict[str, Any]
-) -> nn.Module:
-    import timm
-
-    if name.partition(".")[0] not in timm.list_models():
-        raise _unknown(f"timm/{name}", timm.list_models())
-    fixed = (timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])).fixed_input_size
-    if fixed and size and "img_size" not in model_args:
-        model_args = {**model_args, "img_size": size[1:]}
-    net: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=channels, **model_args)
-    return net
-
-
-def _torchvision(name: str, num_classes: int, channels: int, size: object, model_args: dict[str, Any]) -> nn.Module:
-    import torchvision
-
-    names = torchvision.models.list_models(module=torchvision.models)
-    if name not in names:
-        raise _unknown(f"torchvision/{name}", names)
-    if channels != 3:
-        raise InputError(f"torchvision/{name}: takes images of 3 channels, not {channels}; use an advkit or timm net")
-    net: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **model_args)
-    return net
+_BUILDERS: dict[str, Builder] = {
+    "advkit": _build_advkit,
+    "timm": libraries.build_timm,
+    "torchvision": libraries.build_torchvision,
+}
+_NAMES: dict[str, Callable[[], Sequence[str]]] = {
+    "advkit": lambda: list(NETS),
+    "timm": libraries.timm_names,
+    "torchvision": libraries.torchvision_names,
+}

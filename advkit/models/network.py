@@ -1,8 +1,8 @@
-"""A network with its normalisation inside, and what is known about it."""
+"""A classifier from pixels to logits: the net, its normalisation, and what is known about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,32 +11,40 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a network is.
+    """What a model is, apart from its weights.
 
     Attributes:
-        ref: the reference it was loaded from.
-        sha256: identity of its weights (see :func:`advkit.files.tensors.fingerprint`); empty before training.
+        ref: the MODEL reference as the user wrote it.
+        sha256: identity of the weights it was loaded or made with (:func:`advkit.files.tensors.fingerprint`).
         architecture: ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME`` or ``FILE.py:FACTORY``.
-        model_args: further arguments of the factory.
-        num_classes: K.
-        labels: K class names, or none.
-        input_size: (C, H, W); None where bare weights do not say and any size runs.
-        mean, std: C numbers each, in pixel units of [0, 1].
+        model_args: keyword arguments of the architecture beyond classes and size.
+        num_classes: how many logits.
+        labels: the classes' names, in the order of the logits; empty when unknown.
+        input_size: (C, H, W) of the images.
+        mean: per channel, in pixels of [0, 1].
+        std: per channel, in pixels of [0, 1].
     """
 
     ref: str
     sha256: str
     architecture: str
+    model_args: dict[str, Any]
     num_classes: int
-    input_size: tuple[int, int, int] | None
+    labels: tuple[str, ...]
+    input_size: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    labels: tuple[str, ...] = ()
-    model_args: dict[str, Any] = field(default_factory=dict)
 
 
 class Network(nn.Module):
-    """``net`` behind its normalisation: images (N, C, H, W) in [0, 1] to logits (N, K)."""
+    """``net`` behind its normalisation.
+
+    Attributes:
+        net: from normalised images to logits; its state dict is what a checkpoint holds.
+        mean: (1, C, 1, 1), not part of the state dict: it belongs to ``spec``.
+        std: (1, C, 1, 1), likewise.
+        spec: what the model is.
+    """
 
     mean: Tensor
     std: Tensor
@@ -45,9 +53,9 @@ class Network(nn.Module):
         super().__init__()
         self.net = net
         self.spec = spec
-        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``."""
+        """(N, K) logits of ``images`` (N, C, H, W), float in [0, 1]."""
         return cast(Tensor, self.net((images - self.mean) / self.std))

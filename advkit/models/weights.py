@@ -1,85 +1,124 @@
-"""State dicts from files, without ever running what they say."""
+"""Weights of other people: read without running anything in them, and fitted into a net with every misfit named."""
 
 from __future__ import annotations
 
-import pickle
 import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
-from advkit.files.tensors import first_not_finite, read_tensors
+from advkit.files.tensors import read_tensors
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "ema")
+PICKLES = (".pt", ".pth", ".th", ".bin")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+_COUNTER = "num_batches_tracked"  # batch-norm's counter of steps, which older state dicts lack; nothing reads it here
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` or torch file; wrappers and ``module.`` prefixes are taken off.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Name to tensor from a ``.safetensors`` file or a ``.pt``, ``.pth``, ``.th`` state dict, and its metadata.
+
+    Wrappers such as ``{"state_dict": ...}`` are taken off; names are left as they are. A pickle is read with
+    ``weights_only``: what would run code is refused.
 
     Raises:
-        InputError: no or damaged file, a pickle that wants to run code, no tensors, weights that are not finite.
+        InputError: no such file, damaged, of another kind, not a state dict.
     """
+    path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give weights as .safetensors, .pt, .pth or .th")
-    raw = read_tensors(path)[0] if path.suffix == ".safetensors" else _torch_file(path)
-    for wrapper in _WRAPPERS:
-        inner = raw.get(wrapper) if isinstance(raw, Mapping) else None
-        if isinstance(inner, Mapping):
-            raw = inner
-            break
-    if not isinstance(raw, Mapping) or not raw or not all(isinstance(v, Tensor) for v in raw.values()):
-        raise InputError(f"{path}: holds no state dict (names to tensors); save model.state_dict()")
-    state = {str(name).removeprefix("module.").removeprefix("_orig_mod."): v for name, v in raw.items()}
-    bad = first_not_finite(state)
-    if bad:
-        raise InputError(f"{path}: tensor {bad!r} holds NaN or infinity; the training that wrote it diverged")
-    return state
+        raise InputError(f"{path}: no such weights file; check the path after @")
+    if path.suffix not in PICKLES:
+        return read_tensors(path)
+    return _state_dict(path, _unpickle(path)), {}
 
 
-def _torch_file(path: Path) -> object:
+def _unpickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
-            raise InputError(
-                f"{path}: damaged, or a pickle of more than tensors, which advkit never runs; save model.state_dict()"
-            ) from error
-        raise InputError(f"{path}: damaged torch file; write or copy it again") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path}: damaged or not a torch file; write or copy it again") from error
-    except (zipfile.BadZipFile, AssertionError, MemoryError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged torch file; write or copy it again") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        why = "damaged, or holds more than tensors, which could run code"
+        raise InputError(f"{path}: not a plain state dict ({why}); save it again as safetensors") from error
 
 
-def fill(net: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load ``state`` into ``net``; every tensor must fit.
+def _state_dict(path: Path, found: object) -> dict[str, Tensor]:
+    for _ in range(3):  # wrappers come nested at times; a hostile file may nest them without end
+        inner = (
+            next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
+            if (isinstance(found, Mapping))
+            else None
+        )
+        if inner is None:
+            break
+        found = inner
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path}: holds a {type(found).__name__}, not a state dict; save net.state_dict()")
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not tensors or len(tensors) != len(found):
+        other = next((str(name) for name, value in found.items() if not isinstance(value, Tensor)), "nothing")
+        raise InputError(f"{path}: not a state dict: holds {other[:40]!r} beside tensors; save net.state_dict()")
+    return tensors
+
+
+def without_prefix(tensors: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """``tensors`` without the prefix that wrappers (DataParallel, ``torch.compile``) put before every name."""
+    expected, result = set(expected), dict(tensors)
+    for _ in range(3):
+        prefix = next((p for p in _PREFIXES if result and all(name.startswith(p) for name in result)), None)
+        if prefix is None or any(name.startswith(prefix) for name in expected):
+            break
+        result = {name[len(prefix) :]: tensor for name, tensor in result.items()}
+    return result
+
+
+def check_fit(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and kinds with those of ``net`` (which may be on the meta device).
 
     Raises:
-        InputError: missing or unexpected names, shapes, dtypes that are not those of the network.
+        InputError: names the first misfits, with a count.
     """
-    own = net.state_dict()
-    optional = {name for name in own if name.endswith("num_batches_tracked")}
-    missing = [name for name in own if name not in state and name not in optional]
-    unexpected = [name for name in state if name not in own]
+    state = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
+    missing = sorted(name for name in state if name not in tensors and not name.endswith(_COUNTER))
+    unexpected = sorted(name for name in tensors if name not in state)
     if missing or unexpected:
-        raise InputError(f"{where}: weights don't fit: {_some('missing', missing)}{_some('unexpected', unexpected)}")
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            shapes = f"{list(tensor.shape)}, the network has {list(own[name].shape)}"
-            raise InputError(f"{where}: weights don't fit: {name} is {shapes}; check architecture and class count")
-        if tensor.is_floating_point() != own[name].is_floating_point():
-            raise InputError(f"{where}: weights don't fit: {name} is {tensor.dtype}, the network has {own[name].dtype}")
-    net.load_state_dict({**{name: own[name] for name in optional}, **state})
+        parts = [part for part in (_some("missing", missing), _some("unexpected", unexpected)) if part]
+        raise InputError(f"{what}: weights don't fit the architecture: {'; '.join(parts)}; name the right architecture")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            found, wanted = list(tensor.shape), list(state[name].shape)
+            raise InputError(f"{what}: tensor {name!r} has shape {found}, the architecture needs {wanted}")
+        if _kind(tensor) != _kind(state[name]):
+            raise InputError(f"{what}: tensor {name!r} is {tensor.dtype}, the architecture needs {state[name].dtype}")
 
 
-def _some(what: str, names: list[str]) -> str:
+def fill(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into ``net``, in the dtypes of ``net``.
+
+    Raises:
+        InputError: as :func:`check_fit`; a tensor with a NaN or an infinity.
+    """
+    check_fit(what, net, tensors)
+    state = net.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(state[name].dtype)).all()):
+            raise InputError(f"{what}: tensor {name!r} holds NaN or infinity; use weights that are finite")
+    net.load_state_dict({**state, **tensors})
+
+
+def _some(word: str, names: list[str], most: int = 3) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{what} {', '.join(names[:3])}{more}; "
+    more = ", ..." if len(names) > most else ""
+    return f"{len(names)} {word} ({', '.join(name[:60] for name in names[:most])}{more})"
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return "unusual"
+    return "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "whole"

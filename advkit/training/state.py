@@ -40,8 +40,6 @@ def resume_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.resume.safetensors")
 
 
-
-
 def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
     """Write ``state`` atomically."""
     meta = {
@@ -81,7 +79,9 @@ def read_state(path: Path, settings: dict[str, Any]) -> State:
         raise InputError(f"{path}: damaged training state; start anew with --force") from error
 
 
-def pack(model: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None) -> dict[str, Tensor]:
+def pack(
+    model: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None
+) -> dict[str, Tensor]:
     """Flatten model, optimiser and EMA into one dict of tensors of their own."""
     tensors = {f"model.{name}": tensor.detach().clone() for name, tensor in model.items()}
     for number, slots in optimizer.state_dict()["state"].items():

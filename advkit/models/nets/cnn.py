@@ -1,29 +1,34 @@
-"""A plain convolutional network: small enough for 8x8 digits and for tests."""
+"""A plain convolutional network: no shortcuts, nothing but convolutions one after the other."""
 
 from __future__ import annotations
 
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from advkit.models.nets.initialise import kaiming
+
+CHANNELS = (32, 64, 128)
 
 
 class CNN(nn.Module):
-    """Three 3x3 convolutions with batch-norm and ReLU, two of them with stride 2, and a linear layer."""
+    """Three pairs of 3x3 convolutions with batch-norm and ReLU; max-pooling halves the map between the pairs.
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3, width: int = 16) -> None:
+    Two poolings, not three: 8x8 digits keep a 2x2 map for the classifier to look at.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(2 * width)
-        self.conv3 = nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
-        self.linear = nn.Linear(4 * width, num_classes)
+        layers: list[nn.Module] = []
+        for channels in CHANNELS:
+            if layers:
+                layers.append(nn.MaxPool2d(2))
+            for before in (in_channels, channels):
+                layers += [nn.Conv2d(before, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            in_channels = channels
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(in_channels, num_classes)
+        kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = F.relu(self.bn2(self.conv2(x)))
-        x = F.relu(self.bn3(self.conv3(x)))
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+        return cast(Tensor, self.classifier(self.features(x).mean((2, 3))))

@@ -1,38 +1,35 @@
-"""VGG with batch-norm (Simonyan and Zisserman 2015) for small images: one linear layer after a global mean."""
+"""VGG with batch-norm for small images (Simonyan and Zisserman, ICLR 2015; one linear layer, as is usual on CIFAR)."""
 
 from __future__ import annotations
 
 from typing import cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-_STAGES = {
-    11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
-    16: ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+from advkit.models.nets.initialise import kaiming
+
+# Channels of the 3x3 convolutions of each stage; a 2x2 max-pooling ends a stage.
+STAGES = {
+    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
 }
 
 
 class VGG(nn.Module):
-    """VGG-11 or VGG-16: 3x3 convolutions, a 2x2 maximum (sides rounded up) between stages."""
+    """``features`` (convolution, batch-norm, ReLU, ...), the mean over what is left of the map, ``classifier``."""
 
-    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(self, name: str, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        stages: list[nn.Module] = []
-        channels = in_channels
-        for widths in _STAGES[depth]:
-            layers: list[nn.Module] = []
-            for width in widths:
-                layers += [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-                channels = width
-            stages.append(nn.Sequential(*layers))
-        self.stages = nn.ModuleList(stages)
-        self.linear = nn.Linear(channels, num_classes)
+        layers: list[nn.Module] = []
+        for stage in STAGES[name]:
+            for channels in stage:
+                layers += [nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+                in_channels = channels
+            # Rounding up keeps a map of one pixel alive, so that images below 32x32 pass too; same for powers of two.
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(in_channels, num_classes)
+        kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, num_classes)."""
-        for number, stage in enumerate(self.stages):
-            if number:
-                x = F.max_pool2d(x, 2, ceil_mode=True)
-            x = stage(x)
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+        return cast(Tensor, self.classifier(self.features(x).mean((2, 3))))

@@ -1,0 +1,1 @@
+"""DATA reference to images and labels."""

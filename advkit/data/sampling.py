@@ -1,0 +1,48 @@
+"""Which images: seeded, stratified, independent of order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Positions (sorted) of ``count`` images whose classes keep their proportions, to the nearest image.
+
+    Seats are shared out by largest remainder; within a class images are drawn without replacement.
+
+    Args:
+        labels: (N,) int64.
+        count: images wanted; all, in order, when N or more.
+        seed: of the draw.
+    """
+    total = len(labels)
+    if count >= total:
+        return torch.arange(total)
+    sizes = torch.bincount(labels)
+    exact = sizes.double() * count / total
+    seats = exact.floor().long()
+    missing = count - int(seats.sum())
+    remainder = (exact - seats).masked_fill(seats >= sizes, -1.0)
+    seats[remainder.argsort(descending=True, stable=True)[:missing]] += 1
+    chosen = []
+    for label, wanted in enumerate(seats.tolist()):
+        where = (labels == label).nonzero().squeeze(1)
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + label) & (2**63 - 1))
+        chosen.append(where[torch.randperm(len(where), generator=generator)[:wanted]])
+    return torch.cat(chosen).sort().values
+
+
+def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split positions into a training and a validation part, both sorted, classes in proportion.
+
+    Args:
+        labels: (N,) int64.
+        fraction: part to hold out, in [0, 1); at least one image when positive.
+        seed: of the draw, independent of :func:`stratified`'s.
+    """
+    count = max(1, round(fraction * len(labels))) if fraction > 0 else 0
+    held = stratified(labels, count, seed ^ 0x5EED) if count else torch.empty(0, dtype=torch.int64)
+    mask = torch.ones(len(labels), dtype=torch.bool)
+    mask[held] = False
+    return mask.nonzero().squeeze(1), held
