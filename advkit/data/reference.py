@@ -44,7 +44,7 @@ def load(
         role: the split to take when ``ref`` names none and there are several.
         limit: take a class-stratified sample of that many images.
         seed: of the sample.
-        size: (H, W) to which pictures in folders are resized and cut; arrays must have it already.
+        size: (H, W) to which pictures in folders are resized and cut; arrays stay as they are.
         channels: 1 or 3; grey arrays are repeated.
         download: let torchvision fetch a missing set.
 

@@ -17,7 +17,7 @@ class Wanted:
     """What the caller wants of every image; None leaves it to the data.
 
     Attributes:
-        size: (H, W).
+        size: (H, W) for pictures of any size; arrays keep their own.
         channels: 1 or 3.
     """
 
@@ -62,17 +62,12 @@ def names_for(labels: Tensor, where: object) -> tuple[str, ...]:
 
 
 def fitted(source: Source, wanted: Wanted, where: object) -> Source:
-    """``source`` with grey images repeated to 3 channels where wanted; arrays are never resized.
+    """``source`` with grey images repeated to 3 channels where wanted. Arrays are never resized, whatever is wanted.
 
     Raises:
-        InputError: another size, or colour where grey is wanted.
+        InputError: colour where grey is wanted.
     """
     channels, height, width = source.size
-    if wanted.size is not None and wanted.size != (height, width):
-        raise InputError(
-            f"{where}: images are {height}x{width}, {wanted.size[0]}x{wanted.size[1]} are needed; "
-            "arrays are not resized: use other data or another model"
-        )
     if wanted.channels is None or wanted.channels == channels:
         return source
     if channels == 1:

@@ -1,0 +1,1 @@
+"""What a person types: one file per tool. Nothing heavy is imported before a command runs."""

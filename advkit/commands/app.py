@@ -1,0 +1,118 @@
+"""All tools under one name, and what every error turns into."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+import advkit
+from advkit.commands import attack, evaluate, train, transfer_matrix, visualize
+from advkit.files.errors import InputError, Interrupted
+
+app = typer.Typer(
+    name="advkit",
+    help="Measure adversarial transferability, and train against it. Manual pages: man advkit.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("attack")(attack.attack)
+app.command("transfer-matrix")(transfer_matrix.transfer_matrix)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(visualize.app, name="visualize")
+
+TOOLS = ("train", "attack", "transfer-matrix", "evaluate", "visualize")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"advkit {advkit.__version__}")
+        raise typer.Exit
+
+
+def _schema(tool: str | None) -> None:
+    if tool is None:
+        return
+    if tool not in TOOLS:
+        raise InputError(f"--schema {tool}: no such tool; tools: {', '.join(TOOLS)}")
+    from importlib import resources
+
+    typer.echo(resources.files("advkit.files").joinpath(f"schemas/{tool}.json").read_text(), nl=False)
+    raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    schema: Annotated[
+        str | None,
+        typer.Option(callback=_schema, is_eager=True, metavar="TOOL", help="Print the JSON schema of a tool's report."),
+    ] = None,
+) -> None:
+    """Measure adversarial transferability, and train against it. Manual pages: man advkit."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with 0 (done), 1 (a gate failed), 2 (error), 130 or 143 (interrupted)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns the exit status."""
+    debug = os.environ.get("ADVKIT_DEBUG", "") not in ("", "0")
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        status = app(arguments, standalone_mode=False)
+    except Interrupted as error:
+        _complain(f"interrupted{f': {error}' if str(error) else ''}")
+        return 128 + error.signum
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return 130
+    except typer.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:
+        return _broken_pipe()
+    except Exception as error:
+        if debug:
+            raise
+        _complain(_line(error))
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    raise Interrupted(signum)
+
+
+def _line(error: Exception) -> str:
+    """One line for any exception: what the user can mend, or what a bug report needs."""
+    if isinstance(error, InputError):
+        return str(error)
+    if hasattr(error, "format_message"):  # usage errors of the option parser
+        return f"{' '.join(error.format_message().split())} (see --help)"
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "out of memory; lower --batch-size"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'input/output'}: {error.strerror or error}"
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; ADVKIT_DEBUG=1 shows where"
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"advkit: {message}", err=True)
+
+
+def _broken_pipe() -> int:
+    """The reader of our output left: end as any filter does, by SIGPIPE."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    return 128 + signal.SIGPIPE

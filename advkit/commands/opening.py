@@ -1,0 +1,112 @@
+"""From references to networks and images that fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from advkit.files.errors import InputError
+
+if TYPE_CHECKING:
+    from advkit.data.images import ImageSet
+    from advkit.models.network import Network
+
+
+def pick_device(name: str) -> str:
+    """``auto`` is a GPU where there is one.
+
+    Raises:
+        InputError: a device that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"--device {name}: not available here; use auto or cpu")
+    return name
+
+
+def split_name(ref: str) -> tuple[str | None, str]:
+    """``NAME=REF`` as (NAME, REF); the name is None without one."""
+    name, equals, rest = ref.partition("=")
+    if equals and name and rest and all(letter.isalnum() or letter in "-_.' " for letter in name):
+        return name, rest
+    return None, ref
+
+
+def names_of(refs: Sequence[str]) -> list[str]:
+    """A distinct short name for each of ``[NAME=]REF``.
+
+    Raises:
+        InputError: two models of one name.
+    """
+    names = []
+    for ref in refs:
+        name, rest = split_name(ref)
+        short = rest.rpartition("/")[2].removesuffix(".safetensors")
+        names.append(name or short)
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two models are called {name}; tell them apart with NAME=MODEL")
+    return names
+
+
+def open_all(
+    refs: Sequence[str],
+    data_ref: str,
+    *,
+    limit: int | None,
+    seed: int,
+    size: int | None,
+    download: bool,
+    device: str,
+) -> tuple[list[Network], ImageSet]:
+    """Networks and test images, checked against each other.
+
+    Raises:
+        InputError: anything that can't be opened or doesn't fit.
+    """
+    from advkit.data import reference as data_reference
+    from advkit.models import reference as model_reference
+
+    plain = [split_name(ref)[1] for ref in refs]
+    channels, height, width = model_reference.load(plain[0]).spec.input_size
+    data = data_reference.load(
+        data_ref,
+        limit=limit,
+        seed=seed,
+        size=(size, size) if size else (height, width),
+        channels=channels,
+        download=download,
+    )
+    networks = [load_for(ref, data, device) for ref in plain]
+    return networks, data
+
+
+def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
+    """The network ``ref`` for the images of ``data``.
+
+    Raises:
+        InputError: it can't be opened, takes another image size, or has another number of classes.
+    """
+    from advkit.models import reference as model_reference
+
+    fresh = "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision")
+    network = model_reference.load(
+        ref,
+        num_classes=data.num_classes if fresh else None,
+        input_size=data.size,
+        device=device,
+        seed=seed,
+    )
+    classes = network.spec.num_classes
+    # Data without class names may lack the last classes by chance; named classes must agree.
+    nameless = all(name == str(k) for k, name in enumerate(data.class_names))
+    if classes != data.num_classes and not (nameless and classes > data.num_classes):
+        raise InputError(f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for")
+    return network
