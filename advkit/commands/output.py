@@ -169,7 +169,7 @@ def finish(
         write_text(report_file, text)
     if as_json or (report_file is None and not sys.stdout.isatty()):
         sys.stdout.write(text)
-    elif sys.stdout.isatty() or not quiet:
+    elif sys.stdout.isatty():
         sys.stdout.write("\n".join(table()) + "\n")
     sys.stdout.flush()
     for flag in flags:

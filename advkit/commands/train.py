@@ -1,0 +1,464 @@
+"""``advkit train``: a classifier, plain or turned away from reference networks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from advkit.commands import options, output
+from advkit.commands.opening import load_for, pick_device
+from advkit.files.atomic import require_writable
+from advkit.files.errors import InputError
+
+if TYPE_CHECKING:
+    from advkit.data.images import ImageSet
+    from advkit.files.results import TrainResult
+    from advkit.models.network import Network
+    from advkit.training.loop import Run
+    from advkit.training.misalign import MisalignParams
+    from advkit.training.params import TrainParams
+
+_STATISTICS_SAMPLE = 5000  # images from which mean and std are taken
+
+
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")],
+    arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = "",
+    init: Annotated[str, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = "",
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = "",
+    validation: Annotated[float, typer.Option(help="Part of the training images held out.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=0, help="0 packs the weights as they are.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step, over all processes.")] = 128,
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate [0.1 for sgd, 0.002 for adamw].")] = None,
+    weight_decay: Annotated[float, typer.Option(help="Of weights, not of biases and batch-norm.")] = 5e-4,
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
+    schedule: Annotated[str, typer.Option(help="one-cycle, cosine or constant.")] = "one-cycle",
+    label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0,
+    ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0,
+    augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    mean: Annotated[str | None, typer.Option(help="Normalisation, one number a channel [from the data].")] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    misalign_from: Annotated[list[str] | None, typer.Option(metavar="MODEL", help="Reference; repeatable.")] = None,
+    misalign_weight: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1.0,
+    misalign_penalty: Annotated[str, typer.Option(help="abs, square or signed.")] = "abs",
+    misalign_at: Annotated[str, typer.Option(help="clean, noise, adversarial, or several.")] = "clean",
+    misalign_eps: Annotated[str, typer.Option(help="Linf radius of noise and adversarial.")] = "8/255",
+    misalign_steps: Annotated[int, typer.Option(min=1, help="PGD steps of adversarial.")] = 2,
+    misalign_warm_up: Annotated[float, typer.Option(help="Epochs over which the penalty rises.")] = 1.0,
+    smoothness_weight: Annotated[float, typer.Option(help="Factor of 2 mean ||gradient||^2.")] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    download: options.Download = False,
+    force: options.Force = False,
+    report: options.ReportFile = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Train a classifier and write a checkpoint.
+
+    With --misalign-from, the network's input gradients are turned away from those of the reference.
+    """
+    clock = output.Clock()
+    given = dict(locals())
+    _check(given)
+    from advkit.training import distributed
+
+    rank, world = distributed.start()
+    try:
+        return _train(given, clock, rank, world)
+    finally:
+        distributed.stop()
+
+
+def _check(given: dict[str, Any]) -> None:
+    """What can be found wrong before anything heavy is imported."""
+    from advkit.files.atomic import require_writable
+
+    require_writable(given["out"])
+    if given["out"].suffix != ".safetensors":
+        raise InputError(f"-o {given['out']}: a checkpoint's name ends in .safetensors")
+    if given["report"]:
+        require_writable(given["report"])
+    if not given["arch"] and not given["init"]:
+        raise InputError("give --arch ARCH (e.g. advkit/resnet20), or --init MODEL to start from weights")
+    if given["epochs"] and not given["data"]:
+        raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
+    options.choice("optimizer", given["optimizer"], ("sgd", "adamw"))
+    options.choice("schedule", given["schedule"], ("one-cycle", "cosine", "constant"))
+    options.choice("precision", given["precision"], ("auto", "float32", "bfloat16"))
+    options.choice("misalign-penalty", given["misalign_penalty"], ("abs", "square", "signed"))
+    options.within("validation", given["validation"], 0.0, 1.0, open_end=True)
+    options.within("label-smoothing", given["label_smoothing"], 0.0, 1.0, open_end=True)
+    options.within("ema", given["ema"], 0.0, 1.0, open_end=True)
+    options.within("momentum", given["momentum"], 0.0, 1.0, open_end=True)
+    for name in ("lr", "weight_decay", "misalign_weight", "misalign_warm_up", "smoothness_weight"):
+        options.within(name.replace("_", "-"), given[name], 0.0, 1e6)
+    if not given["misalign_from"]:
+        _need_reference(given)
+
+
+def _need_reference(given: dict[str, Any]) -> None:
+    """Options of the penalty without a reference would do nothing: say so."""
+    defaults = {
+        "misalign_weight": 1.0,
+        "misalign_penalty": "abs",
+        "misalign_at": "clean",
+        "misalign_eps": "8/255",
+        "misalign_steps": 2,
+        "misalign_warm_up": 1.0,
+        "smoothness_weight": 0.0,
+    }
+    for name, default in defaults.items():
+        if given[name] != default:
+            raise InputError(f"--{name.replace('_', '-')} does nothing without --misalign-from MODEL")
+
+
+def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) -> int:
+    import torch
+
+    from advkit.training import measure
+    from advkit.training.state import resume_path
+
+    if world > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // world))
+    device = pick_device(given["device"])
+    images = _open_data(given)
+    train_part, validation_part = _parts(images, given)
+    network = _open_network(given, images, train_part, device)
+    references = [load_for(ref, images, device) for ref in given["misalign_from"] or []] if images else []
+    params = _params(given, images, device)
+    settings = _settings(given, params, network, images, references, world)
+    _refuse_foreign(given["out"], settings, given["force"])
+    run = _run(network, images, train_part, validation_part, references, params, resume_path(given["out"]), settings)
+    if given["resume"] and not run.state_path.exists() and given["out"].exists():
+        raise InputError(f"{given['out']}: this run is finished; nothing to resume")
+    if run.state_path.exists() and not given["resume"] and not given["force"]:
+        raise InputError(f"{run.state_path}: an unfinished run; go on with --resume, or start anew with --force")
+    if params.epochs:
+        _fit(run, given, rank)
+    cosines = measure.cosines(network, references, images, validation_part) if images and references else []
+    result = _result(run, given, cosines)
+    status = 0
+    if rank == 0:
+        _write(run, given, result)
+        status = output.finish(
+            "train",
+            result,
+            table=lambda: _table(result),
+            clock=clock,
+            seed=given["seed"],
+            device=device,
+            params=settings["params"],
+            inputs=[
+                *([output.data_input(images)] if images else []),
+                *[output.model_input(reference) for reference in references],
+            ],
+            report_file=given["report"],
+            as_json=given["as_json"],
+            quiet=given["quiet"],
+            processes=world,
+        )
+    return status
+
+
+def _open_data(given: dict[str, Any]) -> ImageSet | None:
+    from advkit.data import reference
+
+    if not given["data"]:
+        return None
+    side = given["size"]
+    return reference.load(
+        given["data"],
+        role="train",
+        limit=given["limit"],
+        seed=given["seed"],
+        size=(side, side) if side else None,
+        download=given["download"],
+    )
+
+
+def _parts(images: ImageSet | None, given: dict[str, Any]) -> tuple[Any, Any]:
+    import torch
+
+    from advkit.data.sampling import hold_out
+
+    if images is None:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    return hold_out(images.labels, given["validation"], given["seed"])
+
+
+def _open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any, device: str) -> Network:
+    from advkit.models import build, reference
+
+    mean, std = options.floats("mean", given["mean"]), options.floats("std", given["std"])
+    arch, has_weights = given["arch"], "@" in given["arch"] or ".py:" in given["arch"]
+    if given["init"] and arch and has_weights:
+        raise InputError("--arch with weights and --init both say where to start; give one")
+    known: dict[str, Any] = {}
+    if images is not None:
+        known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
+    if given["init"] and not arch:
+        network = reference.load(given["init"], **known, mean=mean, std=std, device=device, seed=given["seed"])
+    elif has_weights:
+        network = reference.load(arch, **known, mean=mean, std=std, device=device, seed=given["seed"])
+    else:
+        if images is None:
+            raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
+        if mean is None or std is None:
+            found = _statistics(images, train_part)
+            mean, std = mean or found[0], std or found[1]
+        network = build.create(
+            arch,
+            num_classes=images.num_classes,
+            input_size=images.size,
+            mean=mean,
+            std=std,
+            labels=images.class_names,
+            seed=given["seed"],
+        ).to(device)
+        if given["init"]:
+            _start_from(network, reference.load(given["init"], **known, device=device), given["init"])
+    return network
+
+
+def _start_from(network: Network, other: Network, ref: str) -> None:
+    own, theirs = network.net.state_dict(), other.net.state_dict()
+    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in theirs.items()}:
+        raise InputError(f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}")
+    network.net.load_state_dict(theirs)
+
+
+def _statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over (a part of) the training images, to four digits."""
+    import torch
+
+    chosen = train_part[torch.linspace(0, len(train_part) - 1, min(len(train_part), _STATISTICS_SAMPLE)).long()]
+    total, squares, count = torch.zeros(2, images.size[0], dtype=torch.float64).unbind() + (0,)
+    for start in range(0, len(chosen), 500):
+        batch = images.batch(chosen[start : start + 500])[0].double()
+        total = total + batch.sum(dim=(0, 2, 3))
+        squares = squares + batch.square().sum(dim=(0, 2, 3))
+        count += batch.numel() // images.size[0]
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+    return tuple(round(v, 4) for v in mean.tolist()), tuple(max(round(v, 4), 1e-3) for v in std.tolist())
+
+
+def _params(given: dict[str, Any], images: ImageSet | None, device: str) -> TrainParams:
+    from advkit.training.augment import KINDS
+    from advkit.training.params import TrainParams
+
+    if given["augment"] == "auto":
+        large = images is not None and min(images.size[1:]) >= 24
+        kinds: tuple[str, ...] = (("crop", "flip") if large and images and images.size[0] == 3 else ())
+    else:
+        kinds = () if given["augment"] == "none" else options.choices("augment", given["augment"], KINDS)
+    lr = given["lr"] if given["lr"] is not None else {"sgd": 0.1, "adamw": 0.002}[given["optimizer"]]
+    return TrainParams(
+        epochs=given["epochs"],
+        batch_size=given["batch_size"],
+        optimizer=given["optimizer"],
+        lr=lr,
+        weight_decay=given["weight_decay"],
+        momentum=given["momentum"],
+        schedule=given["schedule"],
+        label_smoothing=given["label_smoothing"],
+        ema=given["ema"],
+        augment=frozenset(kinds),
+        precision=_precision(given["precision"], device),
+        seed=given["seed"],
+        misalign=_misalign(given),
+    )
+
+
+def _precision(wanted: str, device: str) -> Any:
+    """bfloat16 where it was measured to pay: on GPUs that have it (see tests/benchmarks/bench_precision.py)."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+
+
+def _misalign(given: dict[str, Any]) -> MisalignParams | None:
+    from advkit.attacks.budget import check_eps, parse_eps
+    from advkit.training.misalign import PLACES, MisalignParams
+
+    if not given["misalign_from"]:
+        return None
+    eps = parse_eps(given["misalign_eps"], "misalign-eps")
+    check_eps(eps, "linf", given["misalign_eps"])
+    return MisalignParams(
+        weight=given["misalign_weight"],
+        penalty=given["misalign_penalty"],
+        at=options.choices("misalign-at", given["misalign_at"], PLACES),
+        eps=eps,
+        steps=given["misalign_steps"],
+        smoothness=given["smoothness_weight"],
+        warm_up=given["misalign_warm_up"],
+    )
+
+
+def _settings(
+    given: dict[str, Any],
+    params: TrainParams,
+    network: Network,
+    images: ImageSet | None,
+    references: list[Network],
+    world: int,
+) -> dict[str, Any]:
+    """All that decides the bytes of the checkpoint, as JSON values; file names and reports do not."""
+    import dataclasses
+
+    from advkit.files.tensors import fingerprint
+
+    values = dataclasses.asdict(params)
+    values["augment"] = sorted(params.augment)
+    if values["misalign"] is not None:
+        values["misalign"]["at"] = list(values["misalign"]["at"])
+    return {
+        "params": values | {"validation": given["validation"], "limit": given["limit"]},
+        "architecture": network.spec.architecture,
+        "start": fingerprint(network.net.state_dict()),
+        "mean": list(network.spec.mean),
+        "std": list(network.spec.std),
+        "data": images.fingerprint if images is not None else None,
+        "references": [reference.spec.sha256 for reference in references],
+        "processes": world,
+    }
+
+
+def _refuse_foreign(out: Path, settings: dict[str, Any], force: bool) -> None:
+    """A checkpoint of another run (or another file) is not replaced unasked."""
+    from advkit.files.checkpoint import read_checkpoint
+
+    if not out.exists() or force:
+        return
+    try:
+        same = read_checkpoint(out).meta.get("settings") == settings
+    except InputError as error:
+        raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
+    if not same:
+        raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
+
+
+def _run(
+    network: Network,
+    images: ImageSet | None,
+    train_part: Any,
+    validation_part: Any,
+    references: list[Network],
+    params: TrainParams,
+    state_path: Path,
+    settings: dict[str, Any],
+) -> Run:
+    from advkit.models.fold import folded
+    from advkit.training.loop import Run
+
+    frozen = [folded(reference) for reference in references]
+    return Run(network, images, train_part, validation_part, frozen, params, state_path, settings)  # type: ignore[arg-type]
+
+
+def _fit(run: Run, given: dict[str, Any], rank: int) -> None:
+    from advkit.files.signals import graceful
+    from advkit.training.loop import Progress, train
+
+    line = output.Progress(given["quiet"] or rank != 0)
+
+    def show(state: Progress) -> None:
+        line.show(
+            f"epoch {state.epoch + 1}/{run.params.epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}  "
+            f"accuracy {100 * state.accuracy:.1f} %  {output.duration(state.left)} left"
+        )
+
+    with graceful() as stop:
+        try:
+            train(run, resume=given["resume"], stop=stop, show=show)
+        finally:
+            line.clear()
+
+
+def _result(run: Run, given: dict[str, Any], cosines: list[dict[str, Any]]) -> TrainResult:
+    from advkit.attacks.alignment import chance_level
+    from advkit.files.results import Cosine, Epoch, TrainResult
+    from advkit.files.tensors import fingerprint
+
+    last = run.history[-1] if run.history else {}
+    held = last.get("validation_images")
+    count = sum(parameter.numel() for parameter in run.network.net.parameters())
+    chance = chance_level(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
+    return TrainResult(
+        checkpoint=str(given["out"]),
+        sha256=fingerprint(run.network.net.state_dict()),
+        parameters=count,
+        train_images=len(run.train),
+        epochs=[Epoch(**record) for record in run.history],
+        train_accuracy=output.rate(last["right"], last["images"]) if last else None,
+        validation_accuracy=output.rate(last["validation_right"], held) if held else None,
+        misalignment=[
+            Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
+            for reference, found in zip(run.references, cosines, strict=True)
+        ],
+    )
+
+
+def _write(run: Run, given: dict[str, Any], result: TrainResult) -> None:
+    """The checkpoint; then the state of the unfinished run is no longer needed."""
+    from advkit.files.checkpoint import Checkpoint, write_checkpoint
+
+    spec, images = run.network.spec, run.data
+    meta = {
+        "task": "classification",
+        "architecture": spec.architecture,
+        "model_args": spec.model_args,
+        "num_classes": spec.num_classes,
+        "labels": list(spec.labels or (images.class_names if images else ())),
+        "input_size": list(spec.input_size),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "parents": [{"sha256": reference.spec.sha256} for reference in run.references],
+        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint} if images else None,
+        "command": "train",
+        "seed": given["seed"],
+        "settings": run.settings,
+        "metrics": result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}),
+    }
+    if spec.sha256 and not run.params.epochs:
+        meta["parents"] = [{"sha256": spec.sha256}]
+    write_checkpoint(given["out"], Checkpoint(run.network.net.state_dict(), meta))
+    if os.path.exists(run.state_path):
+        run.state_path.unlink()
+
+
+def _table(result: TrainResult) -> list[str]:
+    lines = [f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images"]
+    if result.epochs:
+        head = "epoch    loss  train %  held-out %"
+        penalised = result.epochs[-1].absolute_cosine is not None
+        lines.append(head + ("     cos    |cos|   ||g||" if penalised else ""))
+        for record in result.epochs:
+            held = (
+                f"{100 * (record.validation_right or 0) / record.validation_images:10.1f}"
+                if record.validation_images
+                else f"{'-':>10}"
+            )
+            line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
+            if penalised:
+                line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
+            lines.append(line)
+    if result.validation_accuracy:
+        lines.append(f"held-out accuracy {output.percent(result.validation_accuracy)}")
+    for found in result.misalignment:
+        lines.append(
+            f"gradients against {found.reference}: cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} "
+            f"(chance {found.chance:.4f}, {found.images} held-out images)"
+        )
+    return lines
