@@ -12,11 +12,11 @@ from torch import nn
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import libraries
+from advkit.models.description import Description, Size, check
 from advkit.models.nets import MIN_SIDE, NETS
 from advkit.models.network import ModelSpec, Network
 
 T = TypeVar("T")
-Size = tuple[int, int, int]
 Builder = Callable[[str, int, Size, dict[str, Any]], nn.Module]
 
 # Model arguments come from checkpoints, which come from strangers: none of these may fetch or read another file.
@@ -28,8 +28,8 @@ def create(
     *,
     num_classes: int,
     input_size: Size,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     labels: Sequence[str] = (),
     seed: int = 0,
     model_args: Mapping[str, Any] | None = None,
@@ -40,8 +40,8 @@ def create(
         architecture: ``advkit/NAME``, ``timm/NAME`` or ``torchvision/NAME``.
         num_classes: how many logits.
         input_size: (C, H, W).
-        mean: per channel, in pixels of [0, 1].
-        std: per channel, in pixels of [0, 1].
+        mean: per channel, in pixels of [0, 1]; None for :func:`default_statistics`.
+        std: likewise.
         labels: names of the classes, or none.
         seed: of the weights.
         model_args: further keyword arguments of a timm or torchvision architecture.
@@ -50,22 +50,15 @@ def create(
         InputError: unknown architecture, arguments that don't fit it or each other.
     """
     args = dict(model_args or {})
-    check_description(architecture, num_classes, input_size, mean, std, labels)
+    usual_mean, usual_std = default_statistics(input_size[0])
+    mean, std = tuple(map(float, mean or usual_mean)), tuple(map(float, std or usual_std))
+    said = Description(num_classes, input_size, mean, std, tuple(labels))
+    check(architecture, said)
     net = seeded(lambda: construct(architecture, num_classes, input_size, args), seed)
-    return assemble(net, architecture, architecture, num_classes, input_size, mean, std, labels, args)
+    return assemble(net, architecture, architecture, said, args)
 
 
-def assemble(
-    net: nn.Module,
-    ref: str,
-    architecture: str,
-    num_classes: int,
-    input_size: Size,
-    mean: Sequence[float],
-    std: Sequence[float],
-    labels: Sequence[str],
-    model_args: Mapping[str, Any],
-) -> Network:
+def assemble(net: nn.Module, ref: str, architecture: str, said: Description, model_args: Mapping[str, Any]) -> Network:
     """``net`` and its description as a :class:`Network`; the identity is computed from the weights as they are."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
     spec = ModelSpec(
@@ -73,11 +66,11 @@ def assemble(
         sha256=fingerprint(tensors),
         architecture=architecture,
         model_args=dict(model_args),
-        num_classes=num_classes,
-        labels=tuple(labels),
-        input_size=input_size,
-        mean=tuple(float(value) for value in mean),
-        std=tuple(float(value) for value in std),
+        num_classes=said.num_classes,
+        labels=said.labels,
+        input_size=said.input_size,
+        mean=said.mean,
+        std=said.std,
     )
     return Network(net, spec)
 
@@ -121,19 +114,6 @@ def seeded(make: Callable[[], T], seed: int) -> T:
         return make()
 
 
-def check_description(
-    what: str, num_classes: int, input_size: Size, mean: Sequence[float], std: Sequence[float], labels: Sequence[str]
-) -> None:
-    """Raise InputError unless classes, labels, size, mean and std fit each other."""
-    if num_classes < 1 or min(input_size) < 1:
-        raise InputError(f"{what}: {num_classes} classes of images {input_size} make no sense; both must be positive")
-    channels = input_size[0]
-    if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
-        raise InputError(f"{what}: mean and std need one number for each of {channels} channels, std above 0")
-    if labels and len(labels) != num_classes:
-        raise InputError(f"{what}: {len(labels)} labels for {num_classes} classes; give one each")
-
-
 def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
     if model_args:
         raise InputError(f"advkit/{name}: takes no model arguments, {', '.join(sorted(model_args))} given")
@@ -142,6 +122,44 @@ def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dic
             f"advkit/{name}: images of {input_size[1]}x{input_size[2]} are too small; it needs {MIN_SIDE}x{MIN_SIDE}"
         )
     return NETS[name](num_classes, input_size[0])
+
+
+def default_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std when nobody says: ImageNet's for colour (as in the CIFAR weights in circulation), 0.5 otherwise."""
+    if channels == len(libraries.IMAGENET_MEAN):
+        return libraries.IMAGENET_MEAN, libraries.IMAGENET_STD
+    return (0.5,) * channels, (0.5,) * channels
+
+
+def try_out(network: Network) -> None:
+    """Raise InputError unless ``network`` turns one image of its size into its number of logits."""
+    spec, training = network.spec, network.training
+    try:
+        with torch.no_grad():
+            logits = network.eval()(torch.full((1, *spec.input_size), 0.5))
+    except Exception as error:
+        size = "x".join(map(str, spec.input_size))
+        raise InputError(f"{spec.ref}: fails on {size} images: {type(error).__name__}: {str(error)[:200]}") from error
+    finally:
+        network.train(training)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, spec.num_classes):
+        found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InputError(
+            f"{spec.ref}: gives {found} for one image, not [1, {spec.num_classes}] logits; check the model"
+        )
+
+
+def defaults(architecture: str) -> Description:
+    """What ``architecture`` expects when nothing else is said (see :func:`advkit.models.reference.load`).
+
+    Raises:
+        InputError: unknown architecture.
+    """
+    require_known(architecture)
+    library, _, name = architecture.partition("/")
+    if library == "advkit":
+        return Description(10, (3, 32, 32), *default_statistics(3))
+    return libraries.timm_defaults(name) if library == "timm" else libraries.torchvision_defaults(name)
 
 
 _BUILDERS: dict[str, Builder] = {

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from advkit.models.network import Network
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)  # exactly these: a subclass may change the weights it uses
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def fold_pairs(net: nn.Module) -> list[tuple[str, str]]:
@@ -53,10 +53,11 @@ def fold_weights(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     layer, stats = cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
     assert stats.running_mean is not None
     assert stats.running_var is not None
+    mean = stats.running_mean.detach().clone()  # a later training step changes the buffer in place
     scale = torch.rsqrt(stats.running_var.detach() + stats.eps)
     if stats.weight is not None:
         scale = scale * stats.weight
-    shift = -stats.running_mean.detach() if layer.bias is None else layer.bias - stats.running_mean.detach()
+    shift = -mean if layer.bias is None else layer.bias - mean
     bias = shift * scale
     if stats.bias is not None:
         bias = bias + stats.bias
@@ -93,7 +94,7 @@ def folded(network: Network) -> Network:
             layer.weight.copy_(weight)
             cast(Tensor, layer.bias).copy_(bias)
     result = Network(net, plain.spec).to(plain.mean.device)
-    result = result.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    result = result.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return result if _agree(plain, result) else plain
 
 
@@ -141,7 +142,8 @@ def _is_conv(module: nn.Module) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    known = type(module) in _NORMS or _is_norm_act(module)
+    # Subclasses too: training puts one that takes statistics over all ranks in batch-norm's place.
+    known = (isinstance(module, _NORMS) and not list(module.children())) or _is_norm_act(module)
     return known and cast(Any, module).running_mean is not None and cast(Any, module).running_var is not None
 
 

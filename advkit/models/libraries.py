@@ -2,72 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from torch import nn
 
 from advkit.files.errors import InputError
-
-Size = tuple[int, int, int]
+from advkit.models.description import Description, Size
 
 # Mean and standard deviation over ImageNet's training images, in pixels of [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """What an architecture expects when nothing else is said."""
-
-    num_classes: int
-    input_size: Size
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    labels: tuple[str, ...] = ()
-
-
 def timm_names() -> Sequence[str]:
     """Every architecture of the installed timm, without pretrained tags."""
     import timm
 
-    return cast(list[str], timm.list_models())
+    names: list[str] = timm.list_models()
+    return names
 
 
 def torchvision_names() -> Sequence[str]:
     """Every classifier of the installed torchvision."""
     import torchvision
 
-    return cast(list[str], torchvision.models.list_models(module=torchvision.models))
+    return cast("list[str]", torchvision.models.list_models(module=torchvision.models))
 
 
-def timm_defaults(name: str) -> Defaults:
+def timm_defaults(name: str) -> Description:
     """From the pretrained configuration of timm's ``name``; ImageNet's where it has none."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
-    return _timm_config(config.to_dict() if config is not None else {})
+    return timm_description(vars(config) if config is not None else {})
 
 
-def timm_config_defaults(config: dict[str, Any]) -> Defaults:
-    """From a ``pretrained_cfg`` as timm writes it into ``config.json``.
+def timm_description(config: Mapping[str, Any]) -> Description:
+    """From a ``pretrained_cfg``, as timm also writes it into ``config.json``.
 
     Raises:
         ValueError, TypeError: values of the wrong kind.
     """
-    return _timm_config(config)
-
-
-def _timm_config(config: dict[str, Any]) -> Defaults:
     channels, height, width = (int(n) for n in config.get("input_size") or (3, 224, 224))
     mean = tuple(float(value) for value in config.get("mean") or IMAGENET_MEAN)
     std = tuple(float(value) for value in config.get("std") or IMAGENET_STD)
     labels = tuple(str(label) for label in config.get("label_names") or ())
-    return Defaults(int(config.get("num_classes") or 1000), (channels, height, width), mean, std, labels)
+    return Description(int(config.get("num_classes") or 1000), (channels, height, width), mean, std, labels)
 
 
-def torchvision_defaults(name: str) -> Defaults:
+def torchvision_defaults(name: str) -> Description:
     """From the preprocessing of torchvision's default weights for ``name``."""
     import torchvision
 
@@ -75,7 +59,7 @@ def torchvision_defaults(name: str) -> Defaults:
     preset = weights.transforms()
     side = int(preset.crop_size[0])
     labels = tuple(weights.meta.get("categories", ()))
-    return Defaults(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels)
+    return Description(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels)
 
 
 def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
@@ -83,7 +67,8 @@ def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[s
     import timm
 
     def make(**more: Any) -> nn.Module:
-        return cast(nn.Module, timm.create_model(name, num_classes=num_classes, in_chans=input_size[0], **more))
+        net: nn.Module = timm.create_model(name, num_classes=num_classes, in_chans=input_size[0], **more)
+        return net
 
     try:
         if "img_size" in model_args or input_size[1:] == timm_defaults(name).input_size[1:]:
@@ -117,9 +102,10 @@ def pretrained_timm(name: str) -> nn.Module:
     import timm
 
     try:
-        return cast(nn.Module, timm.create_model(name, pretrained=True))
+        net: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:
         raise _no_download(f"timm/{name}", error) from error
+    return net
 
 
 def pretrained_torchvision(name: str) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -17,23 +17,23 @@ class ModelSpec:
         ref: the MODEL reference as the user wrote it.
         sha256: identity of the weights it was loaded or made with (:func:`advkit.files.tensors.fingerprint`).
         architecture: ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME`` or ``FILE.py:FACTORY``.
-        model_args: keyword arguments of the architecture beyond classes and size.
         num_classes: how many logits.
-        labels: the classes' names, in the order of the logits; empty when unknown.
         input_size: (C, H, W) of the images.
         mean: per channel, in pixels of [0, 1].
         std: per channel, in pixels of [0, 1].
+        labels: the classes' names, in the order of the logits; empty when unknown.
+        model_args: keyword arguments of the architecture beyond classes and size.
     """
 
     ref: str
     sha256: str
     architecture: str
-    model_args: dict[str, Any]
     num_classes: int
-    labels: tuple[str, ...]
     input_size: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+    model_args: dict[str, Any] = field(default_factory=dict)
 
 
 class Network(nn.Module):
@@ -53,8 +53,8 @@ class Network(nn.Module):
         super().__init__()
         self.net = net
         self.spec = spec
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, K) logits of ``images`` (N, C, H, W), float in [0, 1]."""

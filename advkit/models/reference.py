@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
-from advkit.models import build, weights
-from advkit.models.infer import Shape, bare, infer
+from advkit.models import build, factory, infer, libraries, weights
+from advkit.models.description import Description, Size, Wish, settle
+from advkit.models.directory import read_directory
 from advkit.models.network import Network
 
-Size = tuple[int, int, int]
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the caller knows about the model it asks for; None where it leaves the choice to the reference."""
-
-    num_classes: int | None = None
-    input_size: Size | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    labels: tuple[str, ...] | None = None
-    seed: int = 0
 
 
 def load(
     ref: str,
+    wish: Wish | None = None,
     *,
     num_classes: int | None = None,
     input_size: Size | None = None,
@@ -55,6 +46,7 @@ def load(
 
     Args:
         ref: the MODEL reference.
+        wish: the following in one, instead of them.
         num_classes: how many classes the data has.
         input_size: (C, H, W) of the images.
         mean: per channel, in pixels of [0, 1].
@@ -66,71 +58,135 @@ def load(
     Raises:
         InputError: whatever is wrong with it.
     """
-    wanted = Wanted(
-        num_classes,
-        input_size,
-        None if mean is None else tuple(float(value) for value in mean),
-        None if std is None else tuple(float(value) for value in std),
-        None if labels is None else tuple(labels),
-        seed,
+    wish = wish or Wish(
+        num_classes, input_size, _floats(mean), _floats(std), None if labels is None else tuple(labels), seed
     )
-    network = _resolve(ref, wanted)
+    network = _resolve(ref, wish)
     return network.to(device).eval().requires_grad_(False)
 
 
-def _resolve(ref: str, wanted: Wanted) -> Network:
+def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(value) for value in values)
+
+
+def _resolve(ref: str, wish: Wish) -> Network:
     path = Path(ref)
     if path.is_dir():
-        from advkit.models.directory import load_directory
-
-        return load_directory(ref, wanted)
+        architecture, said, model_args, file = read_directory(path)
+        tensors = weights.read_weights(file)[0]
+        return with_weights(ref, architecture, tensors, settle(ref, said, wish), model_args)
     if path.is_file() and path.suffix in weights.PICKLES:
         raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
     if path.is_file() and path.suffix != ".py":
-        return _load_checkpoint(ref, wanted)
-    factory = _FACTORY.fullmatch(ref)
-    if factory:
-        from advkit.models.factory import load_factory
-
-        return load_factory(ref, Path(factory["file"]), factory["name"], factory["weights"], wanted)
+        return _load_checkpoint(ref, wish)
+    form = _FACTORY.fullmatch(ref)
+    if form:
+        return _load_factory(ref, form, wish)
     if path.suffix in (".safetensors", *weights.PICKLES) and "@" not in ref:
         raise InputError(f"{ref}: no such file; check the path")
     if path.suffix == ".py":
         raise InputError(f"{ref}: name the function that makes the model; write {ref}:FACTORY")
     architecture, at, source = ref.partition("@")
     build.require_known(architecture)
-    if at and source == "pretrained":
-        return _load_pretrained(ref, architecture, wanted)
-    return _load_architecture(ref, architecture, source if at else None, wanted)
+    if not at:
+        return _load_fresh(ref, architecture, wish)
+    if source == "pretrained":
+        return _load_pretrained(ref, architecture, wish)
+    return _load_foreign(ref, architecture, Path(source), wish)
 
 
-def _load_checkpoint(ref: str, wanted: Wanted) -> Network:
+def _load_checkpoint(ref: str, wish: Wish) -> Network:
     checkpoint = read_checkpoint(Path(ref))
     meta = checkpoint.meta
-    if ".py:" in meta["architecture"]:
-        source = meta["architecture"]
-        raise InputError(
-            f"{ref}: made by the foreign code of {source}, which is run only on demand; write {source}@{ref}"
-        )
-    said = described(ref, meta, wanted)
-    shape = Shape(meta["architecture"], said.num_classes, said.input_size, meta["model_args"])
-    return finish(ref, shape, said, checkpoint.tensors, wanted)
+    architecture = meta["architecture"]
+    if ".py:" in architecture:
+        raise InputError(f"{ref}: made by foreign code, which runs only on demand; write {architecture}@{ref}")
+    said = settle(ref, checkpoint_description(meta), wish, whole=True)
+    return with_weights(ref, architecture, checkpoint.tensors, said, meta["model_args"])
 
 
-def _load_architecture(ref: str, architecture: str, source: str | None, wanted: Wanted) -> Network:
-    defaults = architecture_defaults(architecture)
-    if source is None:
-        said = settle(ref, None, defaults, wanted)
-        return finish(ref, Shape(architecture, said.num_classes, said.input_size, {}), said, None, wanted)
-    path = Path(source)
+def checkpoint_description(meta: Mapping[str, Any]) -> Description:
+    """What a checkpoint's metadata says of its model."""
+    labels = tuple(str(label) for label in meta["labels"])
+    channels, height, width = meta["input_size"]
+    mean, std = (tuple(float(value) for value in meta[key]) for key in ("mean", "std"))
+    return Description(meta["num_classes"], (channels, height, width), mean, std, labels)
+
+
+def _load_fresh(ref: str, architecture: str, wish: Wish) -> Network:
+    default = build.defaults(architecture)
+    if wish.num_classes not in (None, default.num_classes):
+        default = replace(default, num_classes=wish.num_classes or 0, labels=())
+    if wish.input_size is not None:
+        default = infer.with_channels(default, wish.input_size[0])
+    said = settle(ref, default, wish)
+    net = build.seeded(lambda: build.construct(architecture, said.num_classes, said.input_size, {}), wish.seed)
+    return build.assemble(net, ref, architecture, said, {})
+
+
+def _load_foreign(ref: str, architecture: str, path: Path, wish: Wish) -> Network:
     tensors, metadata = weights.read_weights(path)
     if is_checkpoint(metadata):
-        meta = read_checkpoint(path).meta
-        if meta["architecture"] != architecture:
-            raise InputError(f"{ref}: the checkpoint is a {meta['architecture']}; write {source} alone")
-        return _renamed(_load_checkpoint(source, wanted), ref)
-    parse_other(path, metadata)
-    tensors = weights.without_prefix(tensors, bare(architecture, 10, defaults.input_size, {}).state_dict())
-    found = infer(architecture, defaults.input_size, tensors)
-    said = settle(ref, found, defaults, wanted)
-    return finish(ref, Shape(architecture, said.num_classes, said.input_size, {}), said, tensors, wanted)
+        found = read_checkpoint(path).meta["architecture"]
+        if found != architecture:
+            raise InputError(f"{ref}: {path} is a checkpoint of {found}; write {path} alone")
+        network = _load_checkpoint(str(path), wish)
+        network.spec = replace(network.spec, ref=ref)
+        return network
+    default = build.defaults(architecture)
+    probe = infer.probe(architecture, wish.input_size or default.input_size)
+    tensors = weights.without_prefix(tensors, probe.state_dict())
+    said = settle(ref, infer.described(probe, tensors, default), wish)
+    return with_weights(ref, architecture, tensors, said, {})
+
+
+def _load_pretrained(ref: str, architecture: str, wish: Wish) -> Network:
+    library, _, name = architecture.partition("/")
+    if library == "advkit":
+        raise InputError(f"{ref}: advkit offers no weights; train {architecture} or give {architecture}@FILE")
+    said = settle(ref, build.defaults(architecture), wish)
+    net = libraries.pretrained_timm(name) if library == "timm" else libraries.pretrained_torchvision(name)
+    network = build.assemble(net, ref, architecture, said, {})
+    build.try_out(network)
+    return network
+
+
+def _load_factory(ref: str, form: re.Match[str], wish: Wish) -> Network:
+    tensors: Mapping[str, Tensor] = {}
+    meta: Mapping[str, Any] | None = None
+    if form["weights"]:
+        tensors, metadata = weights.read_weights(Path(form["weights"]))
+        meta = read_checkpoint(Path(form["weights"])).meta if is_checkpoint(metadata) else None
+    count = meta["num_classes"] if meta else wish.num_classes
+    net = factory.make_net(ref, Path(form["file"]), form["name"], count, wish.seed)
+    if form["weights"]:
+        weights.fill(ref, net, weights.without_prefix(tensors, net.state_dict()))
+    said = checkpoint_description(meta) if meta else infer.outside(net, wish)
+    settled = settle(ref, said, wish, whole=meta is not None)
+    network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {})
+    build.try_out(network)
+    return network
+
+
+def with_weights(
+    ref: str, architecture: str, tensors: Mapping[str, Tensor], said: Description, model_args: dict[str, Any]
+) -> Network:
+    """The network of ``architecture`` with ``tensors`` in it.
+
+    The fit is checked on an outline first: a file that asks for an absurdly large net costs no memory.
+
+    Raises:
+        InputError: weights that don't fit, aren't finite; arguments that the architecture can't take.
+    """
+    build.require_known(architecture)
+
+    def make() -> torch.nn.Module:
+        return build.construct(architecture, said.num_classes, said.input_size, model_args)
+
+    weights.check_fit(ref, infer.outline(make), tensors)
+    net = build.seeded(make, 0)
+    weights.fill(ref, net, tensors)
+    network = build.assemble(net, ref, architecture, said, model_args)
+    if not architecture.startswith("advkit/"):
+        build.try_out(network)
+    return network

@@ -6,27 +6,42 @@ import torch
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
+from advkit.models.network import Network
+
+# Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
+_NO_MAPS = (nn.Dropout, nn.Softmax, nn.LayerNorm)
 
 
-def last_spatial(network: nn.Module, image_size: tuple[int, int, int]) -> nn.Module:
-    """The last leaf module whose output is a map (N, C, h, w) of more than one pixel, for images of ``image_size``.
+def last_spatial(network: Network, image_size: tuple[int, int, int] | None = None) -> nn.Module:
+    """The last module of ``network`` to finish with a map (N, C, h, w) of more than one pixel: Grad-CAM's place.
+
+    A map has the sides of the image divided by a common stride, give or take rounding. Found by a dry run on one image
+    of ``image_size``, by default the network's own size, in evaluation mode.
 
     Raises:
         InputError: the network has no such module.
     """
+    _, height, width = size = image_size or network.spec.input_size
     found: list[nn.Module] = []
 
     def see(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] * output.shape[-2] > 1:
+        if not isinstance(output, Tensor) or output.ndim != 4 or type(module) in _NO_MAPS:
+            return
+        h, w = output.shape[-2:]
+        if h * w > 1 and h <= height and w <= width and abs(h * width - w * height) <= max(height, width):
             found.append(module)
 
-    hooks = [module.register_forward_hook(see) for module in network.modules() if not list(module.children())]
+    inside = [module for module in network.net.modules() if module is not network.net]
+    hooks = [module.register_forward_hook(see) for module in inside]
+    modes = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad():
-            network(torch.zeros(1, *image_size, device=next(network.parameters()).device))
+            network.eval()(torch.zeros(1, *size, device=network.mean.device))
     finally:
         for hook in hooks:
             hook.remove()
+        for module, training in modes.items():
+            module.training = training
     if not found:
-        raise InputError("no spatial map inside this network: Grad-CAM needs one; use --map saliency")
+        raise InputError(f"{network.spec.ref}: no spatial map inside it, which Grad-CAM needs; use --map saliency")
     return found[-1]

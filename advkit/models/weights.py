@@ -49,14 +49,10 @@ def _unpickle(path: Path) -> object:
 
 def _state_dict(path: Path, found: object) -> dict[str, Tensor]:
     for _ in range(3):  # wrappers come nested at times; a hostile file may nest them without end
-        inner = (
-            next((found[key] for key in _WRAPPERS if isinstance(found.get(key), Mapping)), None)
-            if (isinstance(found, Mapping))
-            else None
-        )
-        if inner is None:
+        inner = [found[key] for key in _WRAPPERS if isinstance(found, Mapping) and isinstance(found.get(key), Mapping)]
+        if not inner:
             break
-        found = inner
+        found = inner[0]
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: holds a {type(found).__name__}, not a state dict; save net.state_dict()")
     tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}

@@ -1,0 +1,70 @@
+"""What the shapes of trained weights say: how many classes, how many channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from advkit.models import build
+from advkit.models.description import Description, Size, Wish
+
+_PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
+
+
+def outline(make: Callable[[], nn.Module]) -> nn.Module:
+    """The net that ``make`` builds, without memory or random numbers spent on it where the net allows that."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception:  # some constructors compute with the tensors they make, which meta tensors can't
+        return build.seeded(make, 0)
+
+
+def probe(architecture: str, input_size: Size) -> nn.Module:
+    """The outline of ``architecture`` with a class count that is easily found again."""
+    return outline(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, {}))
+
+
+def described(net: nn.Module, tensors: Mapping[str, Tensor], default: Description) -> Description:
+    """``default`` with the classes and channels of ``tensors``, for which ``net`` is a :func:`probe`.
+
+    Where the weights don't have the net's layers the default stays: the misfit is named later.
+    """
+    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    classes, channels = default.num_classes, default.input_size[0]
+    first = next(((name, m) for name, m in layers if isinstance(m, nn.Conv2d)), None)
+    for name, layer in layers:
+        weight = tensors.get(f"{name}.weight")
+        if layer.weight.shape[0] == _PROBE_CLASSES and weight is not None and weight.dim() > 0:
+            classes = weight.shape[0]
+    if first is not None:
+        weight = tensors.get(f"{first[0]}.weight")
+        if weight is not None and weight.dim() == 4:
+            channels = weight.shape[1] * first[1].groups
+    return with_channels(replace(default, num_classes=classes, labels=_fitting(default.labels, classes)), channels)
+
+
+def outside(net: nn.Module, wish: Wish) -> Description:
+    """What a net of unknown making looks like: classes of its last linear layer or of the wish, channels of its first
+    convolution, 32x32 pixels unless wished otherwise; mean 0 and std 1, for it may normalise by itself.
+    """
+    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    size = wish.input_size or (first.in_channels if first is not None else 3, 32, 32)
+    classes = linear[-1].out_features if linear else wish.num_classes or 10
+    return Description(classes, size, (0.0,) * size[0], (1.0,) * size[0])
+
+
+def with_channels(said: Description, channels: int) -> Description:
+    """``said`` for another number of channels, with the usual statistics of that number."""
+    if channels == said.input_size[0]:
+        return said
+    mean, std = build.default_statistics(channels)
+    return replace(said, input_size=(channels, *said.input_size[1:]), mean=mean, std=std)
+
+
+def _fitting(labels: tuple[str, ...], classes: int) -> tuple[str, ...]:
+    return labels if len(labels) == classes else ()
