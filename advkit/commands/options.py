@@ -76,3 +76,70 @@ def floats(option: str, value: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in value.split(","))
     except ValueError as error:
         raise InputError(f"--{option} {value}: numbers with commas between, one for each channel") from error
+
+
+Eps = Annotated[str, typer.Option(help="Radius in pixel units of [0, 1]: 8/255 or 0.03.")]
+NormOption = Annotated[str, typer.Option("--norm", help="linf or l2.")]
+Steps = Annotated[int, typer.Option(min=1, help="Gradient steps in each restart.")]
+StepSize = Annotated[str | None, typer.Option(help="In units of eps [2.5 eps/steps for pgd, else eps/steps].")]
+LossOption = Annotated[str, typer.Option("--loss", help="ce, margin or logit.")]
+Target = Annotated[
+    str | None, typer.Option(metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely.")
+]
+RandomStart = Annotated[bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")]
+Restarts = Annotated[int, typer.Option(min=1, help="Independent runs; the strongest counts.")]
+Decay = Annotated[float, typer.Option(help="Of the momentum of mi and ni.")]
+DiProbability = Annotated[float, typer.Option(help="Of transforming an image in di.")]
+DiShrink = Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")]
+TiKernel = Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")]
+SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32 or bfloat16.")]
+
+
+def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
+    """The :class:`~advkit.attacks.params.AttackParams` that the options ask for.
+
+    Raises:
+        InputError: values out of range, options that the method does not use.
+    """
+    from advkit.attacks.budget import check_eps, parse_eps
+    from advkit.attacks.losses import LOSSES
+    from advkit.attacks.methods import parse_method
+    from advkit.attacks.params import AttackParams
+
+    norm = choice("norm", given["norm"], ("linf", "l2"))
+    eps = parse_eps(given["eps"])
+    check_eps(eps, norm, given["eps"])
+    kernel = given["ti_kernel"]
+    if kernel is not None and (kernel < 1 or kernel % 2 == 0):
+        raise InputError(f"--ti-kernel {kernel}: must be odd and positive")
+    within("decay", given["decay"], 0.0, 10.0)
+    within("di-probability", given["di_probability"], 0.0, 1.0)
+    within("di-shrink", given["di_shrink"], 0.01, 1.0)
+    return AttackParams(
+        method=parse_method(method),
+        eps=eps,
+        norm=norm,
+        steps=given["steps"],
+        step_size=None if given["step_size"] is None else parse_eps(given["step_size"], "step-size"),
+        loss=choice("loss", given["loss"], tuple(LOSSES)),
+        targeted=given["target"] is not None,
+        random_start=given["random_start"],
+        restarts=given["restarts"],
+        goal=choice("goal", goal, ("robustness", "transfer")),
+        seed=given["seed"],
+        decay=given["decay"],
+        di_probability=given["di_probability"],
+        di_shrink=given["di_shrink"],
+        ti_kernel=kernel,
+        si_scales=given["si_scales"],
+        precision=choice("precision", given["precision"], ("float32", "bfloat16")),
+    )
+
+
+def params_json(params: Any) -> dict[str, Any]:
+    """Attack settings as JSON values."""
+    import dataclasses
+
+    values = dataclasses.asdict(params)
+    return values | {"method": params.method.name, "steps": params.step_count, "step_size": params.step}

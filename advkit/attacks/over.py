@@ -1,0 +1,98 @@
+"""An attack over a whole data set, batch by batch: memory stays flat in the number of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advkit.attacks import judge
+from advkit.attacks.loop import AttackBatch, attack
+from advkit.attacks.params import AttackParams
+from advkit.attacks.targets import targets
+from advkit.data.images import ImageSet
+
+CLEAN_WRONG, FOOLED, HELD = 0, 1, 2
+
+
+@dataclass
+class Attacked:
+    """One batch of results; all tensors on the CPU.
+
+    Attributes:
+        clean, adversarial: (N, C, H, W) float32 in [0, 1].
+        labels, indices, classes: (N,) int64; ``classes`` are the targets, or the labels.
+        batch: what the attack reports of itself.
+        seconds: spent in the attack.
+    """
+
+    clean: Tensor
+    adversarial: Tensor
+    labels: Tensor
+    indices: Tensor
+    classes: Tensor
+    batch: AttackBatch
+    seconds: float
+
+
+def attack_set(
+    surrogates: Sequence[nn.Module],
+    optimised: Sequence[nn.Module],
+    data: ImageSet,
+    params: AttackParams,
+    target: str | int | None,
+    *,
+    batch_size: int,
+    device: str,
+) -> Iterator[Attacked]:
+    """Attack every image of ``data``.
+
+    Args:
+        surrogates: as loaded; they choose the targets of ``least-likely``.
+        optimised: the same networks, folded; they give the gradients.
+        data: images and labels.
+        params: the attack.
+        target: see :func:`advkit.attacks.targets.targets`; None when untargeted.
+        batch_size: images at a time.
+        device: where to work.
+    """
+    for start in range(0, len(data), batch_size):
+        yield attack_batch(surrogates, optimised, data, slice(start, start + batch_size), params, target, device)
+
+
+def attack_batch(
+    surrogates: Sequence[nn.Module],
+    optimised: Sequence[nn.Module],
+    data: ImageSet,
+    part: slice,
+    params: AttackParams,
+    target: str | int | None,
+    device: str,
+) -> Attacked:
+    """Attack the images of ``data`` at ``part``; arguments as :func:`attack_set`."""
+    clean, labels = data.batch(part)
+    images, truth, indices = clean.to(device), labels.to(device), data.indices[part].to(device)
+    classes = truth
+    if target is not None:
+        logits = judge.logits(surrogates, images) if target == "least-likely" else images.new_empty(1, data.num_classes)
+        classes = targets(target, truth, indices, logits, params.seed)
+    began = time.perf_counter()
+    found = attack(optimised, images, classes, indices, params)
+    adversarial = found.images.cpu()
+    seconds = time.perf_counter() - began
+    return Attacked(clean, adversarial, labels, data.indices[part], classes.cpu(), found, seconds)
+
+
+def without_target(data: ImageSet, target: str | int | None) -> ImageSet:
+    """``data`` without the images that are of the target class already."""
+    if not isinstance(target, int):
+        return data
+    return data.subset((data.labels != target).nonzero().squeeze(1))
+
+
+def reached(predictions: Tensor, classes: Tensor, targeted: bool) -> Tensor:
+    """(N,) bool: the attack's aim is reached: the target predicted, or the true class lost (-1 counts as lost)."""
+    return predictions == classes if targeted else predictions != classes
