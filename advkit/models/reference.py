@@ -70,6 +70,8 @@ def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 
 def _resolve(ref: str, wish: Wish) -> Network:
+    if not ref:
+        raise InputError("empty model reference; name a checkpoint, an architecture or a directory")
     path = Path(ref)
     if path.is_dir():
         architecture, said, model_args, file = read_directory(path)
