@@ -59,8 +59,12 @@ def attack(
     """Write adversarial images made on MODEL, and say how well they fool it."""
     clock = output.Clock()
     given = dict(locals())
-    for path in [out, *([report] if report else [])]:
-        require_writable(Path(str(path).rstrip("/")) if path is report else path.parent / f"{path.name}.")
+    require_writable(out if out.suffix else out.parent / f".{out.name}")
+    if report:
+        require_writable(report)
+    if out.suffix not in ("", ".safetensors"):
+        raise InputError(f"-o {out}: write FILE.safetensors, or a name without suffix for a folder of PNGs")
+    quantize = quantize or out.suffix == ""  # PNG files have 8 bits
     params = options.attack_params(given, method, goal)
     names = names_of(models)
     device = pick_device(device)

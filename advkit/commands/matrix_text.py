@@ -1,0 +1,125 @@
+"""A transfer matrix for people: a table of 80 columns, and a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advkit.commands import output
+from advkit.commands.matrix_result import headline
+
+if TYPE_CHECKING:
+    from advkit.files.results import Pair, Rate, TransferMatrixResult
+
+_MEANING = {
+    "cond": "fooled, of the images that both get right and that fool the surrogate",
+    "both": "fooled, of the images that both get right",
+    "raw": "wrong, of all images",
+    "same": "fooled into the surrogate's class, of the images that fool the surrogate",
+}
+_NAME = 14  # characters of a model's name
+
+
+def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
+    """Lines of at most 80 characters (names allowing)."""
+    lines = [f"{result.images} images, {subtitle}, {' | '.join(result.methods) or 'no method'}", ""]
+    lines += [f"{'clean accuracy':16}{_short(a.model)}  {output.percent(a.accuracy)}" for a in result.clean]
+    lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
+    lines += _grid(result, rate)
+    lines += ["  * on the surrogate itself: success of the attack", ""]
+    for pair in result.pairs:
+        if pair.surrogate != pair.victim:
+            lines += _pair(pair)
+    if result.gradients is not None and len(result.models) > 1:
+        lines += ["", f"cosine of input gradients, mean (mean absolute; chance {result.gradients.chance:.4f})"]
+        lines += _cosines(result)
+    for found in result.comparisons:
+        lines += ["", f"{found.surrogate} -> {found.a} against {found.b}, {found.method}, {found.total} common images:"]
+        if found.difference is None or found.interval is None:
+            lines.append("  no common image")
+            continue
+        low, high = found.interval
+        lines.append(
+            f"  {100 * found.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
+            f"only {found.a} {found.only_a}, only {found.b} {found.only_b}, McNemar p = {found.p_value:.2g}"
+        )
+    return lines
+
+
+def _short(name: str, width: int = _NAME) -> str:
+    return (name if len(name) <= width else f"{name[: width - 1]}…").ljust(width)
+
+
+def _cell(value: float | None, mark: str = " ") -> str:
+    return f"{'-' if value is None else f'{100 * value:.1f}':>8}{mark}"
+
+
+def _grid(result: TransferMatrixResult, rate: str) -> list[str]:
+    own = _own(result)
+    best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
+    width = max(9, *(min(len(name), _NAME) + 2 for name in result.models))
+    lines = [f"{'  made on':{_NAME + 2}}" + "".join(_short(name, width - 2).strip().rjust(width) for name in result.models)]
+    for surrogate in result.surrogates:
+        line = f"  {_short(surrogate)}"
+        for victim in result.models:
+            same = surrogate == victim
+            value = own[surrogate].rate if same else getattr(best[surrogate, victim], rate).rate
+            line += _cell(value, "*" if same else " ").rjust(width)
+        lines.append(line.rstrip())
+    return lines
+
+
+def _own(result: TransferMatrixResult) -> dict[str, Rate]:
+    """Success on the surrogate itself: the strongest method's."""
+    own: dict[str, Rate] = {}
+    for found in result.surrogate_success:
+        if found.surrogate not in own or found.success.successes > own[found.surrogate].successes:
+            own[found.surrogate] = found.success
+    return own
+
+
+def _pair(pair: Pair) -> list[str]:
+    def short(value: Rate | None) -> str:
+        return "-" if value is None or value.rate is None else f"{100 * value.rate:.1f}"
+
+    return [
+        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {output.percent(pair.cond)}",
+        f"    both {short(pair.both)}  raw {short(pair.raw)}  same class {short(pair.same)}"
+        f"   controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
+    ]
+
+
+def _cosines(result: TransferMatrixResult) -> list[str]:
+    assert result.gradients is not None
+    lines = []
+    names = result.gradients.models
+    for i, a in enumerate(names):
+        for j in range(i + 1, len(names)):
+            signed, absolute = result.gradients.cosine[i][j], result.gradients.absolute_cosine[i][j]
+            lines.append(f"  {_short(a)}  {_short(names[j])}  {signed:+.4f}  ({absolute:.4f})")
+    return lines
+
+
+def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> None:
+    """The headline rates as a heat map; the surrogate's own cell shows the attack's success."""
+    from advkit.figures import heatmap
+
+    own = _own(result)
+    best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
+
+    def cell(surrogate: str, victim: str) -> Rate:
+        found: Rate = own[surrogate] if surrogate == victim else getattr(best[surrogate, victim], rate)
+        return found
+
+    grid = [[cell(surrogate, victim) for victim in result.models] for surrogate in result.surrogates]
+    methods: Sequence[str] = result.methods
+    heatmap.draw(
+        path,
+        [[value.rate for value in row] for row in grid],
+        result.surrogates,
+        result.models,
+        title=f"{' ∪ '.join(methods)}, {subtitle}, {result.images} images",
+        label=f"T_{rate} (%)",
+        counts=[[f"{value.successes}/{value.total}" for value in row] for row in grid],
+    )

@@ -1,0 +1,256 @@
+"""``advkit transfer-matrix``: does an attack on this network also fool that one, and how sure is that?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from advkit.commands import options, output
+from advkit.commands.opening import names_of, open_all, pick_device
+from advkit.files.atomic import require_writable
+from advkit.files.errors import InputError
+
+if TYPE_CHECKING:
+    from advkit.attacks.params import AttackParams
+    from advkit.data.images import ImageSet
+    from advkit.files.results import Gate, Pair, TransferMatrixResult
+    from advkit.models.network import Network
+    from advkit.transfer.matrix import Attempt, Plan
+
+RATES = ("cond", "both", "raw", "same")
+FIGURES = (".png", ".svg", ".pdf")
+
+
+def transfer_matrix(
+    models: Annotated[list[str], typer.Argument(metavar="[NAME=]MODEL...", help="Surrogates and victims.")],
+    data: options.DataOption,
+    method: Annotated[list[str] | None, typer.Option(help="As for attack; repeat for several and their union.")] = None,
+    surrogate: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Attack only this model; repeatable [all].")
+    ] = None,
+    adversarial: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A set that attack wrote, as one more row; repeatable.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option(metavar="R:A,B", help="Paired test of victims A and B under surrogate R.")
+    ] = None,
+    eps: options.Eps = "8/255",
+    norm: options.NormOption = "linf",
+    steps: options.Steps = 10,
+    step_size: options.StepSize = None,
+    loss: options.LossOption = "ce",
+    target: options.Target = None,
+    random_start: options.RandomStart = None,
+    restarts: options.Restarts = 1,
+    decay: options.Decay = 1.0,
+    di_probability: options.DiProbability = 0.5,
+    di_shrink: options.DiShrink = 0.9,
+    ti_kernel: options.TiKernel = None,
+    si_scales: options.SiScales = 5,
+    precision: options.PrecisionOption = "float32",
+    gradients: Annotated[bool, typer.Option("--gradients/--no-gradients", help="Measure gradient cosines.")] = True,
+    rate: Annotated[str, typer.Option(help="Shown and gated: cond, both, raw or same.")] = "cond",
+    fail_above: options.FailAbove = None,
+    fail_below: options.FailBelow = None,
+    figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Heat map as .png, .svg or .pdf.")] = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 128,
+    size: options.Size = None,
+    device: options.Device = "auto",
+    download: options.Download = False,
+    report: options.ReportFile = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Attack every MODEL, let every MODEL look at the result, and count.
+
+    Rates are over the images that surrogate and victim both get right and that fool the surrogate.
+    """
+    clock = output.Clock()
+    given = dict(locals())
+    names = names_of(models)
+    _check(given, names)
+    methods = _methods(given)
+    device = pick_device(device)
+    networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
+    plan, chosen = _plan(given, names, methods, networks, images, device)
+    from advkit.commands import matrix_result, matrix_text
+    from advkit.transfer.matrix import measure
+
+    line = output.Progress(quiet)
+    found = measure(plan, chosen, lambda done: line.step("attack and look", done, len(chosen)))
+    line.clear()
+    found.attempts += [_ready_made(plan, chosen, path, names) for path in adversarial or []]
+    comparisons = [_parse_compare(text, names, matrix_result.rows(found)) for text in compare or []]
+    result = matrix_result.collect(plan, found, chosen, comparisons, seed)
+    result.gates = _gates(given, result.pairs)
+    result.figure = str(figure) if figure is not None else None
+    if figure is not None:
+        matrix_text.draw(figure, result, rate, _subtitle(methods[0]))
+    inputs = [output.model_input(network, name) for network, name in zip(networks, names, strict=True)]
+    return output.finish(
+        "transfer-matrix",
+        result,
+        table=lambda: matrix_text.table(result, rate, f"{_subtitle(methods[0])}, {chosen.ref}#{chosen.split}"),
+        clock=clock,
+        seed=seed,
+        device=device,
+        params={
+            "methods": [options.params_json(params) for params in methods],
+            "target": target,
+            "limit": limit,
+            "rate": rate,
+        },
+        inputs=[*inputs, output.data_input(images)],
+        flags=_flags(plan, chosen, result),
+        report_file=report,
+        as_json=as_json,
+        quiet=quiet,
+        passed=result.gates,
+    )
+
+
+def _check(given: dict[str, Any], names: list[str]) -> None:
+    for path in (given["report"], given["figure"]):
+        if path is not None:
+            require_writable(path)
+    if given["figure"] is not None and given["figure"].suffix not in FIGURES:
+        raise InputError(f"--figure {given['figure']}: the name ends in {', '.join(FIGURES)}")
+    options.choice("rate", given["rate"], RATES)
+    for name in ("fail_above", "fail_below"):
+        options.within(name.replace("_", "-"), given[name], 0.0, 1.0)
+    for name in given["surrogate"] or []:
+        if name not in names:
+            raise InputError(f"--surrogate {name}: no such model; there are {', '.join(names)}")
+    sets = [_set_name(path) for path in given["adversarial"] or []]
+    for name in sets:
+        if [*names, *sets].count(name) > 1:
+            raise InputError(f"--adversarial {name}: another row has that name; rename the file")
+    for text in given["compare"] or []:
+        _parse_compare(text, names, [*(given["surrogate"] or names), *sets])
+
+
+def _set_name(path: Path) -> str:
+    return path.name.removesuffix(".safetensors")
+
+
+def _parse_compare(text: str, names: Sequence[str], surrogates: Sequence[str]) -> tuple[str, str, str]:
+    surrogate, colon, victims = text.partition(":")
+    a, comma, b = victims.partition(",")
+    if not (colon and comma):
+        raise InputError(f"--compare {text}: write R:A,B, the surrogate and two victims")
+    for name, known in ((surrogate, surrogates), (a, names), (b, names)):
+        if name not in known:
+            raise InputError(f"--compare {text}: {name!r} is not among {', '.join(known)}")
+    return surrogate, a, b
+
+
+def _methods(given: dict[str, Any]) -> list[AttackParams]:
+    found = [options.attack_params(given, text, "transfer") for text in given["method"] or ["pgd"]]
+    names = [params.method.name for params in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
+    return found
+
+
+def _subtitle(params: AttackParams) -> str:
+    return f"{'Linf' if params.norm == 'linf' else 'L2'} eps {params.eps:.4g}"
+
+
+def _plan(
+    given: dict[str, Any],
+    names: list[str],
+    methods: list[AttackParams],
+    networks: list[Network],
+    images: ImageSet,
+    device: str,
+) -> tuple[Plan, ImageSet]:
+    from advkit.attacks.over import without_target
+    from advkit.attacks.targets import parse_target
+    from advkit.models.fold import folded
+    from advkit.transfer.matrix import Plan
+
+    target = parse_target(given["target"], images.class_names) if given["target"] is not None else None
+    chosen = without_target(images, target)
+    if len(chosen) == 0:
+        raise InputError(f"--target {given['target']}: every image is of that class already; nothing to attack")
+    only_sets = bool(given["adversarial"]) and not given["surrogate"] and given["method"] is None
+    wanted = [] if only_sets else given["surrogate"] or names
+    plan = Plan(
+        names=names,
+        networks=networks,
+        optimised=[folded(network) for network in networks],
+        surrogates=[names.index(name) for name in wanted],
+        params=methods,
+        target=target,
+        gradients=given["gradients"],
+        batch_size=given["batch_size"],
+        device=device,
+    )
+    return plan, chosen
+
+
+def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> Attempt:
+    """A ready-made set as a row; it must have been made from just these images."""
+    import torch
+
+    from advkit.attacks.budget import flat_norm
+    from advkit.files.adversarial import read_adversarial
+    from advkit.transfer.matrix import ready_made
+
+    found = read_adversarial(path)
+    place = {index: position for position, index in enumerate(images.indices.tolist())}
+    missing = [index for index in found.index.tolist() if index not in place]
+    if missing:
+        raise InputError(f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA")
+    positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
+    if not torch.equal(images.labels[positions], found.labels):
+        raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
+    attack = found.meta.get("attack", {})
+    bound, norm = float(attack.get("eps", 0.0)), attack.get("norm", "linf")
+
+    def check(adversarial: Any, clean: Any) -> None:
+        if adversarial.shape != clean.shape or bool((flat_norm(adversarial - clean, norm) > bound + 1e-5).any()):
+            raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
+
+    return ready_made(plan, images, found, _set_name(path), positions, check)
+
+
+def _gates(given: dict[str, Any], pairs: Sequence[Pair]) -> list[Gate]:
+    """Every transfer (not a model's own row) must keep the bounds."""
+    from advkit.commands import matrix_result
+
+    kind = given["rate"]
+    found: list[Gate] = []
+    for pair in matrix_result.headline(pairs):
+        if pair.surrogate != pair.victim:
+            what = f"T_{kind} {pair.surrogate} -> {pair.victim} ({pair.method})"
+            found += output.gates(what, getattr(pair, kind).rate, given["fail_above"], given["fail_below"])
+    return found
+
+
+def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[str]:
+    from advkit.attacks import judge
+    from advkit.commands import matrix_result
+
+    sample = images.batch(slice(0, 32))[0].to(plan.device)
+    flags = [
+        f"{name}: {flag}"
+        for name, network in zip(plan.names, plan.networks, strict=True)
+        for flag in judge.suspicions(network, sample)
+    ]
+    for success in result.surrogate_success:
+        if success.zero_gradients:
+            flags.append(f"{success.surrogate}, {success.method}: zero gradients on {success.zero_gradients} images")
+        if success.dead_gradients:
+            flags.append(f"{success.surrogate}, {success.method}: no gradient at all on {success.dead_gradients} images")
+    for pair in matrix_result.headline(result.pairs):
+        noise, cond = pair.noise, pair.cond
+        if pair.surrogate != pair.victim and noise and noise.interval and cond.rate is not None and cond.total:
+            if noise.rate and noise.rate >= cond.rate:
+                flags.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
+    return flags
