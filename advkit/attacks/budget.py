@@ -50,7 +50,8 @@ def flat_norm(x: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return largest
     scale = largest.clamp_min(torch.finfo(x.dtype).tiny)
-    return (rows / scale[:, None]).norm(dim=1) * scale
+    length: Tensor = torch.linalg.vector_norm(rows / scale[:, None], dim=1)
+    return length * scale
 
 
 def per_image(values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Batch:
 
 def ensemble_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """(N, K) mean of the networks' logits (Dong et al. 2018, their strongest ensemble), float32."""
-    total = networks[0](images)
+    total: Tensor = networks[0](images)
     for network in networks[1:]:
         total = total + network(images)
     return (total if total.dtype == torch.float64 else total.float()) / len(networks)

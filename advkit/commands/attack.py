@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -28,7 +28,9 @@ def attack(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Surrogates; several make an ensemble.")],
     data: options.DataOption,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.safetensors, or DIR/ for PNGs.")],
-    method: Annotated[str, typer.Option(help="fgsm, pgd, mi, ni, di, ti, si composed with commas; noise; identity.")] = "pgd",
+    method: Annotated[
+        str, typer.Option(help="fgsm, pgd, mi, ni, di, ti, si composed with commas; noise; identity.")
+    ] = "pgd",
     eps: options.Eps = "8/255",
     norm: options.NormOption = "linf",
     steps: options.Steps = 10,
@@ -68,9 +70,7 @@ def attack(
     params = options.attack_params(given, method, goal)
     names = names_of(models)
     device = pick_device(device)
-    networks, images = open_all(
-        models, data, limit=limit, seed=seed, size=size, download=download, device=device
-    )
+    networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
     from advkit.attacks.over import without_target
     from advkit.attacks.targets import parse_target
 
@@ -121,31 +121,35 @@ class _Write(Protocol):
 
 @contextlib.contextmanager
 def _writer(
-    out: Path, images: ImageSet, networks: list[Network], params: AttackParams, quantize: bool, force: bool
+    out: Path, data: ImageSet, networks: list[Network], params: AttackParams, quantize: bool, force: bool
 ) -> Iterator[_Write]:
     """A function that writes one batch, to a safetensors file or a folder of PNGs."""
     from advkit.files import adversarial
     from advkit.files.pictures import picture_folder
 
     if out.suffix != ".safetensors":
-        names = [f"{k:0{len(str(images.num_classes - 1))}}" for k in range(images.num_classes)]
+        names = [f"{k:0{len(str(data.num_classes - 1))}}" for k in range(data.num_classes)]
         with picture_folder(out, names, force=force) as save:
-            yield lambda done, found, prediction, outcome: save(found, done.labels, done.indices)
+
+            def draw(done: Attacked, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
+                save(images, done.labels, done.indices)
+
+            yield draw
         return
     if out.exists() and not force and not adversarial.is_adversarial(out):
         raise InputError(f"{out}: exists and is no adversarial set; --force replaces it")
     metadata = {
-        "class_names": list(images.class_names),
-        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint},
+        "class_names": list(data.class_names),
+        "data": {"ref": data.ref, "split": data.split, "fingerprint": data.fingerprint},
         "surrogates": [{"ref": network.spec.ref, "sha256": network.spec.sha256} for network in networks],
         "attack": options.params_json(params),
     }
-    with adversarial.stream(out, len(images), images.size, quantized=quantize, metadata=metadata) as rows:
+    with adversarial.stream(out, len(data), data.size, quantized=quantize, metadata=metadata) as rows:
 
-        def write(done: Attacked, found: Tensor, prediction: Tensor, outcome: Tensor) -> None:
+        def write(done: Attacked, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
             rows.append(
                 {
-                    "images": found,
+                    "images": images,
                     "labels": done.labels,
                     "index": done.indices,
                     "target": done.classes,
@@ -237,7 +241,9 @@ class Tally:
         """Reasons for suspicion."""
         flags = list(self._suspicions)
         if self._zero:
-            flags.append(f"zero gradients of the {self._params.loss} loss on {self._zero} images: margin loss used there")
+            flags.append(
+                f"zero gradients of the {self._params.loss} loss on {self._zero} images: margin loss used there"
+            )
         if self._dead:
             flags.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
         return flags
@@ -249,7 +255,7 @@ class Tally:
         form = "png" if out.suffix != ".safetensors" else f"safetensors-{'uint8' if quantize else 'float32'}"
         return AttackResult(
             output=str(out),
-            output_form=form,  # type: ignore[arg-type]
+            output_form=form,
             images=self.images,
             excluded=excluded,
             surrogates=[
@@ -293,5 +299,3 @@ def _table(result: AttackResult, params: AttackParams) -> list[str]:
         f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward passes an image"
     )
     return lines
-
-

@@ -65,11 +65,7 @@ def collect(
         surrogate_success=[_success(attempt) for attempt in found.attempts],
         pairs=pairs,
         gradients=gradients,
-        comparisons=[
-            comparison
-            for wanted in comparisons
-            for comparison in _comparisons(plan, found, *wanted, seed)
-        ],
+        comparisons=[comparison for wanted in comparisons for comparison in _comparisons(plan, found, *wanted, seed)],
         gates=[],
         attack_seconds=round(found.seconds, 3),
         figure=None,
@@ -106,7 +102,6 @@ def _pairs(plan: Plan, found: Matrix, row: str) -> list[Pair]:
 
 def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name: str) -> Pair:
 
-
     sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.clean, found.labels)) for attempt in attempts]
     counts = count(sides)
     held = sides[0][0].right & sides[0][1].right & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
@@ -126,8 +121,6 @@ def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name
 
 
 def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int) -> list[Comparison]:
-
-
 
     own = [attempt for attempt in found.attempts if attempt.surrogate == row]
 
@@ -161,5 +154,3 @@ def headline(pairs: Sequence[Pair]) -> list[Pair]:
         if pair.method == UNION or (pair.surrogate, pair.victim) not in best:
             best[pair.surrogate, pair.victim] = pair
     return list(best.values())
-
-

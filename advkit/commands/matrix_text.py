@@ -59,7 +59,9 @@ def _grid(result: TransferMatrixResult, rate: str) -> list[str]:
     own = _own(result)
     best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
     width = max(9, *(min(len(name), _NAME) + 2 for name in result.models))
-    lines = [f"{'  made on':{_NAME + 2}}" + "".join(_short(name, width - 2).strip().rjust(width) for name in result.models)]
+    lines = [
+        f"{'  made on':{_NAME + 2}}" + "".join(_short(name, width - 2).strip().rjust(width) for name in result.models)
+    ]
     for surrogate in result.surrogates:
         line = f"  {_short(surrogate)}"
         for victim in result.models:

@@ -26,7 +26,9 @@ def pick_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if device.type not in ("cpu", "cuda") or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise InputError(f"--device {name}: not available here; use auto or cpu")
     return name
 
@@ -108,5 +110,7 @@ def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
     # Data without class names may lack the last classes by chance; named classes must agree.
     nameless = all(name == str(k) for k, name in enumerate(data.class_names))
     if classes != data.num_classes and not (nameless and classes > data.num_classes):
-        raise InputError(f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for")
+        raise InputError(
+            f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
+        )
     return network

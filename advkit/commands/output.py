@@ -16,7 +16,7 @@ from advkit.files.atomic import write_text
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
-    from advkit.files.report import Input
+    from advkit.files.report import Host, Input
     from advkit.files.results import Gate, Rate
     from advkit.models.network import Network
 
@@ -150,7 +150,7 @@ def finish(
 
     failed = [gate for gate in passed if not gate.passed]
     report = TOOLS[tool](
-        schema_=f"advkit/{tool}/1",
+        schema=f"advkit/{tool}/1",
         version=advkit.__version__,
         command=["advkit", *sys.argv[1:]],
         status="gate-failed" if failed else "done",
@@ -180,12 +180,14 @@ def finish(
     return 1 if failed else 0
 
 
-def _host(device: str, processes: int) -> dict[str, Any]:
+def _host(device: str, processes: int) -> Host:
     import torch
+
+    from advkit.files.report import Host
 
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
-    return {"torch": torch.__version__, "cpu": cpu, "gpu": gpu, "threads": torch.get_num_threads(), "processes": processes}
+    return Host(torch=torch.__version__, cpu=cpu, gpu=gpu, threads=torch.get_num_threads(), processes=processes)

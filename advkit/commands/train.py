@@ -10,7 +10,6 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.opening import load_for, pick_device
-from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -232,7 +231,9 @@ def _open_network(given: dict[str, Any], images: ImageSet | None, train_part: An
 def _start_from(network: Network, other: Network, ref: str) -> None:
     own, theirs = network.net.state_dict(), other.net.state_dict()
     if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in theirs.items()}:
-        raise InputError(f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}")
+        raise InputError(
+            f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}"
+        )
     network.net.load_state_dict(theirs)
 
 
@@ -241,7 +242,9 @@ def _statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], t
     import torch
 
     chosen = train_part[torch.linspace(0, len(train_part) - 1, min(len(train_part), _STATISTICS_SAMPLE)).long()]
-    total, squares, count = torch.zeros(2, images.size[0], dtype=torch.float64).unbind() + (0,)
+    count = 0
+    total = torch.zeros(images.size[0], dtype=torch.float64)
+    squares = torch.zeros_like(total)
     for start in range(0, len(chosen), 500):
         batch = images.batch(chosen[start : start + 500])[0].double()
         total = total + batch.sum(dim=(0, 2, 3))
@@ -258,7 +261,7 @@ def _params(given: dict[str, Any], images: ImageSet | None, device: str) -> Trai
 
     if given["augment"] == "auto":
         large = images is not None and min(images.size[1:]) >= 24
-        kinds: tuple[str, ...] = (("crop", "flip") if large and images and images.size[0] == 3 else ())
+        kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
     else:
         kinds = () if given["augment"] == "none" else options.choices("augment", given["augment"], KINDS)
     lr = given["lr"] if given["lr"] is not None else {"sgd": 0.1, "adamw": 0.002}[given["optimizer"]]

@@ -206,7 +206,9 @@ def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> A
     place = {index: position for position, index in enumerate(images.indices.tolist())}
     missing = [index for index in found.index.tolist() if index not in place]
     if missing:
-        raise InputError(f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA")
+        raise InputError(
+            f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA"
+        )
     positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
     if not torch.equal(images.labels[positions], found.labels):
         raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
@@ -247,7 +249,9 @@ def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[s
         if success.zero_gradients:
             flags.append(f"{success.surrogate}, {success.method}: zero gradients on {success.zero_gradients} images")
         if success.dead_gradients:
-            flags.append(f"{success.surrogate}, {success.method}: no gradient at all on {success.dead_gradients} images")
+            flags.append(
+                f"{success.surrogate}, {success.method}: no gradient at all on {success.dead_gradients} images"
+            )
     for pair in matrix_result.headline(result.pairs):
         noise, cond = pair.noise, pair.cond
         if pair.surrogate != pair.victim and noise and noise.interval and cond.rate is not None and cond.total:

@@ -106,6 +106,6 @@ def _indices(path: Path, header: dict[str, tuple[str, tuple[int, ...]]], count: 
         return None
     rows = open_rows(path, "index")
     found = as_labels(rows.rows(0, len(rows)), count, f"{path} (index)")
-    if len(found.unique()) != len(found):
+    if len(set(found.tolist())) != len(found):
         raise InputError(f"{path}: an index stands twice; every image needs its own")
     return found

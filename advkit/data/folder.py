@@ -28,7 +28,9 @@ def splits(path: Path) -> Splits | None:
 
 
 def _classes(path: Path) -> list[Path]:
-    return [child for child in sorted(path.iterdir()) if child.is_dir() and any(_files(child))]
+    """Class directories, in order; an empty one keeps its number as long as another has pictures."""
+    found = [child for child in sorted(path.iterdir()) if child.is_dir() and not child.name.startswith((".", "__"))]
+    return found if any(_files(child) for child in found) else []
 
 
 def _files(folder: Path) -> list[Path]:

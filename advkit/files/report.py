@@ -43,7 +43,7 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 class Report(BaseModel, Generic[ResultT]):
     """The envelope."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
     schema_: str = Field(alias="schema")
     version: str
     command: list[str]

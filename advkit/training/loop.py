@@ -160,7 +160,7 @@ def _step(
         terms = misalignment(images, labels, indices, epoch)
         sums += [terms.cosine, terms.absolute, terms.norm, terms.loss.detach() * len(labels)]
         loss = loss + warm_up(number, params.misalign.warm_up * steps) * terms.loss
-    loss.backward()
+    torch.autograd.backward(loss)
     distributed.average_gradients(run.network.net.parameters())
     optimizer.step()
     _average(run, number)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from advkit.attacks import randomness
@@ -69,7 +68,9 @@ class MisalignTerms:
 
 def shape(c: Tensor, penalty: str) -> Tensor:
     """The penalty of cosines ``c``, element by element."""
-    return {"abs": torch.abs, "square": torch.square, "signed": lambda value: value}[penalty](c)
+    if penalty == "signed":
+        return c
+    return c.abs() if penalty == "abs" else c.square()
 
 
 class Misalignment:

@@ -70,16 +70,13 @@ def paired(fooled_a: np.ndarray, fooled_b: np.ndarray, *, seed: int = 0, draws: 
         draws: bootstrap resamples; four cells are resampled, so their number costs nothing in N.
     """
     total = len(fooled_a)
-    cells = [
-        int((fooled_a & fooled_b).sum()),
-        int((fooled_a & ~fooled_b).sum()),
-        int((~fooled_a & fooled_b).sum()),
-        int((~fooled_a & ~fooled_b).sum()),
-    ]
+    both = int((fooled_a & fooled_b).sum())
+    only_a, only_b = int((fooled_a & ~fooled_b).sum()), int((~fooled_a & fooled_b).sum())
+    cells = [both, only_a, only_b, total - both - only_a - only_b]
     difference, interval = None, None
     if total:
-        difference = (cells[1] - cells[2]) / total
+        difference = (only_a - only_b) / total
         drawn = np.random.default_rng(seed).multinomial(total, np.array(cells) / total, size=draws)
         low, high = np.quantile((drawn[:, 1] - drawn[:, 2]) / total, [0.025, 0.975])
         interval = (float(low), float(high))
-    return Paired(total, *cells, difference, interval, mcnemar(cells[1], cells[2]))
+    return Paired(total, both, only_a, only_b, cells[3], difference, interval, mcnemar(only_a, only_b))

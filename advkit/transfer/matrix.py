@@ -194,7 +194,12 @@ def _attempt(
 
 
 def ready_made(
-    plan: Plan, data: ImageSet, found: AdversarialSet, name: str, positions: Tensor, check: Callable[[Tensor, Tensor], None]
+    plan: Plan,
+    data: ImageSet,
+    found: AdversarialSet,
+    name: str,
+    positions: Tensor,
+    check: Callable[[Tensor, Tensor], None],
 ) -> Attempt:
     """Let every victim look at a ready-made adversarial set.
 

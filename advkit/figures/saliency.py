@@ -1,0 +1,138 @@
+"""Where a classifier looks: maps of attention over the pixels, and how much two such maps agree.
+
+All functions are pure: they change no weight, no buffer, no mode. Networks take images in [0, 1] to logits and should
+be in eval mode; with batch-norm in train mode the images of a batch would influence each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from advkit.attacks import randomness
+
+
+def input_gradient(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    indices: Tensor,
+    samples: int = 16,
+    sigma: float = 0.1,
+    seed: int = 0,
+) -> Tensor:
+    """SmoothGrad (Smilkov et al. 2017): the gradient of a class's logit, averaged over noisy copies of the image.
+
+    The average of the signed gradients is taken first, then the absolute value, then the sum over the channels. The
+    noise is not clipped to [0, 1], as in the paper. It belongs to (``seed``, image index): batch size and order don't
+    matter.
+
+    Args:
+        network: images to logits (N, K).
+        images: (N, C, H, W) float in [0, 1].
+        labels: (N,) int64, the class to explain for each image.
+        indices: (N,) int64, positions of the images in their data set.
+        samples: noisy copies for each image, at least 1; the paper sees little gain beyond 50.
+        sigma: standard deviation of the noise in pixels of [0, 1]; the paper advises 0.1 to 0.2. 0: plain gradient.
+        seed: of the noise.
+
+    Returns:
+        (N, H, W), 0 or more.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; at least 1")
+    total = torch.zeros_like(images)
+    for sample in range(samples):
+        noise = randomness.normal(seed, indices, sample, images[0].numel()).view_as(images)
+        point = (images + sigma * noise).detach().requires_grad_()
+        with torch.enable_grad():
+            score = network(point).gather(1, labels[:, None]).sum()
+            (gradient,) = torch.autograd.grad(score, point)
+        total += gradient
+    return (total / samples).abs().sum(dim=1)
+
+
+def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, *, layer: nn.Module) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017): the channels of a map, weighted by the mean gradient of the class's logit.
+
+    Args:
+        network: images to logits (N, K).
+        images: (N, C, H, W) float in [0, 1].
+        labels: (N,) int64, the class to explain for each image.
+        layer: module inside ``network`` whose output is a map (N, D, h, w), usually
+            :func:`advkit.models.taps.last_spatial`; when called several times, its last output counts.
+
+    Returns:
+        (N, H, W), 0 or more, bilinearly enlarged from (h, w). All zero for an image in which nothing speaks for the
+        class.
+
+    Raises:
+        ValueError: ``layer`` was not called, gave no map, or the logits don't depend on it.
+    """
+    maps: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        maps.append(output)
+        return output.clone()  # an in-place activation behind the layer must not change what was kept
+
+    hook = layer.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():  # the images need a gradient so that frozen networks have a graph
+            logits = network(images.detach().requires_grad_())
+    finally:
+        hook.remove()
+    if not maps or maps[-1].ndim != 4:
+        raise ValueError("Grad-CAM needs a layer of the network that puts out a map (N, D, h, w)")
+    score = logits.gather(1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, maps[-1], allow_unused=True)
+    if gradient is None:
+        raise ValueError("Grad-CAM's layer has no influence on the logits")
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    heat = (weights * maps[-1].detach()).sum(dim=1, keepdim=True).relu()
+    return functional.interpolate(heat, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) cosine of the rows; NaN where one is zero."""
+    a, b = (x / x.abs().amax(dim=1, keepdim=True) for x in (a, b))  # tiny gradients must not underflow when squared
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).clamp(-1.0, 1.0)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """(N, P) float64 ranks from 1 within each row; equal values share the mean of their ranks."""
+    ordered = values.sort(dim=1).values.contiguous()
+    below = torch.searchsorted(ordered, values.contiguous(), side="left")
+    upto = torch.searchsorted(ordered, values.contiguous(), side="right")
+    return (below + upto + 1).double() / 2
+
+
+def _rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) Spearman's correlation of the rows; NaN where one is constant."""
+    centred = [r - r.mean(dim=1, keepdim=True) for r in (ranks(a), ranks(b))]
+    return _cosine(*centred)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": _cosine, "rank_correlation": _rank_correlation}
+
+
+def agreement(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    """How alike two models' maps of the same images are.
+
+    Maps of attention are nowhere negative, so unrelated ones still have a **cosine** far above 0 (0.64 for two maps of
+    independent half-normal values); their **rank correlation** (Spearman) is about 0.
+
+    Args:
+        a: (N, H, W), of one model.
+        b: (N, H, W), of the other.
+
+    Returns:
+        ``cosine`` and ``rank_correlation``, each (N,) float64 in [-1, 1]; NaN where a map is all zero, or all equal.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"maps of {tuple(a.shape)} and {tuple(b.shape)} can't be compared")
+    flat = [x.detach().cpu().double().flatten(1) for x in (a, b)]
+    return {name: measure(*flat) for name, measure in MEASURES.items()}
