@@ -26,6 +26,10 @@ def _mixed(x: Tensor) -> Tensor:
     return x ^ _shifted(x, 31)
 
 
+def _wrapped(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63  # into the range of int64
+
+
 def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
     """Uniform numbers in [0, 1) with 24 bits, ``count`` for each image.
 
@@ -38,9 +42,9 @@ def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
     Returns:
         (N, count) float32 on the device of ``indices``.
     """
-    key = torch.full_like(indices, ((seed * 2 + 1) & (2**63 - 1)))
+    key = torch.full_like(indices, _wrapped(seed * 2 + 1))
     key = _mixed(_mixed(key) + (indices + 1) * _GAMMA)
-    key = _mixed(key + (stream + 1) * _GAMMA)
+    key = _mixed(key + _wrapped((stream + 1) * _GAMMA))
     counter = torch.arange(1, count + 1, device=indices.device, dtype=torch.int64)
     return _shifted(_mixed(key[:, None] + counter * _GAMMA), 40).to(torch.float32) * 2.0**-24
 
