@@ -1,0 +1,80 @@
+"""How much a misaligned training step costs, against a plain one, for each way of computing it.
+
+    python tests/benchmarks/misaligned_step.py [--rounds 7] [--batch 128] [--arch advkit/resnet20]
+
+Ways: ``train-mode`` differentiates twice through batch statistics (the obvious one); ``eval-mode`` takes running
+statistics; ``folded`` is what advkit does. All share the plain step and the reference's gradient, run interleaved, and
+are reported as medians of ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advkit.attacks.alignment import cosines, input_gradients
+from advkit.models.build import create
+from advkit.models.fold import folded
+from advkit.training.misalign import Misalignment, MisalignParams
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--arch", default="advkit/resnet20")
+    options = parser.parse_args()
+    images, labels = torch.rand(options.batch, 3, 32, 32), torch.randint(0, 10, (options.batch,))
+    indices = torch.arange(options.batch)
+    ways = steps(options.arch, images, labels, indices)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(options.rounds + 1):
+        for name, step in ways.items():
+            began = time.perf_counter()
+            step()
+            if number:  # the first round warms up
+                times[name].append(time.perf_counter() - began)
+    print(f"{options.arch}, batch {options.batch}, float32, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name, found in times.items():
+        ratio = statistics.median(a / b for a, b in zip(found, times["plain"], strict=True))
+        print(f"{name:12} {statistics.median(found):7.3f} s  {ratio:5.2f} x plain")
+
+
+def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[str, Callable[[], None]]:
+    """One training step for each way."""
+    network = create(arch, num_classes=10, input_size=(3, 32, 32), seed=0)
+    plain_reference = create(arch, num_classes=10, input_size=(3, 32, 32), seed=1).eval().requires_grad_(False)
+    reference = folded(plain_reference)
+    optimizer = torch.optim.SGD(network.net.parameters(), lr=0.01, momentum=0.9)
+    misalignment = Misalignment(network, [reference], MisalignParams(), seed=0)
+
+    def penalty_by(mode: str) -> Tensor:
+        if mode == "folded":
+            return misalignment(images, labels, indices, 0).loss
+        network.train(mode == "train-mode")
+        gradient = input_gradients(network, images, labels, create_graph=True)
+        return cosines(gradient, input_gradients(plain_reference, images, labels)).abs().mean()
+
+    def step(mode: str) -> Callable[[], None]:
+        def run() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            network.train()
+            loss = F.cross_entropy(network(images), labels)
+            if mode != "plain":
+                loss = loss + penalty_by(mode)
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+        return run
+
+    return {mode: step(mode) for mode in ("plain", "train-mode", "eval-mode", "folded")}
+
+
+if __name__ == "__main__":
+    main()
