@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import string
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,12 @@ from torch import Tensor
 from advkit.figures.canvas import canvas
 from advkit.figures.names import display_names
 from advkit.figures.saliency import agreement
+from advkit.figures.sheet import CELL, Sheet
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-_CELL = 0.94  # inches: image and six maps fill the 7 inches of two columns
-_GAP = 0.05
 _WRONG = "#c8400a"  # vermilion: told from black by any eye, and the cross says it again
 _COLOURS = "magma"
 _TITLES = {"saliency": "Saliency (SmoothGrad)", "grad-cam": "Grad-CAM"}
@@ -121,7 +120,7 @@ def draw(
     """
     _check(images, labels, panels)
     pairs = compare(panels)
-    sheet = _Sheet(len(images), len(panels), len(panels[0].maps), images.shape[-2] / images.shape[-1])
+    sheet = Sheet(len(images), len(panels), len(panels[0].maps), images.shape[-2] / images.shape[-1])
     with canvas(path, sheet.width, sheet.height) as figure:
         _pictures(figure, sheet, images, labels)
         for group, kind in enumerate(panels[0].maps):
@@ -147,114 +146,52 @@ def _check(images: Tensor, labels: Sequence[str], panels: Sequence[Panel]) -> No
                 raise ValueError(f"{panel.model}: {kind} maps have negative or not finite values")
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """Where things are, in inches from the top left corner."""
-
-    rows: int
-    models: int
-    kinds: int
-    aspect: float
-
-    top = 0.62  # titles of the groups and names of the models
-    left = 0.05
-    between = 0.16  # groups
-    prediction = 0.15
-    line = 0.115
-
-    @property
-    def cell_height(self) -> float:
-        return _CELL * min(max(self.aspect, 0.5), 2.0)
-
-    @property
-    def caption_blocks(self) -> int:
-        """Lines of blocks beneath a row: each line has room for one pair below each model."""
-        return math.ceil((self.models - 1) / 2)
-
-    @property
-    def row_height(self) -> float:
-        return self.cell_height + self.prediction + self.caption_blocks * (3 * self.line + 0.04) + 0.14
-
-    @property
-    def width(self) -> float:
-        return self.map_left(self.kinds - 1, self.models - 1) + _CELL + 0.05
-
-    @property
-    def bottom(self) -> float:
-        return self.top + self.rows * self.row_height
-
-    @property
-    def height(self) -> float:
-        return self.bottom + 0.6
-
-    def map_left(self, group: int, model: float) -> float:
-        before = self.left + _CELL + self.between
-        return before + group * (self.models * (_CELL + _GAP) + self.between) + model * (_CELL + _GAP)
-
-    def row_top(self, row: int) -> float:
-        return self.top + row * self.row_height
-
-    def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        axes = figure.add_axes(box)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(linewidth=0.4, color="#808080")
-        return axes
-
-    def write(self, figure: Figure, left: float, top: float, text: str, **style: object) -> None:
-        look = {"ha": "center", "va": "top", "fontsize": 6.0, **style}
-        figure.text(left / self.width, 1 - top / self.height, text, **look)  # type: ignore[arg-type]
-
-
-def _pictures(figure: Figure, sheet: _Sheet, images: Tensor, labels: Sequence[str]) -> None:
+def _pictures(figure: Figure, sheet: Sheet, images: Tensor, labels: Sequence[str]) -> None:
     names = display_names(labels, width=16, lines=1)
     for row, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
-        axes = sheet.axes(figure, sheet.left, sheet.row_top(row), _CELL, sheet.cell_height)
+        axes = sheet.axes(figure, sheet.left, sheet.row_top(row), CELL, sheet.cell_height)
         pixels = image.permute(1, 2, 0).expand(-1, -1, 3)
         axes.imshow(pixels.numpy(), interpolation="nearest")
-        middle = sheet.left + _CELL / 2
+        middle = sheet.left + CELL / 2
         below = sheet.row_top(row) + sheet.cell_height + 0.035
         sheet.write(figure, middle, below, names[row], fontsize=6.5, fontweight="bold")
 
 
-def _group(
-    figure: Figure, sheet: _Sheet, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[Pair]
-) -> None:
+def _group(figure: Figure, sheet: Sheet, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[Pair]) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     maps = [density(panel.maps[kind]) for panel in panels]
     top = _quantile(torch.stack(maps)) or 1.0
-    scale = ScalarMappable(Normalize(0.0, top), colormaps[_COLOURS])
-    left, right = sheet.map_left(group, 0), sheet.map_left(group, sheet.models - 1) + _CELL
+    even = Normalize(0.0, top)
+    scale = ScalarMappable(even, colormaps[_COLOURS])
+    left, right = sheet.map_left(group, 0), sheet.map_left(group, sheet.models - 1) + CELL
     for model, panel in enumerate(panels):
         names = display_names(panel.predictions, width=15, lines=1)
         for row in range(sheet.rows):
             at = (sheet.map_left(group, model), sheet.row_top(row))
-            axes = sheet.axes(figure, *at, _CELL, sheet.cell_height)
-            axes.imshow(maps[model][row].numpy(), cmap=scale.cmap, norm=scale.norm, interpolation="nearest")
+            axes = sheet.axes(figure, *at, CELL, sheet.cell_height)
+            axes.imshow(maps[model][row].numpy(), cmap=scale.cmap, norm=even, interpolation="nearest")
             if not bool(maps[model][row].any()):
                 axes.text(0.5, 0.5, "all zero", color="white", ha="center", va="center", transform=axes.transAxes)
             right_class = panel.correct[row]
             style = {} if right_class else {"color": _WRONG, "fontweight": "bold"}
             text = names[row] if right_class else f"✗ {names[row]}"
-            sheet.write(figure, at[0] + _CELL / 2, at[1] + sheet.cell_height + 0.035, text, **style)
+            sheet.write(figure, at[0] + CELL / 2, at[1] + sheet.cell_height + 0.035, text, **style)
     for row in range(sheet.rows):
         _captions(figure, sheet, group, row, pairs)
     sheet.write(figure, (left + right) / 2, sheet.top - 0.5, _TITLES.get(kind, kind), fontsize=7.5, fontweight="bold")
     _scale(figure, sheet, scale, left, right)
 
 
-def _captions(figure: Figure, sheet: _Sheet, group: int, row: int, pairs: Sequence[Pair]) -> None:
+def _captions(figure: Figure, sheet: Sheet, group: int, row: int, pairs: Sequence[Pair]) -> None:
     """The numbers of all pairs, in lines of as many as there are models."""
     low = sheet.row_top(row) + sheet.cell_height + sheet.prediction + 0.05
     for place, pair in enumerate(pairs):
         line, column = divmod(place, sheet.models)
         beside = min(sheet.models, len(pairs) - line * sheet.models)  # a line that is not full stands in the middle
-        middle = sheet.map_left(group, column + (sheet.models - beside) / 2) + _CELL / 2
+        middle = sheet.map_left(group, column + (sheet.models - beside) / 2) + CELL / 2
         top = low + line * (3 * sheet.line + 0.04)
         letters = f"{_letter(pair.first)} – {_letter(pair.second)}"
         sheet.write(figure, middle, top, letters, fontweight="bold", color="#303030")
@@ -263,28 +200,29 @@ def _captions(figure: Figure, sheet: _Sheet, group: int, row: int, pairs: Sequen
         sheet.write(figure, middle, top + 2 * sheet.line, ranks, color="#303030")
 
 
-def _scale(figure: Figure, sheet: _Sheet, scale: ScalarMappable, left: float, right: float) -> None:
+def _scale(figure: Figure, sheet: Sheet, scale: ScalarMappable, left: float, right: float) -> None:
     wide = min(right - left, 2.6)
     bar = sheet.axes(figure, (left + right - wide) / 2, sheet.bottom + 0.02, wide, 0.08)
-    figure.colorbar(scale, cax=bar, orientation="horizontal", extend="max", extendfrac=0.03)
+    drawn = figure.colorbar(scale, cax=bar, orientation="horizontal", extend="max", extendfrac=0.03)
+    drawn.outline.set_linewidth(0.4)
     bar.tick_params(labelsize=5.5, length=1.5, width=0.4, pad=1.5)
 
 
-def _words(figure: Figure, sheet: _Sheet, panels: Sequence[Panel], title: str, footnote: str) -> None:
-    if title:
-        sheet.write(figure, sheet.width / 2, -0.08, title, fontsize=8.5, va="bottom")
-    sheet.write(figure, sheet.left + _CELL / 2, sheet.top - 0.05, "image\n(true class)", va="bottom", fontsize=6.5)
+def _words(figure: Figure, sheet: Sheet, panels: Sequence[Panel], title: str, footnote: str) -> None:
+    heading = "\n".join(textwrap.wrap(title, width=int(sheet.width * 14)))
+    sheet.write(figure, sheet.width / 2, 0.02, heading, fontsize=8.5, va="bottom")
+    sheet.write(figure, sheet.left + CELL / 2, sheet.top - 0.05, "image\n(true class)", va="bottom", fontsize=6.5)
     names = display_names([panel.model for panel in panels], width=16, lines=2)
     for group in range(sheet.kinds):
         for model, name in enumerate(names):
             text = f"{_letter(model)}  {name}" if len(panels) > 1 else name
-            middle = sheet.map_left(group, model) + _CELL / 2
+            middle = sheet.map_left(group, model) + CELL / 2
             sheet.write(figure, middle, sheet.top - 0.05, text, va="bottom", fontsize=6.5)
     notes = [f"Colour: {_UNITS}; ✗: wrong class."]
     if len(panels) > 1:
         notes.append("cos: cosine, rank: Spearman's correlation of the two maps' pixels.")
-    sheet.write(figure, sheet.left, sheet.bottom + 0.3, " ".join(notes), ha="left", color="#404040")
-    sheet.write(figure, sheet.left, sheet.bottom + 0.42, footnote, ha="left", color="#404040")
+    lines = [line for note in (" ".join(notes), footnote) for line in textwrap.wrap(note, width=int(sheet.width * 20))]
+    sheet.write(figure, sheet.left, sheet.bottom + 0.3, "\n".join(lines), ha="left", color="#404040")
 
 
 def _letter(position: int) -> str:

@@ -59,8 +59,9 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
     from matplotlib.figure import Figure
 
     kind = format_of(path)
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    with matplotlib.rc_context({**defaults, **_SETTINGS}):
+    settings: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    settings.update(_SETTINGS)
+    with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=RESOLUTION, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure

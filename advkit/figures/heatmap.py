@@ -6,14 +6,13 @@ import math
 import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advkit.figures.canvas import canvas, ink_on
 from advkit.figures.names import display_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
 
 _CELL = 0.62  # inches: room for "1000/1000" in 5 points
 _MISSING = "#e6e6e6"
@@ -67,7 +66,7 @@ def draw(
         scale = ScalarMappable(Normalize(*limits), colormaps["PuOr" if limits[0] < 0 else "viridis"])
         size = (width + 3.0, height + 2.0)
         plot = figure.add_axes((1.5 / size[0], 1.0 / size[1], width / size[0], height / size[1]))
-        _cells(plot, scale, matrix, counts, white_box)
+        _cells(plot, scale, limits, matrix, counts, white_box)
         _names(plot, rows, columns, axes)
         if title:
             lines = textwrap.wrap(title, width=int((width + 1.4) * 72 / (8 * 0.58)))
@@ -109,14 +108,14 @@ def _ticks(limits: tuple[float, float]) -> list[float]:
 
 def _cells(
     plot: Axes,
-    scale: ScalarMappable,
+    scale: Any,  # a ScalarMappable, which matplotlib types for arrays only
+    limits: tuple[float, float],
     matrix: Sequence[Sequence[float | None]],
     counts: Sequence[Sequence[str]] | None,
     white_box: Collection[tuple[int, int]],
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    limits = (float(scale.norm.vmin or 0.0), float(scale.norm.vmax or 0.0))
     for i, row in enumerate(matrix):
         for j, value in enumerate(row):
             colour = (0.9, 0.9, 0.9) if value is None else tuple(float(c) for c in scale.to_rgba(value))

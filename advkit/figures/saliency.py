@@ -99,7 +99,8 @@ def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, *, layer: nn.Mo
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """(N,) cosine of the rows; NaN where one is zero."""
     a, b = (x / x.abs().amax(dim=1, keepdim=True) for x in (a, b))  # tiny gradients must not underflow when squared
-    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).clamp(-1.0, 1.0)
+    lengths: Tensor = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    return ((a * b).sum(1) / lengths).clamp(-1.0, 1.0)
 
 
 def ranks(values: Tensor) -> Tensor:
