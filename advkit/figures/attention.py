@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from advkit.figures.canvas import canvas
-from advkit.figures.names import display_names
+from advkit.figures.names import display_names, fitted_text
 from advkit.figures.saliency import agreement
 from advkit.figures.sheet import CELL, Sheet
 
@@ -147,14 +147,14 @@ def _check(images: Tensor, labels: Sequence[str], panels: Sequence[Panel]) -> No
 
 
 def _pictures(figure: Figure, sheet: Sheet, images: Tensor, labels: Sequence[str]) -> None:
-    names = display_names(labels, width=16, lines=1)
+    names = [fitted_text(label, 18, 1) for label in labels]
     for row, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
         axes = sheet.axes(figure, sheet.left, sheet.row_top(row), CELL, sheet.cell_height)
         pixels = image.permute(1, 2, 0).expand(-1, -1, 3)
         axes.imshow(pixels.numpy(), interpolation="nearest")
         middle = sheet.left + CELL / 2
         below = sheet.row_top(row) + sheet.cell_height + 0.035
-        sheet.write(figure, middle, below, names[row], fontsize=6.5, fontweight="bold")
+        sheet.write(figure, middle, below, names[row], fontsize=6.0, fontweight="bold")
 
 
 def _group(figure: Figure, sheet: Sheet, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[Pair]) -> None:
@@ -168,7 +168,7 @@ def _group(figure: Figure, sheet: Sheet, group: int, kind: str, panels: Sequence
     scale = ScalarMappable(even, colormaps[_COLOURS])
     left, right = sheet.map_left(group, 0), sheet.map_left(group, sheet.models - 1) + CELL
     for model, panel in enumerate(panels):
-        names = display_names(panel.predictions, width=15, lines=1)
+        names = [fitted_text(prediction, 15, 1) for prediction in panel.predictions]
         for row in range(sheet.rows):
             at = (sheet.map_left(group, model), sheet.row_top(row))
             axes = sheet.axes(figure, *at, CELL, sheet.cell_height)

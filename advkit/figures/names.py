@@ -33,8 +33,8 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _fitted(text: str, width: int, lines: int) -> str:
-    """``text`` wrapped; its middle gives way to an ellipsis until it fits."""
+def fitted_text(text: str, width: int, lines: int) -> str:
+    """``text`` in at most ``lines`` lines of ``width`` characters; its middle gives way to an ellipsis until it fits."""
     keep = len(text)
     while len(_wrapped(text, width)) > lines:
         keep -= 1
@@ -61,12 +61,12 @@ def display_names(names: Sequence[str], *, width: int, lines: int) -> list[str]:
     bare = {name: _bare(name) for name in distinct}
     used = Counter(bare.values())
     chosen = {name: bare[name] if used[bare[name]] == 1 else name for name in distinct}
-    fitted = {name: _fitted(chosen[name], width, lines) for name in distinct}
+    fitted = {name: fitted_text(chosen[name], width, lines) for name in distinct}
     clashes = Counter(fitted.values())
     seen: Counter[str] = Counter()
     for name in distinct:
         text = fitted[name]
         if clashes[text] > 1:
             seen[text] += 1
-            fitted[name] = _fitted(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
+            fitted[name] = fitted_text(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
     return [fitted[name] for name in names]

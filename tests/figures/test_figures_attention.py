@@ -94,6 +94,15 @@ def test_a_map_of_zeros_is_said_and_has_no_number(tmp_path: Path, monkeypatch) -
     assert math.isnan(attention.compare(shown)[0].cosine[1])
 
 
+def test_class_names_are_kept_whole(tmp_path: Path, monkeypatch) -> None:
+    """A slash in a class name is no directory; the position behind the longest CIFAR-10 name has room."""
+    shown = [Panel("m", ["T-shirt/top"] * 4, [True] * 4, {"saliency": torch.rand(4, 8, 8)})]
+    text = words(tmp_path / "a.svg", monkeypatch, IMAGES, ["T-shirt/top", "automobile (9999)", "x" * 40, "frog"], shown)
+    assert text.count("T-shirt/top") == 1 + 4
+    assert "automobile (9999)" in text
+    assert any("…" in word and len(word) <= 18 for word in text)
+
+
 def test_density_has_mean_one() -> None:
     maps = torch.stack([torch.rand(5, 5) * 1e-30, torch.zeros(5, 5)])
     torch.testing.assert_close(attention.density(maps).mean(dim=(1, 2)), torch.tensor([1.0, 0.0]).double())
