@@ -34,7 +34,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def fitted_text(text: str, width: int, lines: int) -> str:
-    """``text`` in at most ``lines`` lines of ``width`` characters; its middle gives way to an ellipsis until it fits."""
+    """``text`` in at most ``lines`` lines of ``width`` characters; an ellipsis in its middle where needed."""
     keep = len(text)
     while len(_wrapped(text, width)) > lines:
         keep -= 1
