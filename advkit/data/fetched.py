@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +41,11 @@ def _source(name: str, root: str, split: str, download: bool, wanted: Wanted) ->
 
     class_name, choices = _SETS[name]
     where = f"{name}:{root}"
+    if not root:
+        raise InputError(f"{where}: no directory; write {name}:DIR")
     try:
-        opened = getattr(torchvision.datasets, class_name)(root, download=download, **choices[split])
+        with contextlib.redirect_stdout(sys.stderr):  # older torchvision prints; stdout is for the report
+            opened = getattr(torchvision.datasets, class_name)(root, download=download, **choices[split])
     except Exception as error:  # missing, damaged, no network, no scipy: torchvision raises anything
         hint = "add --download to fetch it" if not download else "check the network and the directory"
         raise InputError(f"{where}: cannot be opened ({error}); {hint}") from error

@@ -1,63 +1,105 @@
-"""MNIST's idx files, gzipped or not."""
+"""MNIST's idx files, gzipped or not, and everything published in that form."""
 
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from advkit.data.images import array_reader
-from advkit.data.source import Source, Splits, Wanted, as_labels, fitted, names_for
+from advkit.data.source import Source, Splits, Wanted, as_images, as_labels, fitted, names_for
 from advkit.files.errors import InputError
 
 _LIMIT = 4 << 30  # bytes of pixels: what a header may ask for
+_BYTES = b"\0\0\x08"  # how idx files of unsigned bytes begin; the number of axes follows
 
 
 def splits(path: Path) -> Splits | None:
-    """Splits of a directory with pairs of ``*images*idx3*`` and ``*labels*idx1*``, None if there are none."""
-    if not path.is_dir():
-        return None
-    found: Splits = {}
-    for images in sorted(path.iterdir()):
-        if "idx3" not in images.name or "images" not in images.name:
-            continue
-        stem = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
-        labels = next((path / name for name in (stem, f"{stem}.gz") if (path / name).is_file()), None)
-        if labels is None:
-            raise InputError(f"{images}: no labels beside it; {stem} is missing")
-        split = "test" if "t10k" in images.name or "test" in images.name else "train"
-        found[split] = lambda wanted, images=images, labels=labels: _source(images, labels, wanted)  # type: ignore[misc]
-    return found or None
+    """Splits of a directory with pairs of image and label files, or of one image file; None if there are none.
+
+    Files of images have ``images`` in their names, which becomes ``labels`` in the names of the files that go with
+    them. Where several sets lie together, as EMNIST's do, a split is named ``emnist-letters-train``.
+
+    Raises:
+        InputError: images without labels.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    images = [file for file in files if "images" in file.name and file.is_file() and _begins(file, 3)]
+    bare = {file.name for file in images}
+    images = [file for file in images if file.suffix != ".gz" or file.stem not in bare]  # unpacked beside its .gz
+    parts = [(*_part(file), file, _labels(file)) for file in images]
+    several = len({prefix for prefix, _, _, _ in parts}) > 1
+    return {
+        f"{prefix}-{split}" if several and prefix else split: lambda wanted, images=images, labels=labels: _source(  # type: ignore[misc]
+            images, labels, wanted
+        )
+        for prefix, split, images, labels in parts
+    } or None
 
 
-def _array(path: Path, axes: int) -> np.ndarray:
+def _part(images: Path) -> tuple[str, str]:
+    """Which set (empty for MNIST's own names) and which split of it."""
+    prefix = images.name.partition("images")[0].rstrip("-_.")
+    for mark, split in (("t10k", "test"), ("test", "test"), ("train", "train")):
+        if mark in prefix:
+            return prefix.replace(mark, "").strip("-_."), split
+    return prefix, "train"
+
+
+def _labels(images: Path) -> Path:
+    stem = images.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    for name in (stem, f"{stem}.gz"):
+        if (images.parent / name).is_file():
+            return images.parent / name
+    raise InputError(f"{images}: no labels beside it; {stem} is missing")
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _begins(path: Path, axes: int) -> bool:
+    """Whether ``path`` is an idx file of that many axes by its name or first bytes, so that a damaged one is told."""
+    if f"idx{axes}" in path.name:
+        return True
+    try:
+        with _open(path) as file:
+            return file.read(4) == _BYTES + bytes([axes])
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def _array(path: Path, axes: int) -> Tensor:
     head = 4 + 4 * axes
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with _open(path) as file:
             start = file.read(head)
-            if len(start) < head or start[:3] != b"\0\0\x08" or start[3] != axes:
-                raise InputError(f"{path}: not an idx file of {axes} axes of bytes")
+            if len(start) < head or start[:4] != _BYTES + bytes([axes]):
+                raise InputError(f"{path}: not an idx file of {axes} axes of bytes; copy it again")
             shape = struct.unpack(f">{axes}I", start[4:])
-            size = int(np.prod([int(n) for n in shape], dtype=object))
+            size = math.prod(shape)
             if size > _LIMIT:
-                raise InputError(f"{path}: its header asks for {size} bytes; damaged")
-            data = file.read(size + 1)
+                raise InputError(f"{path}: its header asks for {size} bytes; damaged, copy it again")
+            data = file.read(size + 1)  # one more, so that a longer file (or a gzip bomb) is noticed and left
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot read: {error}; copy it again") from error
     if len(data) != size:
         more = "more than" if len(data) > size else f"{len(data)} of"
         raise InputError(f"{path}: holds {more} the {size} bytes that its header announces; copy it again")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).copy())
 
 
 def _source(images: Path, labels: Path, wanted: Wanted) -> Source:
-    pixels = torch.from_numpy(_array(images, 3).copy()).unsqueeze(1)
-    found = as_labels(torch.from_numpy(_array(labels, 1).copy()), len(pixels), labels)
+    pixels, scale = as_images(_array(images, 3).unsqueeze(1), images)
+    found = as_labels(_array(labels, 1), len(pixels), labels)
     names = names_for(found, labels)
     names = names if len(names) > 10 else tuple(str(k) for k in range(10))
     size = (1, pixels.shape[2], pixels.shape[3])
-    return fitted(Source(found, names, size, array_reader(lambda p: pixels[p], 255.0)), wanted, images.parent)
+    return fitted(Source(found, names, size, array_reader(lambda rows: pixels[rows], scale)), wanted, images.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-_CHUNK = 512
+from advkit.files.errors import InputError
+
+_BLOCK = 512  # images; part of what the fingerprint means, so it never changes
+_READ = 16 << 20  # bytes of float32 pixels read at a time where nobody asked for a batch size
 
 Reader = Callable[[Tensor], Tensor]
 
@@ -51,9 +55,12 @@ class ImageSet:
         """Images (M, C, H, W) float32 in [0, 1] and labels (M,) at ``positions`` of this set.
 
         Raises:
-            InputError: a file that can't be decoded.
+            InputError: a file that can't be read or decoded.
         """
-        return self.read(self.rows[positions]), self.labels[positions]
+        try:
+            return self.read(self.rows[positions]), self.labels[positions]
+        except OSError as error:
+            raise InputError(f"{self.ref}: cannot read any more: {error.strerror or error}") from error
 
     def subset(self, positions: Tensor) -> ImageSet:
         """The images at ``positions``, which keep their indices."""
@@ -61,14 +68,24 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over size, indices, labels and pixels, in order."""
-        digest = hashlib.sha256(repr(self.size).encode())
-        for start in range(0, len(self), _CHUNK):
-            images, labels = self.batch(slice(start, start + _CHUNK))
-            digest.update(self.indices[start : start + _CHUNK].numpy().tobytes())
-            digest.update(labels.numpy().tobytes())
-            digest.update(images.contiguous().numpy().tobytes())
+        """sha256 over size, then indices, labels and pixels of every 512 images, in order.
+
+        How many are read at once, and from which kind of file, makes no difference.
+        """
+        digest, step = hashlib.sha256(repr(self.size).encode()), per_read(self.size)
+        for start in range(0, len(self), _BLOCK):
+            stop = min(start + _BLOCK, len(self))
+            digest.update(self.indices[start:stop].numpy().tobytes())
+            digest.update(self.labels[start:stop].numpy().tobytes())
+            for first in range(start, stop, step):
+                images, _ = self.batch(slice(first, min(first + step, stop)))
+                digest.update(images.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def per_read(size: tuple[int, int, int]) -> int:
+    """How many images of ``size`` (C, H, W) to read at once, so that memory stays flat however large they are."""
+    return max(1, _READ // (4 * math.prod(size)))
 
 
 def array_reader(pixels: Callable[[Tensor], Tensor], scale: float) -> Reader:

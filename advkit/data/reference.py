@@ -8,20 +8,20 @@ from typing import Literal
 
 import torch
 
-from advkit.data import arrays, cifar, fetched, folder, idx
+from advkit.data import cifar, cifar_python, fetched, folder, idx, npz, safetensors
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
 from advkit.data.sampling import stratified
-from advkit.data.source import Splits, Wanted
+from advkit.data.source import Source, Splits, Wanted
 from advkit.files.errors import InputError
 
 # Each takes a path and returns its splits, or None when the content is of another kind.
 FORMATS = {
-    "cifar-binary": cifar.binary,
-    "cifar-python": cifar.python,
+    "cifar-binary": cifar.splits,
+    "cifar-python": cifar_python.splits,
     "mnist-idx": idx.splits,
-    "npz": arrays.npz,
-    "safetensors": arrays.safetensors,
+    "npz": npz.splits,
+    "safetensors": safetensors.splits,
     "image-folder": folder.splits,
 }
 
@@ -51,18 +51,39 @@ def load(
     Raises:
         InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files.
     """
-    base, _, split = ref.partition("#") if not Path(ref).exists() else (ref, "", "")
-    splits = _splits(base, download)
-    chosen = _choose(ref, splits, split, role)
-    source = splits[chosen](Wanted(size, channels))
-    count = len(source.labels)
-    if count == 0:
-        raise InputError(f"{ref}: no images; give a data set that has some")
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: at least one image is needed")
+    try:
+        base, split = _parted(ref)
+        splits = _splits(base, download)
+        chosen = _choose(ref, base, splits, split, role)
+        source = splits[chosen](Wanted(size, channels))
+    except OSError as error:
+        raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
+    _check_labels(ref, source)
+    count = len(source.labels)
     rows = torch.arange(count) if limit is None else stratified(source.labels, limit, seed)
     indices = rows if source.indices is None else source.indices[rows]
     return ImageSet(base, chosen, source.class_names, source.size, source.labels[rows], indices, rows, source.read)
+
+
+def _parted(ref: str) -> tuple[str, str | None]:
+    """What comes before and after the last ``#``, unless that is part of a file's name."""
+    base, mark, split = ref.rpartition("#")
+    if not mark or Path(ref).exists():
+        return ref, None
+    if not base or not split:
+        raise InputError(f"{ref}: nothing {'after' if base else 'before'} the #; write DATA#SPLIT")
+    return base, split
+
+
+def _check_labels(ref: str, source: Source) -> None:
+    if not len(source.labels):
+        raise InputError(f"{ref}: no images; give a data set that has some")
+    low, high, classes = int(source.labels.min()), int(source.labels.max()), len(source.class_names)
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise InputError(f"{ref}: label {wrong}, but there are {classes} classes from 0; damaged, or another format")
 
 
 def _splits(base: str, download: bool) -> Splits:
@@ -76,19 +97,19 @@ def _splits(base: str, download: bool) -> Splits:
         near = difflib.get_close_matches(base, [*BUILT_IN, *fetched.NAMES], n=1)
         hint = f"did you mean {near[0]}?" if near else f"built in: {', '.join(BUILT_IN)}; by name: NAME:DIR"
         raise InputError(f"{base}: no such data; {hint}")
-    try:
-        found = {kind: splits for kind, recognise in FORMATS.items() if (splits := recognise(path))}
-    except OSError as error:
-        raise InputError(f"{base}: cannot read: {error.strerror or error}") from error
+    found = {kind: splits for kind, recognise in FORMATS.items() if (splits := recognise(path))}
     if not found:
-        raise InputError(f"{base}: no kind of image data known here: {', '.join(FORMATS)}")
+        hint = (
+            "it is empty" if path.is_dir() and not any(path.iterdir()) else "pictures need a directory for each class"
+        )
+        raise InputError(f"{base}: no kind of image data known here ({', '.join(FORMATS)}); {hint}")
     if len(found) > 1:
         raise InputError(f"{base}: could be {' or '.join(found)}; give each a directory of its own")
     return next(iter(found.values()))
 
 
-def _choose(ref: str, splits: Splits, split: str, role: str) -> str:
-    if split:
+def _choose(ref: str, base: str, splits: Splits, split: str | None, role: str) -> str:
+    if split is not None:
         if split in splits:
             return split
         have = ", ".join(f"#{name}" for name in splits if name) or "none"
@@ -97,5 +118,5 @@ def _choose(ref: str, splits: Splits, split: str, role: str) -> str:
         return role
     if len(splits) == 1:
         return next(iter(splits))
-    have = ", ".join(f"{ref}#{name}" for name in splits)
+    have = ", ".join(f"{base}#{name}" for name in splits)
     raise InputError(f"{ref}: several splits; say which: {have}")

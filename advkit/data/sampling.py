@@ -38,11 +38,16 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
 
     Args:
         labels: (N,) int64.
-        fraction: part to hold out, in [0, 1); at least one image when positive.
+        fraction: part to hold out, in [0, 1); when positive, at least one image of several, never all.
         seed: of the draw, independent of :func:`stratified`'s.
+
+    Raises:
+        ValueError: ``fraction`` outside [0, 1).
     """
-    count = max(1, round(fraction * len(labels))) if fraction > 0 else 0
-    held = stratified(labels, count, seed ^ 0x5EED) if count else torch.empty(0, dtype=torch.int64)
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction {fraction} is not in [0, 1)")
+    count = min(max(1, round(fraction * len(labels))), len(labels) - 1) if fraction > 0 else 0
+    held = stratified(labels, count, seed ^ 0x5EED) if count > 0 else torch.empty(0, dtype=torch.int64)
     mask = torch.ones(len(labels), dtype=torch.bool)
     mask[held] = False
     return mask.nonzero().squeeze(1), held

@@ -11,6 +11,9 @@ from torch import Tensor
 from advkit.data.images import Reader
 from advkit.files.errors import InputError
 
+# Names under which files of arrays hold images and labels, the first one found counts.
+IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
+
 
 @dataclass(frozen=True)
 class Wanted:

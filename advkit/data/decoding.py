@@ -1,0 +1,96 @@
+"""One picture of any kind, decoded to a tensor of a given size."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advkit.files.errors import InputError
+
+_ORIENTATION = 0x0112
+_LARGEST = 1 << 26  # pixels of a picture scaled up, before it is cut: only a thread of an image comes near
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """The picture in ``file``; whatever goes wrong with it inside the block is one line."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about broken EXIF and the like; the pixels are what counts
+            with Image.open(file) as image:
+                yield image
+    except InputError:
+        raise
+    except Exception as error:  # pillow's many decoders raise nearly anything on damaged files
+        why = str(error)[:120] or type(error).__name__
+        raise InputError(f"{file}: not an image that can be read ({why}); remove or replace it") from error
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """(H, W) of a picture once it is turned as its EXIF orientation says.
+
+    Raises:
+        InputError: a file that can't be read.
+    """
+    with _opened(file) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # those that swap the sides
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode(file: Path, channels: int, size: tuple[int, int]) -> Tensor:
+    """One image, upright, (channels, H, W) float32 in [0, 1]; shorter side resized, then cut from the centre.
+
+    Grey, palette, CMYK, transparent (over white) and 16-bit images are all understood.
+
+    Raises:
+        InputError: a file that can't be decoded, or whose pixels have no meaning as an image.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(file) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
+            array = _deep_grey(image, file).unsqueeze(0).expand(channels, -1, -1)
+        else:
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+            array = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).float() / 255.0
+        return _resized(array, size, file)
+
+
+def _deep_grey(image: Any, file: Path) -> Tensor:
+    """(H, W) float32 in [0, 1] of a 16-bit or float grey image, which pillow's own conversion would clip."""
+    array = torch.from_numpy(np.array(image).astype(np.float32))
+    if image.mode.startswith("I"):
+        array = array / 65535.0
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise InputError(f"{file}: {image.mode} pixels beyond 16 bits, or floats beyond [0, 1]; convert it to 16 bits")
+    return array
+
+
+def _resized(image: Tensor, size: tuple[int, int], file: Path) -> Tensor:
+    """``image`` (C, h, w) scaled, with antialiasing, to cover ``size`` and cut from the centre."""
+    height, width = size
+    if tuple(image.shape[1:]) != size:
+        ratio = max(height / image.shape[1], width / image.shape[2])
+        over = (max(height, round(image.shape[1] * ratio)), max(width, round(image.shape[2] * ratio)))
+        if over[0] * over[1] > max(_LARGEST, 4 * height * width):
+            was = f"{image.shape[1]}x{image.shape[2]}"
+            raise InputError(f"{file}: {was} is too thin to be cut to {height}x{width}; remove it")
+        image = torch.nn.functional.interpolate(
+            image.unsqueeze(0), size=over, mode="bilinear", antialias=True, align_corners=False
+        ).squeeze(0)
+        top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+        image = image[:, top : top + height, left : left + width]
+    return image.clamp(0.0, 1.0).contiguous()
