@@ -6,29 +6,44 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advkit.attacks.budget import flat_norm
+from advkit.attacks.budget import flat_norm, per_image
 
 
-def input_gradients(network: nn.Module, images: Tensor, labels: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Gradient of each image's own cross-entropy with respect to that image.
+def directions(
+    network: nn.Module, images: Tensor, labels: Tensor, *, create_graph: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Direction of the gradient of each image's own cross-entropy, free of underflow.
+
+    Cross-entropy is softplus(m) with m = logsumexp of the other logits - the true one, so its gradient is sigmoid(m)
+    times the gradient of m. On confident networks the first factor underflows, and the second derivative of a cosine
+    taken after it overflows; the cosine needs the second factor only.
 
     Args:
         network: from images in [0, 1] to logits; in eval mode, or batch-mates would leak into each other.
         images: (N, C, H, W) float in [0, 1].
         labels: (N,) int64.
-        create_graph: keep the graph, to differentiate the gradient once more.
+        create_graph: keep the graph, to differentiate once more.
 
     Returns:
-        (N, C, H, W), detached unless ``create_graph``.
+        gradient of m (N, C, H, W), and m (N,): sigmoid(m) is the slope, softplus(m) the cross-entropy; detached
+        unless ``create_graph``.
     """
     x = images.detach().requires_grad_()
     with torch.enable_grad():
-        loss = F.cross_entropy(network(x), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, x, create_graph=create_graph)
-    return gradient
+        logits = network(x)
+        own = logits.gather(1, labels[:, None]).squeeze(1)
+        others = logits.scatter(1, labels[:, None], float("-inf")).logsumexp(1)
+        m = others - own
+        (gradient,) = torch.autograd.grad(m.sum(), x, create_graph=create_graph)
+    return gradient, m if create_graph else m.detach()
+
+
+def input_gradients(network: nn.Module, images: Tensor, labels: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Gradient of each image's own cross-entropy, (N, C, H, W); arguments as :func:`directions`."""
+    direction, m = directions(network, images, labels, create_graph=create_graph)
+    return direction * per_image(m.sigmoid())
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -61,7 +76,7 @@ def cosine_sums(networks: Sequence[nn.Module], images: Tensor, labels: Tensor) -
     Returns:
         two (M, M) float64 tensors for M networks.
     """
-    gradients = [input_gradients(network, images, labels) for network in networks]
+    gradients = [directions(network, images, labels)[0] for network in networks]
     signed = torch.zeros(len(networks), len(networks), dtype=torch.float64)
     absolute = signed.clone()
     for i, a in enumerate(gradients):

@@ -159,7 +159,7 @@ def _step(
     if misalignment is not None and params.misalign is not None:
         terms = misalignment(images, labels, indices, epoch)
         sums += [terms.cosine, terms.absolute, terms.norm, terms.loss.detach() * len(labels)]
-        loss = loss + warm_up(number, params.misalign.warm_up * steps) * terms.loss
+        loss = 0.5 * (loss + terms.anchor) + warm_up(number, params.misalign.warm_up * steps) * terms.loss
     torch.autograd.backward(loss)
     distributed.average_gradients(run.network.net.parameters())
     optimizer.step()

@@ -31,7 +31,7 @@ def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, 
 def cosines(
     network: Network, references: Sequence[Network], data: ImageSet, positions: Tensor
 ) -> list[dict[str, float | int]]:
-    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and of each reference on held-out images."""
+    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and each reference on held-out images."""
     network.eval()
     device = next(network.parameters()).device
     count = len(references)

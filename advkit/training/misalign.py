@@ -4,6 +4,11 @@ The penalty looks at the network as an attacker will: in eval mode, in float32, 
 then a constant affine map, and is folded into the convolution before it *as a function of the live parameters*, so that
 the double back-propagation meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels,
 is what makes the obvious implementation eight times as slow as plain training.
+
+Running statistics lag behind, so the evaluation-mode network is not quite the one that the training step sees. A
+penalty on the first and a cross-entropy on the second alone drive the two apart: the first becomes fragile and wrong
+while the second classifies. The cross-entropy of the evaluation-mode network, which the penalty's forward pass yields
+for nothing, is therefore averaged with that of the training step.
 """
 
 from __future__ import annotations
@@ -12,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.attacks import randomness
-from advkit.attacks.alignment import cosines, input_gradients
+from advkit.attacks.alignment import cosines, directions
 from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
@@ -56,11 +62,13 @@ class MisalignTerms:
     """Sums over the images of one batch (over places and references averaged).
 
     Attributes:
-        loss: 0-dimensional mean penalty including the factors (not the warm-up), differentiable.
+        loss: mean penalty including the factors (not the warm-up), differentiable.
+        anchor: mean cross-entropy of the evaluation-mode network at the points compared, differentiable.
         cosine, absolute, norm: detached sums of c, |c| and ||g||.
     """
 
     loss: Tensor
+    anchor: Tensor
     cosine: Tensor
     absolute: Tensor
     norm: Tensor
@@ -90,21 +98,23 @@ class Misalignment:
         """
         params = self._params
         live = self._live.refresh()
-        total = images.new_zeros(())
+        total, anchor = images.new_zeros(()), images.new_zeros(())
         sums = [images.new_zeros(()) for _ in range(3)]
         pairs = self._points(images, labels, indices, epoch)
         for points, references in pairs:
-            gradient = input_gradients(live, points, labels, create_graph=True)
-            squared = gradient.flatten(1).square().sum(1)
-            total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
+            gradient, m = directions(live, points, labels, create_graph=True)
+            anchor = anchor + F.softplus(m).mean() / len(pairs)
+            squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)
+            if params.smoothness:
+                total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
             sums[2] = sums[2] + squared.detach().sqrt().sum() / len(pairs)
             for reference in references:
-                c = cosines(gradient, input_gradients(reference, points, labels))
+                c = cosines(gradient, directions(reference, points, labels)[0])
                 part = 1.0 / (len(pairs) * len(references))
                 total = total + params.weight * part * shape(c, params.penalty).mean()
                 sums[0] = sums[0] + part * c.detach().sum()
                 sums[1] = sums[1] + part * c.detach().abs().sum()
-        return MisalignTerms(total, *sums)
+        return MisalignTerms(total, anchor, *sums)
 
     def _points(
         self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int

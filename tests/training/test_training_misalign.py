@@ -118,6 +118,27 @@ def test_cosines_of_vanishing_gradients_do_not_underflow() -> None:
     assert cosines(torch.zeros_like(gradient), gradient).tolist() == [0.0] * 3
 
 
+def test_a_saturated_network_gives_a_finite_penalty_with_a_finite_gradient() -> None:
+    network, reference = smooth_network(1, torch.float32), smooth_network(2, torch.float32).requires_grad_(False)
+    with torch.no_grad():
+        network.net.classifier.weight *= 1e4  # type: ignore[union-attr, operator]
+    images, _, indices = batch(torch.float32)
+    labels = network(images).argmax(1)
+    naive = input_gradients(network, images, labels)
+    assert (naive == 0).all(), "cross-entropy has no gradient here, or this test shows nothing"
+    terms = Misalignment(network, [reference], MisalignParams(), seed=0)(images, labels, indices, 0)
+    assert float(terms.absolute) > 0
+    for gradient in torch.autograd.grad(terms.loss, list(network.net.parameters()), allow_unused=True):
+        assert gradient is None or gradient.isfinite().all()
+
+
+def test_input_gradients_are_those_of_cross_entropy() -> None:
+    network, (images, labels, _) = smooth_network(1), batch()
+    x = images.clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(network(x), labels, reduction="sum")
+    torch.testing.assert_close(input_gradients(network, images, labels), torch.autograd.grad(loss, x)[0])
+
+
 def test_shapes_of_the_penalty() -> None:
     c = torch.tensor([-0.5, 0.2])
     assert shape(c, "abs").tolist() == pytest.approx([0.5, 0.2])
