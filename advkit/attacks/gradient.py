@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,11 @@ class Gradients:
             stream: first random stream of this step.
         """
         params = self.params
-        point = x + params.step * params.decay * momentum if "ni" in params.method else x
+        point = x
+        if "ni" in params.method:
+            # The momentum's mean entry is about 1: a step's length in Linf, but sqrt(C H W) of them in L2.
+            ahead = params.step * params.decay / (math.sqrt(x[0].numel()) if params.norm == "l2" else 1.0)
+            point = x + ahead * momentum
         gradient, logits = self._averaged(batch, point, stream)
         if "ti" in params.method:
             gradient = transforms.smoothed(gradient, params.ti_kernel or transforms.default_kernel(min(x.shape[-2:])))
@@ -95,6 +100,7 @@ class Gradients:
             self.zero[batch.rows[empty]] = True
             again, _ = self._plain(batch.take(empty), point[empty], copy, stream, "margin")
             self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
+            gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
             gradient[empty] = again
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient, logits

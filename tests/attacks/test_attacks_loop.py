@@ -1,0 +1,353 @@
+"""What holds for every attack: budgets, independence of images, restarts, goals, and networks without gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from advkit.attacks import budget
+from advkit.attacks.budget import Norm
+from advkit.attacks.losses import fooled
+from advkit.attacks.loop import attack
+from advkit.attacks.methods import CONTROLS, MODIFIERS, parse_method
+from advkit.attacks.params import AttackParams
+from advkit.models.network import Network
+
+FLOAT_SLACK = 1e-6  # one unit in the last place of a pixel near 1, a few times
+BATCH_TOLERANCE = 1e-5  # of a pixel; convolutions of other batch sizes sum in another order
+ALL = [*MODIFIERS, *CONTROLS, "mi,di,ti", "pgd,mi,ni,di,ti,si"]
+
+
+class Tiny(nn.Module):
+    """Four classes, smooth, with weights from a seed."""
+
+    def __init__(self, seed: int = 0, channels: int = 3) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.first = torch.randn(6, channels, 3, 3, generator=generator) * 0.7
+        self.last = torch.randn(4, 6, generator=generator) * 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.tanh(torch.nn.functional.conv2d(images - 0.5, self.first, padding=1))
+        return hidden.square().mean((2, 3)) @ self.last.T
+
+
+class Scaled(nn.Module):
+    """``network`` with its logits multiplied: the same decisions, no cross-entropy gradient."""
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.network, self.factor = network, factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images) * self.factor
+
+
+class Dead(nn.Module):
+    """Says 0 whatever it sees, without a gradient to follow."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1).sum(1, keepdim=True) * 0.0 + torch.tensor([3.0, 1.0, 0.0])
+
+
+class Poisoned(nn.Module):
+    """NaN for all-bright images, a linear model else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).mean(1)
+        bad = torch.where(score > 0.9, torch.nan, 1.0)
+        return torch.stack([score * bad, -score * bad], 1)
+
+
+def run(network: nn.Module, images: Tensor, classes: Tensor, first: int = 0, **settings: object) -> Tensor:
+    name = settings.pop("method", "pgd")
+    params = AttackParams(parse_method(str(name)), **settings)  # type: ignore[arg-type]
+    return attack([network], images, classes, torch.arange(first, first + len(images)), params).images
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(1, 4),
+    height=st.integers(5, 11),
+    width=st.integers(5, 11),
+    channels=st.sampled_from([1, 3]),
+    eps=st.one_of(st.floats(1e-4, 1.0), st.sampled_from([1 / 255, 8 / 255, 16 / 255])),
+    norm=st.sampled_from(["linf", "l2"]),
+    method=st.sampled_from(ALL),
+    loss=st.sampled_from(["ce", "margin", "logit"]),
+    targeted=st.booleans(),
+    restarts=st.integers(1, 2),
+    goal=st.sampled_from(["transfer", "robustness"]),
+    eight_bit=st.booleans(),
+)
+def test_result_is_an_image_inside_the_budget(
+    seed: int,
+    count: int,
+    height: int,
+    width: int,
+    channels: int,
+    eps: float,
+    norm: Norm,
+    method: str,
+    loss: str,
+    targeted: bool,
+    restarts: int,
+    goal: str,
+    eight_bit: bool,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, channels, height, width, generator=generator)
+    if eight_bit:
+        images = torch.round(images * 255) / 255
+    classes = torch.randint(0, 4, (count,), generator=generator)
+    kept = images.clone()
+    found = run(
+        Tiny(channels=channels),
+        images,
+        classes,
+        method=method,
+        eps=eps,
+        norm=norm,
+        steps=3,
+        loss=loss,
+        targeted=targeted,
+        restarts=restarts,
+        goal=goal,
+        seed=seed,
+    )
+    assert torch.equal(images, kept)
+    assert found.dtype == torch.float32
+    assert found.shape == images.shape
+    assert bool(((found >= 0) & (found <= 1)).all())
+    assert float(budget.flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5) + FLOAT_SLACK
+    if eight_bit:
+        levels = budget.quantize(found, images, eps, norm)
+        assert levels.dtype == torch.uint8
+        moved = levels.double() - torch.round(images.double() * 255)
+        length = moved.abs().amax((1, 2, 3)) if norm == "linf" else moved.flatten(1).norm(dim=1)
+        assert float(length.max()) <= eps * 255 + 2e-3
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ALL)
+def test_eps_zero_changes_nothing(method: str, norm: Norm) -> None:
+    images = torch.rand(5, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    found = run(Tiny(), images, torch.arange(5) % 4, method=method, eps=0.0, norm=norm)
+    assert torch.equal(found, images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ["pgd", "mi,di,ti", "ni,si", "noise"])
+def test_batches_and_order_make_no_difference(
+    method: str, norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits[0][:64], test_digits[1][:64]
+    eps = 8 / 255 if norm == "linf" else 0.5
+    params = AttackParams(parse_method(method), eps=eps, norm=norm, steps=3, seed=5)
+    indices = torch.arange(64) * 7 + 3
+    # float64: a sign is a cliff, and a last bit decides which side of it a gradient near 0 falls on.
+    network = _doubled(trained)
+
+    def by(size: int, rows: Tensor) -> Tensor:
+        parts = [attack([network], images[r], labels[r], indices[r], params).images for r in rows.split(size)]
+        return torch.cat(parts)
+
+    whole = by(64, torch.arange(64))
+    few = torch.arange(24)  # one at a time is slow
+    assert float((by(1, few) - whole[few]).abs().max()) <= BATCH_TOLERANCE
+    assert float((by(7, torch.arange(64)) - whole).abs().max()) <= BATCH_TOLERANCE
+    shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    assert float((by(7, shuffled) - whole[shuffled]).abs().max()) <= BATCH_TOLERANCE
+    assert float((whole - images).abs().max()) > 0.5 * eps / (1 if norm == "linf" else 24)
+
+
+class _Doubled(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.double())
+
+
+def _doubled(network: Network) -> nn.Module:
+    return _Doubled(copy.deepcopy(network).double())
+
+
+def test_same_index_same_start_other_index_another() -> None:
+    image = torch.full((2, 3, 9, 9), 0.5)
+    same = attack([Dead()], image, torch.zeros(2).long(), torch.tensor([4, 4]), AttackParams(parse_method("pgd")))
+    differs = attack([Dead()], image, torch.zeros(2).long(), torch.tensor([4, 5]), AttackParams(parse_method("pgd")))
+    assert torch.equal(same.images[0], same.images[1])
+    assert torch.equal(same.images[0], differs.images[0])
+    assert not torch.equal(differs.images[0], differs.images[1])
+
+
+def test_seed_decides_and_is_enough() -> None:
+    images, classes = torch.rand(3, 3, 9, 9, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2])
+    runs = [run(Tiny(), images, classes, method="pgd,di", steps=1, step_size=0.001, seed=s) for s in (0, 0, 1)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_success_grows_with_eps(norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:100], test_digits[1][:100]
+    successes = []
+    for eps in (0.0, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 32 / 255):
+        radius = eps if norm == "linf" else eps * 20
+        found = run(trained, images, labels, eps=radius, norm=norm, steps=5, goal="robustness")
+        successes.append(float((trained(found).argmax(1) != labels).float().mean()))
+    assert successes == sorted(successes)
+    assert successes[0] < 0.1
+    assert successes[-1] > 0.95
+
+
+@pytest.mark.parametrize("goal", ["transfer", "robustness"])
+def test_restarts_never_weaken(goal: str, trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    losses, hits = [], []
+    for restarts in (1, 2, 4):
+        found = run(trained, images, labels, eps=6 / 255, steps=3, restarts=restarts, goal=goal)
+        logits = trained(found)
+        losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
+        hits.append(fooled(logits, labels, False))
+    for (fewer, more), (early, late) in zip(
+        zip(losses, losses[1:], strict=False), zip(hits, hits[1:], strict=False), strict=True
+    ):
+        assert bool((late | ~early).all())
+        if goal == "transfer":
+            assert float((fewer - more).max()) <= 1e-4
+        else:  # an image once fooled is left alone; the others climb
+            assert float((fewer - more)[~early & ~late].max()) <= 1e-4
+    assert bool((losses[0] != losses[-1]).any())
+
+
+def test_robustness_stops_early_and_transfer_does_not(trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    indices = torch.arange(60)
+
+    def cost(goal: str, restarts: int = 1) -> tuple[int, int, Tensor]:
+        params = AttackParams(parse_method("pgd"), eps=16 / 255, goal=goal, restarts=restarts)  # type: ignore[arg-type]
+        found = attack([trained], images, labels, indices, params)
+        return found.forwards, found.backwards, found.images
+
+    assert cost("transfer")[:2] == (600, 600)
+    assert cost("transfer", 2)[:2] == (2 * 600 + 2 * 60, 1200)  # comparing restarts takes a pass of each
+    forwards, backwards, _ = cost("robustness")
+    assert backwards < 400
+    assert forwards < 460
+    assert cost("robustness", 3)[1] < 3 * backwards
+    # What is wrong already costs one pass and stays untouched.
+    predicted = trained(images).argmax(1)
+    params = AttackParams(parse_method("mi"), goal="robustness", restarts=3)
+    found = attack([trained], images, (predicted + 1) % 10, indices, params)
+    assert torch.equal(found.images, images)
+    assert found.backwards == 60
+
+
+@pytest.mark.parametrize("method", ["pgd", "mi", "ni,di"])
+def test_robustness_is_at_least_as_strong_as_the_last_iterate(
+    method: str, trained: Network, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    settings = {"method": method, "eps": 6 / 255, "steps": 5}
+    last = trained(run(trained, images, labels, goal="transfer", **settings)).argmax(1) != labels
+    best = trained(run(trained, images, labels, goal="robustness", **settings)).argmax(1) != labels
+    assert bool((best | ~last).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_over_confident_network_is_noticed_and_fooled(
+    norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    network = Scaled(trained, 1e4)
+    image = images.clone().requires_grad_()
+    torch.autograd.backward(nn.functional.cross_entropy(network(image), labels, reduction="sum"))
+    assert image.grad is not None
+    silent = image.grad.flatten(1).abs().amax(1) == 0
+    assert float(silent.float().mean()) > 0.9  # the trap is set
+    params = AttackParams(parse_method("mi"), eps=24 / 255 if norm == "linf" else 2.0, norm=norm)
+    found = attack([network], images, labels, torch.arange(60), params)
+    assert bool(torch.isfinite(found.images).all())
+    assert bool(found.zero_gradients[silent].all())
+    assert not found.dead.any()
+    rate = float((network(found.images).argmax(1) != labels).float().mean())
+    honest = run(trained, images, labels, method="mi", eps=params.eps, norm=norm, loss="margin")
+    assert rate > 0.9
+    assert rate >= float((trained(honest).argmax(1) != labels).float().mean()) - 0.05
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-25, 1e-36])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ["mi", "ni", "ti", "pgd"])
+def test_tiny_gradients_give_the_same_attack(method: str, norm: Norm, factor: float) -> None:
+    """Squares and means of gradients this small underflow; directions must not."""
+    images, classes = torch.rand(3, 3, 9, 9, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2])
+    common = {"method": method, "norm": norm, "eps": 0.1, "steps": 3, "loss": "margin"}
+    small = run(Scaled(Tiny(), factor), images, classes, **common)
+    plain = run(Tiny(), images, classes, **common)
+    assert float((small - plain).abs().mean()) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["fgsm", "pgd", "mi,di,ti", "ni", "si"])
+def test_dead_network_is_counted_as_dead(method: str) -> None:
+    images = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    params = AttackParams(parse_method(method), steps=2)
+    found = attack([Dead()], images, torch.zeros(4, dtype=torch.int64), torch.arange(4), params)
+    assert found.dead.all()
+    assert found.zero_gradients.all()
+    assert bool(torch.isfinite(found.images).all())
+    if not params.starts_random:
+        assert torch.equal(found.images, images)
+
+
+def test_one_dead_image_does_not_touch_its_neighbours() -> None:
+    images = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 0.5
+    images[2] = 1.0  # NaN logits there
+    labels = torch.zeros(4, dtype=torch.int64)
+    params = AttackParams(parse_method("mi"), eps=0.1, steps=3)
+    found = attack([Poisoned()], images, labels, torch.arange(4), params)
+    assert found.dead.tolist() == [False, False, True, False]
+    assert found.zero_gradients.tolist() == [False, False, True, False]
+    assert bool(torch.isfinite(found.images).all())
+    assert torch.equal(found.images[2], images[2])
+    healthy = [0, 1, 3]
+    assert float((found.images - (images - 0.1).clamp(0, 1))[healthy].abs().max()) < 1e-6
+
+
+def test_look_ahead_keeps_its_proportion_under_l2(trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    """Nesterov's look-ahead is a step, not sqrt(C H W) of them: one that long is weaker than a single step."""
+    images, labels = test_digits
+    loss = {}
+    for method in ("fgsm", "mi", "ni"):
+        found = run(trained, images, labels, method=method, norm="l2", eps=1.0, steps=5)
+        loss[method] = float(nn.functional.cross_entropy(trained(found), labels))
+    assert loss["ni"] > loss["fgsm"]
+    assert loss["ni"] > 0.95 * loss["mi"]
+
+
+def test_targeted_reaches_its_target(trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    wanted = (labels + 1) % 10
+    before = float((trained(images).argmax(1) == wanted).float().mean())
+    for loss in ("ce", "margin", "logit"):
+        found = run(trained, images, wanted, method="mi", eps=64 / 255, targeted=True, loss=loss)
+        assert float((trained(found).argmax(1) == wanted).float().mean()) > max(0.7, before)
+
+
+def test_bfloat16_attack_is_about_as_strong(trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    images, labels = test_digits[0][:60], test_digits[1][:60]
+    rates = []
+    for precision in ("float32", "bfloat16"):
+        found = run(trained, images, labels, eps=16 / 255, steps=5, precision=precision)
+        assert found.dtype == torch.float32
+        rates.append(float((trained(found).argmax(1) != labels).float().mean()))
+    assert abs(rates[0] - rates[1]) <= 0.1
