@@ -37,6 +37,9 @@ def train(
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
     schedule: Annotated[str, typer.Option(help="one-cycle, cosine or constant.")] = "one-cycle",
     label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0,
+    clip: Annotated[
+        float | None, typer.Option(help="Bound on the gradient's norm, 0 for none [1 with --misalign-from, else 0].")
+    ] = None,
     ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0,
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -98,7 +101,7 @@ def _check(given: dict[str, Any]) -> None:
     options.within("label-smoothing", given["label_smoothing"], 0.0, 1.0, open_end=True)
     options.within("ema", given["ema"], 0.0, 1.0, open_end=True)
     options.within("momentum", given["momentum"], 0.0, 1.0, open_end=True)
-    for name in ("lr", "weight_decay", "misalign_weight", "misalign_warm_up", "smoothness_weight"):
+    for name in ("lr", "clip", "weight_decay", "misalign_weight", "misalign_warm_up", "smoothness_weight"):
         options.within(name.replace("_", "-"), given[name], 0.0, 1e6)
     if not given["misalign_from"]:
         _need_reference(given)
@@ -274,6 +277,7 @@ def _params(given: dict[str, Any], images: ImageSet | None, device: str) -> Trai
         momentum=given["momentum"],
         schedule=given["schedule"],
         label_smoothing=given["label_smoothing"],
+        clip=given["clip"] if given["clip"] is not None else float(bool(given["misalign_from"])),
         ema=given["ema"],
         augment=frozenset(kinds),
         precision=_precision(given["precision"], device),

@@ -162,6 +162,8 @@ def _step(
         loss = 0.5 * (loss + terms.anchor) + warm_up(number, params.misalign.warm_up * steps) * terms.loss
     torch.autograd.backward(loss)
     distributed.average_gradients(run.network.net.parameters())
+    if params.clip:
+        torch.nn.utils.clip_grad_norm_(run.network.net.parameters(), params.clip)
     optimizer.step()
     _average(run, number)
     values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))

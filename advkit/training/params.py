@@ -25,6 +25,7 @@ class TrainParams:
         ema: decay for each step of an average of the weights that is evaluated and saved in their place; 0 for none.
         augment: subset of :data:`advkit.training.augment.KINDS`.
         precision: ``bfloat16`` autocasts the plain step; the penalty is always float32.
+        clip: largest norm of the whole gradient; larger ones are scaled down to it. 0 for no bound.
         seed: of order, augmentation and dropout.
         misalign: settings of the penalty, None without one.
     """
@@ -40,5 +41,6 @@ class TrainParams:
     ema: float = 0.0
     augment: frozenset[str] = frozenset()
     precision: Literal["float32", "bfloat16"] = "float32"
+    clip: float = 0.0
     seed: int = 0
     misalign: MisalignParams | None = None
