@@ -1,0 +1,66 @@
+"""Cosines between input gradients where they are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advkit.attacks.alignment import chance_level, cosine_sums, cosines, directions, input_gradients
+
+
+class Linear(nn.Module):
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = (images * self.weight).flatten(1).sum(1)
+        return torch.stack([-score, score], 1)
+
+
+def test_cosines_of_linear_models_are_those_of_their_weights() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 3, 4, 4, generator=generator)
+    networks = [Linear(a), Linear(b), Linear(-2 * a), Linear(50 * b)]
+    images, labels = torch.rand(6, 3, 4, 4, generator=generator), torch.arange(6) % 2
+    signed, absolute = cosine_sums(networks, images, labels)
+    c = float((a * b).sum() / (a.norm() * b.norm()))
+    expected = torch.tensor([[1, c, -1, c], [c, 1, -c, 1], [-1, -c, 1, -c], [c, 1, -c, 1]], dtype=torch.float64)
+    assert torch.allclose(signed / 6, expected, atol=1e-5)
+    assert torch.allclose(absolute / 6, expected.abs(), atol=1e-5)
+
+
+def test_gradient_is_cross_entropys() -> None:
+    generator = torch.Generator().manual_seed(1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.Tanh(), nn.Linear(8, 5)).double()
+    images = torch.rand(4, 3, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    labels = torch.tensor([0, 1, 4, 2])
+    (expected,) = torch.autograd.grad(nn.functional.cross_entropy(network(images), labels, reduction="sum"), images)
+    found = input_gradients(network, images, labels)
+    assert torch.allclose(found, expected, atol=1e-12)
+    direction, slope = directions(network, images, labels)
+    assert torch.allclose(cosines(direction, expected), torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(slope, 1 - network(images).softmax(1).gather(1, labels[:, None]).squeeze(1).detach())
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-18, 1.0, 1e18, 1e30])
+def test_cosine_does_not_depend_on_lengths(factor: float) -> None:
+    a = torch.tensor([[3.0, 4.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    b = torch.tensor([[4.0, 3.0], [0.0, 2.0], [-1.0, -1.0], [1.0, 0.0]])
+    assert torch.allclose(cosines(a * factor, b), torch.tensor([0.96, 0.0, -1.0, 0.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 64, 3072])
+def test_chance_level_is_what_random_directions_have(dimensions: int) -> None:
+    known = {1: 1.0, 2: 2 / math.pi, 3: 0.5}
+    if dimensions in known:
+        assert chance_level(dimensions) == pytest.approx(known[dimensions])
+    generator = torch.Generator().manual_seed(2)
+    drawn = torch.randn(2000, dimensions, generator=generator)
+    other = torch.randn(2000, dimensions, generator=generator)
+    measured = cosines(drawn, other).abs()
+    error = float(measured.std()) / math.sqrt(2000) + 1e-6
+    assert abs(float(measured.mean()) - chance_level(dimensions)) < 4 * error
