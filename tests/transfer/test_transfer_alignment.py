@@ -41,9 +41,10 @@ def test_gradient_is_cross_entropys() -> None:
     (expected,) = torch.autograd.grad(nn.functional.cross_entropy(network(images), labels, reduction="sum"), images)
     found = input_gradients(network, images, labels)
     assert torch.allclose(found, expected, atol=1e-12)
-    direction, slope = directions(network, images, labels)
+    direction, odds = directions(network, images, labels)
     assert torch.allclose(cosines(direction, expected), torch.ones(4, dtype=torch.float64))
-    assert torch.allclose(slope, 1 - network(images).softmax(1).gather(1, labels[:, None]).squeeze(1).detach())
+    own = network(images).softmax(1).gather(1, labels[:, None]).squeeze(1).detach()
+    assert torch.allclose(torch.sigmoid(odds), 1 - own)
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e-18, 1.0, 1e18, 1e30])
