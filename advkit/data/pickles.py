@@ -19,15 +19,15 @@ _NDARRAY = object()  # what the name numpy.ndarray means here: a mark that can't
 
 
 class _Dtype:
-    """Stands for numpy.dtype: whole numbers only."""
+    """Stands for numpy.dtype: whole numbers only. Python 2, which wrote the published batches, names them in bytes."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        if not isinstance(code, str) or not re.fullmatch("[iu][1248]", code):
-            raise pickle.UnpicklingError(f"it holds an array of {str(code)[:20]!r}; whole numbers are needed")
-        self.code, self.order = code, "="
+    def __init__(self, code: str | bytes, *_: object) -> None:
+        self.code, self.order = _text(code), "="
+        if not re.fullmatch("[iu][1248]", self.code):
+            raise pickle.UnpicklingError(f"it holds an array of {self.code[:20]!r}; whole numbers are needed")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = {"<": "<", ">": ">"}.get(state[1], "=")
+        self.order = {"<": "<", ">": ">"}.get(_text(state[1]), "=")
 
 
 class _Array:
@@ -64,12 +64,18 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How Python 3 stores empty bytes in the older protocols; the real ``bytes`` would make any number of them."""
+    return b""
+
+
 # The names that pickles of numpy arrays use, and what they mean here. Numpy's own objects can't be handed out:
 # ``numpy.ndarray(shape, "O", buffer)`` makes objects of any address, which is as good as running code.
 _MEANINGS: dict[tuple[str, str], object] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
 }
