@@ -27,8 +27,10 @@ def mcnemar(only_a: int, only_b: int) -> float:
     n = only_a + only_b
     if n == 0:
         return 1.0
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return float(min(1.0, 2 * tail / 2**n)) if n < 1000 else min(1.0, _log_tail(n, min(only_a, only_b)))
+    fewer = min(only_a, only_b)
+    if n >= 1000:
+        return _log_tail(n, fewer)
+    return float(min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
 
 
 def _log_tail(n: int, k: int) -> float:

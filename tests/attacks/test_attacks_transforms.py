@@ -47,7 +47,7 @@ def test_diverse_probability() -> None:
     indices = torch.arange(2000)
     for probability in (0.0, 0.3, 1.0):
         found = diverse(images, indices, probability=probability, shrink=0.4, seed=0, stream=0)
-        changed = (found != images).flatten(1).any(1).float().mean()
+        changed = ((found - images).abs().amax((1, 2, 3)) > 1e-3).float().mean()
         # One in seven sizes is the full one, which changes nothing.
         assert abs(float(changed) - probability * 6 / 7) < 0.04
         assert probability or torch.equal(found, images)
