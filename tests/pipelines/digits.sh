@@ -1,0 +1,20 @@
+#!/bin/sh
+# R, a control R2 and a misaligned R' on the built-in digits: trained, attacked, compared, drawn.
+#
+#   tests/pipelines/digits.sh [ADVKIT [OUT]]
+set -eu
+advkit=${1:-advkit} out=${2:-digits-demo}
+mkdir -p "$out"
+options="--arch advkit/cnn --data digits --epochs 12 --batch-size 32 --force"
+
+$advkit train $options --seed 0 -o "$out/R.safetensors" --report "$out/R.json"
+$advkit train $options --seed 1 -o "$out/R2.safetensors" --report "$out/R2.json"
+$advkit train $options --seed 1 -o "$out/R-mis.safetensors" --report "$out/R-mis.json" \
+    --misalign-from "$out/R.safetensors" --smoothness-weight 0.05
+$advkit attack "$out/R.safetensors" --data digits --eps 0.1 --goal transfer -o "$out/R-pgd.safetensors" \
+    --report "$out/attack.json"
+$advkit transfer-matrix "R=$out/R.safetensors" "R2=$out/R2.safetensors" "R'=$out/R-mis.safetensors" \
+    --data digits --eps 0.1 --method pgd --method mi,di --compare "R:R2,R'" \
+    --figure "$out/matrix.png" --report "$out/matrix.json"
+$advkit visualize attention "R=$out/R.safetensors" "R2=$out/R2.safetensors" "R'=$out/R-mis.safetensors" \
+    --data digits --pick all-correct --count 3 --figure "$out/attention.png" --report "$out/attention.json"
