@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import typer
 
@@ -17,6 +17,7 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from advkit.attacks.budget import Norm
     from advkit.attacks.over import Attacked
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
@@ -232,8 +233,9 @@ class Tally:
         self._zero += int(done.batch.zero_gradients.sum())
         self._dead += int(done.batch.dead.sum())
         self._seconds += done.seconds
-        for norm in ("linf", "l2"):
-            sizes = flat_norm(written - done.clean, norm)  # type: ignore[arg-type]
+        norms: tuple[Norm, ...] = ("linf", "l2")
+        for norm in norms:
+            sizes = flat_norm(written - done.clean, norm)
             self._sums[norm] += float(sizes.double().sum())
             self._most[norm] = max(self._most[norm], float(sizes.max()))
 
@@ -252,7 +254,11 @@ class Tally:
         """The whole run."""
         from advkit.files.results import AttackResult, Norms, SurrogateResult
 
-        form = "png" if out.suffix != ".safetensors" else f"safetensors-{'uint8' if quantize else 'float32'}"
+        form: Literal["safetensors-float32", "safetensors-uint8", "png"]
+        if out.suffix != ".safetensors":
+            form = "png"
+        else:
+            form = "safetensors-uint8" if quantize else "safetensors-float32"
         return AttackResult(
             output=str(out),
             output_form=form,

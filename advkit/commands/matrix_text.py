@@ -122,6 +122,6 @@ def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> 
         result.surrogates,
         result.models,
         title=f"{' ∪ '.join(methods)}, {subtitle}, {result.images} images",
-        label=f"T_{rate} (%)",
+        label=f"T_{rate}",
         counts=[[f"{value.successes}/{value.total}" for value in row] for row in grid],
     )

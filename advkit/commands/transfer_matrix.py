@@ -254,7 +254,8 @@ def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[s
             )
     for pair in matrix_result.headline(result.pairs):
         noise, cond = pair.noise, pair.cond
-        if pair.surrogate != pair.victim and noise and noise.interval and cond.rate is not None and cond.total:
-            if noise.rate and noise.rate >= cond.rate:
-                flags.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
+        if pair.surrogate == pair.victim or noise is None or noise.rate is None or cond.rate is None:
+            continue
+        if noise.rate and noise.rate >= cond.rate:
+            flags.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
     return flags

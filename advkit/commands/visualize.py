@@ -76,9 +76,10 @@ def attention(
     ]
     from advkit.figures import attention as drawing
 
-    pixels, labels = chosen.batch(slice(None))
+    pixels = chosen.batch(slice(None))[0]
     texts = [f"{chosen.class_names[label]} ({place})" for label, place in _labelled(chosen)]
-    pairs = drawing.draw(figure, pixels, texts, panels)
+    note = f"Explained: the true class's logit. SmoothGrad: {samples} samples, sigma {sigma:g}."
+    pairs = drawing.draw(figure, pixels, texts, panels, footnote=note)
     result = _result(figure, kinds, names, networks, chosen, pairs, pixels, device)
     return output.finish(
         "visualize",

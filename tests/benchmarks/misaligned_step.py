@@ -40,7 +40,7 @@ def main() -> None:
             step()
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - began)
-    print(f"{options.arch}, batch {options.batch}, float32, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{options.arch}, batch {options.batch}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for name, found in times.items():
         ratio = statistics.median(a / b for a, b in zip(found, times["plain"], strict=True))
         print(f"{name:12} {statistics.median(found):7.3f} s  {ratio:5.2f} x plain")
