@@ -255,10 +255,7 @@ class Tally:
         from advkit.files.results import AttackResult, Norms, SurrogateResult
 
         form: Literal["safetensors-float32", "safetensors-uint8", "png"]
-        if out.suffix != ".safetensors":
-            form = "png"
-        else:
-            form = "safetensors-uint8" if quantize else "safetensors-float32"
+        form = "png" if out.suffix != ".safetensors" else "safetensors-uint8" if quantize else "safetensors-float32"
         return AttackResult(
             output=str(out),
             output_form=form,
