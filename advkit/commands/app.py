@@ -79,8 +79,6 @@ def run(arguments: list[str]) -> int:
         return 130
     except typer.Exit as error:
         return error.exit_code
-    except BrokenPipeError:
-        return _broken_pipe()
     except Exception as error:
         if debug:
             raise
@@ -108,11 +106,3 @@ def _line(error: Exception) -> str:
 
 def _complain(message: str) -> None:
     typer.echo(f"advkit: {message}", err=True)
-
-
-def _broken_pipe() -> int:
-    """The reader of our output left: end as any filter does, by SIGPIPE."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGPIPE)
-    return 128 + signal.SIGPIPE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -167,11 +168,13 @@ def finish(
     text = report_text(report)
     if report_file is not None:
         write_text(report_file, text)
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # everything is written: a reader may leave now
     if as_json or (report_file is None and not sys.stdout.isatty()):
         sys.stdout.write(text)
     elif sys.stdout.isatty():
         sys.stdout.write("\n".join(table()) + "\n")
     sys.stdout.flush()
+    signal.signal(signal.SIGPIPE, before)
     for flag in flags:
         hint(f"note: {flag}", quiet)
     for gate in failed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
-    from advkit.files.results import TrainResult
     from advkit.models.network import Network
     from advkit.training.loop import Run
     from advkit.training.misalign import MisalignParams
@@ -126,12 +124,13 @@ def _need_reference(given: dict[str, Any]) -> None:
 def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) -> int:
     import torch
 
+    from advkit.commands import train_result
     from advkit.training import measure
     from advkit.training.state import resume_path
 
     if world > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // world))
-    device = pick_device(given["device"])
+    device, out = pick_device(given["device"]), given["out"]
     images = _open_data(given)
     train_part, validation_part = _parts(images, given)
     network = _open_network(given, images, train_part, device)
@@ -147,14 +146,14 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
     if params.epochs:
         _fit(run, given, rank)
     cosines = measure.cosines(network, references, images, validation_part) if images and references else []
-    result = _result(run, given, cosines)
+    result = train_result.collect(run, out, cosines)
     status = 0
     if rank == 0:
-        _write(run, given, result)
+        train_result.write(run, out, given["seed"], result)
         status = output.finish(
             "train",
             result,
-            table=lambda: _table(result),
+            table=lambda: train_result.table(result),
             clock=clock,
             seed=given["seed"],
             device=device,
@@ -391,81 +390,3 @@ def _fit(run: Run, given: dict[str, Any], rank: int) -> None:
             train(run, resume=given["resume"], stop=stop, show=show)
         finally:
             line.clear()
-
-
-def _result(run: Run, given: dict[str, Any], cosines: list[dict[str, Any]]) -> TrainResult:
-    from advkit.attacks.alignment import chance_level
-    from advkit.files.results import Cosine, Epoch, TrainResult
-    from advkit.files.tensors import fingerprint
-
-    last = run.history[-1] if run.history else {}
-    held = last.get("validation_images")
-    count = sum(parameter.numel() for parameter in run.network.net.parameters())
-    chance = chance_level(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
-    return TrainResult(
-        checkpoint=str(given["out"]),
-        sha256=fingerprint(run.network.net.state_dict()),
-        parameters=count,
-        train_images=len(run.train),
-        epochs=[Epoch(**record) for record in run.history],
-        train_accuracy=output.rate(last["right"], last["images"]) if last else None,
-        validation_accuracy=output.rate(last["validation_right"], held) if held else None,
-        misalignment=[
-            Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
-            for reference, found in zip(run.references, cosines, strict=True)
-        ],
-    )
-
-
-def _write(run: Run, given: dict[str, Any], result: TrainResult) -> None:
-    """The checkpoint; then the state of the unfinished run is no longer needed."""
-    from advkit.files.checkpoint import Checkpoint, write_checkpoint
-
-    spec, images = run.network.spec, run.data
-    meta = {
-        "task": "classification",
-        "architecture": spec.architecture,
-        "model_args": spec.model_args,
-        "num_classes": spec.num_classes,
-        "labels": list(spec.labels or (images.class_names if images else ())),
-        "input_size": list(spec.input_size),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "parents": [{"sha256": reference.spec.sha256} for reference in run.references],
-        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint} if images else None,
-        "command": "train",
-        "seed": given["seed"],
-        "settings": run.settings,
-        "metrics": result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}),
-    }
-    if spec.sha256 and not run.params.epochs:
-        meta["parents"] = [{"sha256": spec.sha256}]
-    write_checkpoint(given["out"], Checkpoint(run.network.net.state_dict(), meta))
-    if os.path.exists(run.state_path):
-        run.state_path.unlink()
-
-
-def _table(result: TrainResult) -> list[str]:
-    lines = [f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images"]
-    if result.epochs:
-        head = "epoch    loss  train %  held-out %"
-        penalised = result.epochs[-1].absolute_cosine is not None
-        lines.append(head + ("     cos    |cos|   ||g||" if penalised else ""))
-        for record in result.epochs:
-            held = (
-                f"{100 * (record.validation_right or 0) / record.validation_images:10.1f}"
-                if record.validation_images
-                else f"{'-':>10}"
-            )
-            line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
-            if penalised:
-                line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
-            lines.append(line)
-    if result.validation_accuracy:
-        lines.append(f"held-out accuracy {output.percent(result.validation_accuracy)}")
-    for found in result.misalignment:
-        lines.append(
-            f"gradients against {found.reference}: cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} "
-            f"(chance {found.chance:.4f}, {found.images} held-out images)"
-        )
-    return lines

@@ -53,6 +53,14 @@ def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
     write_tensors(path, state.tensors, dump(meta))
 
 
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names, so that a difference can be named."""
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    pairs = (_flat(value, f"{prefix}.{name}".lstrip(".").removeprefix("params.")) for name, value in settings.items())
+    return {name: value for pair in pairs for name, value in pair.items()}
+
+
 def read_state(path: Path, settings: dict[str, Any]) -> State:
     """Read the state of a run with just these ``settings``.
 
@@ -63,8 +71,7 @@ def read_state(path: Path, settings: dict[str, Any]) -> State:
         raise InputError(f"{path}: nothing to resume; start without --resume")
     tensors, metadata = read_tensors(path)
     meta = parse_metadata(path, metadata, SPEC, "training state")
-    before = meta.get("settings", {})
-    now = json.loads(dump(settings))
+    before, now = _flat(meta.get("settings", {})), _flat(json.loads(dump(settings)))
     changed = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     if changed:
         first = changed[0]

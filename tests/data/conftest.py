@@ -34,8 +34,7 @@ def refused() -> Callable[..., None]:
 
     def check(ref: object, *words: str, **options) -> None:
         with pytest.raises(InputError) as caught:
-            found = load(str(ref), **options)
-            found.batch(slice(None))
+            load(str(ref), **options).batch(slice(None))
         message = str(caught.value)
         assert "\n" not in message
         assert len(message) < 600

@@ -1,0 +1,89 @@
+"""From a finished run to the checkpoint and the report of ``train``. Imported late: it needs pydantic and torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from advkit.attacks.alignment import chance_level
+from advkit.commands import output
+from advkit.files.checkpoint import Checkpoint, write_checkpoint
+from advkit.files.results import Cosine, Epoch, TrainResult
+from advkit.files.tensors import fingerprint
+from advkit.training.loop import Run
+
+
+def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
+    """The finished run as a report's result."""
+
+    last = run.history[-1] if run.history else {}
+    held = last.get("validation_images")
+    count = sum(parameter.numel() for parameter in run.network.net.parameters())
+    chance = chance_level(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
+    return TrainResult(
+        checkpoint=str(out),
+        sha256=fingerprint(run.network.net.state_dict()),
+        parameters=count,
+        train_images=len(run.train),
+        epochs=[Epoch(**record) for record in run.history],
+        train_accuracy=output.rate(last["right"], last["images"]) if last else None,
+        validation_accuracy=output.rate(last["validation_right"], held) if held else None,
+        misalignment=[
+            Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
+            for reference, found in zip(run.references, cosines, strict=True)
+        ],
+    )
+
+
+def write(run: Run, out: Path, seed: int, result: TrainResult) -> None:
+    """The checkpoint; then the state of the unfinished run is no longer needed."""
+
+    spec, images = run.network.spec, run.data
+    meta = {
+        "task": "classification",
+        "architecture": spec.architecture,
+        "model_args": spec.model_args,
+        "num_classes": spec.num_classes,
+        "labels": list(spec.labels or (images.class_names if images else ())),
+        "input_size": list(spec.input_size),
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "parents": [{"sha256": reference.spec.sha256} for reference in run.references],
+        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint} if images else None,
+        "command": "train",
+        "seed": seed,
+        "settings": run.settings,
+        "metrics": result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}),
+    }
+    if spec.sha256 and not run.params.epochs:
+        meta["parents"] = [{"sha256": spec.sha256}]
+    write_checkpoint(out, Checkpoint(run.network.net.state_dict(), meta))
+    if run.state_path.exists():
+        run.state_path.unlink()
+
+
+def table(result: TrainResult) -> list[str]:
+    """Lines for people."""
+    lines = [f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images"]
+    if result.epochs:
+        head = "epoch    loss  train %  held-out %"
+        penalised = result.epochs[-1].absolute_cosine is not None
+        lines.append(head + ("     cos    |cos|   ||g||" if penalised else ""))
+        for record in result.epochs:
+            held = (
+                f"{100 * (record.validation_right or 0) / record.validation_images:10.1f}"
+                if record.validation_images
+                else f"{'-':>10}"
+            )
+            line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
+            if penalised:
+                line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
+            lines.append(line)
+    if result.validation_accuracy:
+        lines.append(f"held-out accuracy {output.percent(result.validation_accuracy)}")
+    for found in result.misalignment:
+        lines.append(
+            f"gradients against {found.reference}: cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} "
+            f"(chance {found.chance:.4f}, {found.images} held-out images)"
+        )
+    return lines

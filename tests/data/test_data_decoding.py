@@ -1,0 +1,157 @@
+"""Pictures of every mode come out upright and in the right colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advkit.data.decoding import decode, upright_size
+from advkit.files.errors import InputError
+
+RANDOM = np.random.default_rng(4)
+SIZE = (6, 8)
+COLOUR = Image.fromarray(RANDOM.integers(0, 256, (*SIZE, 3), np.uint8))
+GREY = Image.fromarray(RANDOM.integers(0, 256, SIZE, np.uint8))
+
+
+def tensor(image: Image.Image) -> torch.Tensor:
+    pixels = torch.tensor(np.array(image))
+    return (pixels if pixels.ndim == 3 else pixels.unsqueeze(-1)).permute(2, 0, 1) / 255.0
+
+
+def saved(image, file, **options):
+    image.save(file, **options)
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "ppm"])
+def test_colour_is_exact_in_lossless_files(suffix, tmp_path):
+    file = saved(COLOUR, tmp_path / f"1.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    assert torch.equal(decode(file, 3, SIZE), tensor(COLOUR))
+    assert torch.equal(decode(file, 1, SIZE), tensor(COLOUR.convert("L")))
+
+
+def test_grey_is_repeated_or_kept(tmp_path):
+    file = saved(GREY, tmp_path / "1.png")
+    assert torch.equal(decode(file, 1, SIZE), tensor(GREY))
+    assert torch.equal(decode(file, 3, SIZE), tensor(GREY).expand(3, -1, -1))
+
+
+def test_palette(tmp_path):
+    file = saved(COLOUR.quantize(256), tmp_path / "1.png")
+    assert torch.allclose(decode(file, 3, SIZE), tensor(COLOUR), atol=3 / 255)
+
+
+def test_one_bit(tmp_path):
+    bits = GREY.point(lambda v: 255 * (v > 127)).convert("1")
+    assert torch.equal(decode(saved(bits, tmp_path / "1.png"), 1, SIZE), tensor(bits.convert("L")))
+
+
+def test_cmyk(tmp_path):
+    for colour, expected in (((0, 255, 255, 0), (1.0, 0, 0)), ((255, 0, 0, 0), (0, 1.0, 1.0)), ((0,) * 4, (1.0,) * 3)):
+        file = saved(Image.new("CMYK", (8, 8), colour), tmp_path / "1.jpg", quality=100)
+        found = decode(file, 3, (8, 8)).mean(dim=(1, 2))
+        assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32), atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_is_over_white(mode, tmp_path):
+    image = Image.new("RGBA", (4, 2), (0, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image.putpixel((2, 1), (0, 0, 0, 0))
+    image = image.convert("P", palette=Image.Palette.ADAPTIVE) if mode == "P" else image.convert(mode)
+    file = saved(image, tmp_path / "1.png")
+    expected = torch.zeros(2, 4)
+    expected[0, 1] = expected[1, 2] = 1.0
+    assert torch.equal(decode(file, 3, (2, 4)), expected.expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(suffix, tmp_path):
+    deep = np.array([[0, 255, 256], [32768, 65000, 65535]], np.uint16)
+    found = decode(saved(Image.fromarray(deep), tmp_path / f"1.{suffix}"), 3, (2, 3))
+    assert torch.allclose(found, torch.tensor(deep / 65535.0, dtype=torch.float32).expand(3, -1, -1), atol=1e-7)
+
+
+def test_sixteen_bits_big_endian_and_portable_greymaps(tmp_path):
+    (tmp_path / "1.pgm").write_bytes(b"P5 2 1 65535\n" + bytes([0x80, 0x00, 0xFF, 0xFF]))
+    found = decode(tmp_path / "1.pgm", 1, (1, 2)).flatten()
+    assert torch.allclose(found, torch.tensor([32768 / 65535, 1.0]))
+
+
+def test_float_pictures_must_lie_in_range(tmp_path):
+    good = RANDOM.random(SIZE).astype(np.float32)
+    assert torch.equal(decode(saved(Image.fromarray(good), tmp_path / "1.tiff"), 1, SIZE)[0], torch.tensor(good))
+    for wrong in (good * 255, good - 1, np.full(SIZE, np.nan, np.float32), np.full(SIZE, 70_000, np.int32)):
+        with pytest.raises(InputError, match="beyond"):
+            decode(saved(Image.fromarray(wrong), tmp_path / "1.tiff"), 1, SIZE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("deep", [False, True])
+def test_pictures_are_turned_upright(orientation, deep, tmp_path):
+    """Undoing what a camera does for each EXIF orientation gives back the same picture."""
+    undo = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_90"}
+    undo |= {7: "TRANSVERSE", 8: "ROTATE_270"}
+    upright = Image.fromarray(RANDOM.integers(0, 65536, SIZE, np.uint16)) if deep else COLOUR
+    stored = upright.transpose(Image.Transpose[undo[orientation]]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = saved(stored, tmp_path / "1.png", exif=exif)
+    assert upright_size(file) == SIZE
+    scale = 65535.0 if deep else 255.0
+    expected = torch.tensor(np.array(upright).astype(np.float32)) / scale
+    found = decode(file, 3, SIZE)
+    assert torch.allclose(found if not deep else found[0], expected if deep else expected.permute(2, 0, 1), atol=1e-7)
+
+
+def test_broken_exif_does_not_matter(tmp_path):
+    file = saved(COLOUR, tmp_path / "1.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\x03\xff\xff" * 3)
+    assert upright_size(file) == SIZE
+    assert decode(file, 3, SIZE).shape == (3, *SIZE)
+
+
+def test_shorter_side_is_resized_and_the_centre_kept(tmp_path):
+    wide = Image.new("RGB", (40, 20), (0, 0, 255))
+    wide.paste((255, 0, 0), (10, 0, 30, 20))
+    found = decode(saved(wide, tmp_path / "1.png"), 3, (10, 10))
+    assert torch.allclose(found[:, :, 1:-1], torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 10, 8), atol=1e-6)
+    tall = decode(saved(wide.transpose(Image.Transpose.ROTATE_90), tmp_path / "2.png"), 3, (10, 10))
+    assert torch.allclose(tall[:, 1:-1], torch.tensor([1.0, 0, 0]).view(3, 1, 1).expand(3, 8, 10), atol=1e-6)
+
+
+def test_resizing_is_antialiased_as_pillow_does(tmp_path):
+    image = Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), np.uint8))
+    oracle = tensor(image.resize((16, 16), Image.Resampling.BILINEAR))
+    found = decode(saved(image, tmp_path / "1.png"), 3, (16, 16))
+    assert torch.allclose(found, oracle, atol=1.5 / 255)
+
+
+def test_a_thread_of_an_image_is_refused_before_memory_is_spent(tmp_path):
+    file = saved(Image.new("L", (60_000, 1)), tmp_path / "1.png")
+    with pytest.raises(InputError, match="too thin"):
+        decode(file, 1, (224, 224))
+
+
+def test_a_decompression_bomb(tmp_path, monkeypatch):
+    file = saved(COLOUR, tmp_path / "1.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(InputError, match="bomb"):
+        decode(file, 3, SIZE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
+def test_any_byte_may_be_wrong(suffix, tmp_path):
+    text = saved(COLOUR, tmp_path / f"whole.{suffix}").read_bytes()
+    file = tmp_path / f"1.{suffix}"
+    for place in range(0, len(text), max(1, len(text) // 60)):
+        for wrong in (text[:place], text[:place] + bytes([text[place] ^ 0xFF]) + text[place + 1 :]):
+            file.write_bytes(wrong)
+            try:
+                found = decode(file, 3, (8, 8))
+            except InputError as error:
+                assert file.name in str(error)
+            else:
+                assert bool(((found >= 0) & (found <= 1)).all())
