@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
     from advkit.training.loop import Run
-    from advkit.training.misalign import MisalignParams
     from advkit.training.params import TrainParams
-
-_STATISTICS_SAMPLE = 5000  # images from which mean and std are taken
 
 
 def train(
@@ -124,7 +121,7 @@ def _need_reference(given: dict[str, Any]) -> None:
 def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) -> int:
     import torch
 
-    from advkit.commands import train_result
+    from advkit.commands import train_result, train_setup
     from advkit.training import measure
     from advkit.training.state import resume_path
 
@@ -133,9 +130,9 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
     device, out = pick_device(given["device"]), given["out"]
     images = _open_data(given)
     train_part, validation_part = _parts(images, given)
-    network = _open_network(given, images, train_part, device)
+    network = train_setup.open_network(given, images, train_part, device)
     references = [load_for(ref, images, device) for ref in given["misalign_from"] or []] if images else []
-    params = _params(given, images, device)
+    params = train_setup.train_params(given, images, device)
     settings = _settings(given, params, network, images, references, world)
     _refuse_foreign(given["out"], settings, given["force"])
     run = _run(network, images, train_part, validation_part, references, params, resume_path(given["out"]), settings)
@@ -194,123 +191,6 @@ def _parts(images: ImageSet | None, given: dict[str, Any]) -> tuple[Any, Any]:
     if images is None:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     return hold_out(images.labels, given["validation"], given["seed"])
-
-
-def _open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any, device: str) -> Network:
-    from advkit.models import build, reference
-
-    mean, std = options.floats("mean", given["mean"]), options.floats("std", given["std"])
-    arch, has_weights = given["arch"], "@" in given["arch"] or ".py:" in given["arch"]
-    if given["init"] and arch and has_weights:
-        raise InputError("--arch with weights and --init both say where to start; give one")
-    known: dict[str, Any] = {}
-    if images is not None:
-        known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
-    if given["init"] and not arch:
-        network = reference.load(given["init"], **known, mean=mean, std=std, device=device, seed=given["seed"])
-    elif has_weights:
-        network = reference.load(arch, **known, mean=mean, std=std, device=device, seed=given["seed"])
-    else:
-        if images is None:
-            raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
-        if mean is None or std is None:
-            found = _statistics(images, train_part)
-            mean, std = mean or found[0], std or found[1]
-        network = build.create(
-            arch,
-            num_classes=images.num_classes,
-            input_size=images.size,
-            mean=mean,
-            std=std,
-            labels=images.class_names,
-            seed=given["seed"],
-        ).to(device)
-        if given["init"]:
-            _start_from(network, reference.load(given["init"], **known, device=device), given["init"])
-    return network
-
-
-def _start_from(network: Network, other: Network, ref: str) -> None:
-    own, theirs = network.net.state_dict(), other.net.state_dict()
-    if {name: t.shape for name, t in own.items()} != {name: t.shape for name, t in theirs.items()}:
-        raise InputError(
-            f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}"
-        )
-    network.net.load_state_dict(theirs)
-
-
-def _statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over (a part of) the training images, to four digits."""
-    import torch
-
-    chosen = train_part[torch.linspace(0, len(train_part) - 1, min(len(train_part), _STATISTICS_SAMPLE)).long()]
-    count = 0
-    total = torch.zeros(images.size[0], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    for start in range(0, len(chosen), 500):
-        batch = images.batch(chosen[start : start + 500])[0].double()
-        total = total + batch.sum(dim=(0, 2, 3))
-        squares = squares + batch.square().sum(dim=(0, 2, 3))
-        count += batch.numel() // images.size[0]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
-    return tuple(round(v, 4) for v in mean.tolist()), tuple(max(round(v, 4), 1e-3) for v in std.tolist())
-
-
-def _params(given: dict[str, Any], images: ImageSet | None, device: str) -> TrainParams:
-    from advkit.training.augment import KINDS
-    from advkit.training.params import TrainParams
-
-    if given["augment"] == "auto":
-        large = images is not None and min(images.size[1:]) >= 24
-        kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
-    else:
-        kinds = () if given["augment"] == "none" else options.choices("augment", given["augment"], KINDS)
-    lr = given["lr"] if given["lr"] is not None else {"sgd": 0.1, "adamw": 0.002}[given["optimizer"]]
-    return TrainParams(
-        epochs=given["epochs"],
-        batch_size=given["batch_size"],
-        optimizer=given["optimizer"],
-        lr=lr,
-        weight_decay=given["weight_decay"],
-        momentum=given["momentum"],
-        schedule=given["schedule"],
-        label_smoothing=given["label_smoothing"],
-        clip=given["clip"] if given["clip"] is not None else float(bool(given["misalign_from"])),
-        ema=given["ema"],
-        augment=frozenset(kinds),
-        precision=_precision(given["precision"], device),
-        seed=given["seed"],
-        misalign=_misalign(given),
-    )
-
-
-def _precision(wanted: str, device: str) -> Any:
-    """bfloat16 where it was measured to pay: on GPUs that have it (see tests/benchmarks/bench_precision.py)."""
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
-
-
-def _misalign(given: dict[str, Any]) -> MisalignParams | None:
-    from advkit.attacks.budget import check_eps, parse_eps
-    from advkit.training.misalign import PLACES, MisalignParams
-
-    if not given["misalign_from"]:
-        return None
-    eps = parse_eps(given["misalign_eps"], "misalign-eps")
-    check_eps(eps, "linf", given["misalign_eps"])
-    return MisalignParams(
-        weight=given["misalign_weight"],
-        penalty=given["misalign_penalty"],
-        at=options.choices("misalign-at", given["misalign_at"], PLACES),
-        eps=eps,
-        steps=given["misalign_steps"],
-        smoothness=given["smoothness_weight"],
-        warm_up=given["misalign_warm_up"],
-    )
 
 
 def _settings(
