@@ -56,7 +56,8 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
 
     def penalty_by(mode: str) -> Tensor:
         if mode == "folded":
-            return misalignment(images, labels, indices, 0).loss
+            terms = misalignment(images, labels, indices, 0)
+            return terms.loss + terms.anchor
         network.train(mode == "train-mode")
         gradient = input_gradients(network, images, labels, create_graph=True)
         return cosines(gradient, input_gradients(plain_reference, images, labels)).abs().mean()
