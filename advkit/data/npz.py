@@ -24,7 +24,8 @@ def splits(path: Path) -> Splits | None:
 
 def _source(path: Path, wanted: Wanted) -> Source:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file that it opened itself open when the archive is damaged
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = [next((name for name in kind if name in file.files), None) for kind in (IMAGES, LABELS)]
             if names[0] is None or names[1] is None:
                 have = ", ".join(file.files[:8]) or "nothing"

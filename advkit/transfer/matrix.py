@@ -30,6 +30,7 @@ class Attempt:
         victims, flipped: (M, N) predictions of all models for the images, and for the sign-flipped perturbation.
         own: (N,) predictions of the surrogate for its own images.
         own_right: (N,) bool, the surrogate is right on the clean images.
+        noise: (M, N) predictions of all models for noise of the attack's norm.
         forwards, backwards, zero, dead: cost, and images with zero gradients.
     """
 
@@ -42,6 +43,7 @@ class Attempt:
     flipped: np.ndarray
     own: np.ndarray
     own_right: np.ndarray
+    noise: np.ndarray
     forwards: int = 0
     backwards: int = 0
     zero: int = 0
@@ -70,7 +72,7 @@ class Matrix:
 
     Attributes:
         labels: (images,) true classes.
-        clean, noise: (M, images) predictions for clean images, and for noise of the attack's norm.
+        clean: (M, images) predictions for clean images.
         attempts: surrogates times methods, then ready-made sets.
         cosine, absolute: (M, M) mean input-gradient cosines; None when not asked for.
         seconds: spent in attacks.
@@ -78,7 +80,6 @@ class Matrix:
 
     labels: np.ndarray
     clean: np.ndarray
-    noise: np.ndarray
     attempts: list[Attempt]
     cosine: Tensor | None
     absolute: Tensor | None
@@ -159,9 +160,8 @@ def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
     return Matrix(
         labels=truth,
         clean=unharmed,
-        noise=torch.cat(noise, 1).numpy(),
         attempts=[
-            _attempt(plan, surrogate, params, row, truth, unharmed)
+            _attempt(plan, surrogate, params, row, truth, unharmed, torch.cat(noise, 1).numpy())
             for (surrogate, params), row in zip(attempts, rows, strict=True)
         ],
         cosine=sums[0] / len(data) if plan.gradients else None,
@@ -176,7 +176,13 @@ def look(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
 
 
 def _attempt(
-    plan: Plan, surrogate: int, params: AttackParams, row: _Rows, labels: np.ndarray, clean: np.ndarray
+    plan: Plan,
+    surrogate: int,
+    params: AttackParams,
+    row: _Rows,
+    labels: np.ndarray,
+    clean: np.ndarray,
+    noise: np.ndarray,
 ) -> Attempt:
     victims = torch.cat(row.victims, 1).numpy()
     return Attempt(
@@ -189,6 +195,7 @@ def _attempt(
         torch.cat(row.flipped, 1).numpy(),
         victims[surrogate],
         clean[surrogate] == labels,
+        noise,
         *row.costs,
     )
 
@@ -211,7 +218,9 @@ def ready_made(
         positions: (N,) where in ``data`` the clean image of each adversarial one is.
         check: called with each batch of adversarial and clean images; raises when they don't belong together.
     """
-    victims, flipped = [], []
+    attack = found.meta.get("attack", {})
+    eps, norm, seed = float(attack.get("eps", 0.0)), attack.get("norm", "linf"), int(attack.get("seed", 0))
+    victims, flipped, noise = [], [], []
     for start in range(0, len(positions), plan.batch_size):
         rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
         adversarial = found.images(rows).to(plan.device)
@@ -219,7 +228,8 @@ def ready_made(
         check(adversarial, clean)
         victims.append(look(plan.networks, adversarial))
         flipped.append(look(plan.networks, budget.flipped(adversarial, clean)))
-    attack = found.meta.get("attack", {})
+        indices = found.index[rows].to(plan.device)
+        noise.append(look(plan.networks, budget.noise(clean, indices, eps, norm, seed)))
     return Attempt(
         name,
         str(attack.get("method", "ready-made")),
@@ -230,4 +240,5 @@ def ready_made(
         torch.cat(flipped, 1).numpy(),
         found.prediction.numpy(),
         found.outcome.numpy() != 0,
+        torch.cat(noise, 1).numpy(),
     )

@@ -1,76 +1,13 @@
-"""The real executable, and two small checkpoints that it made."""
+"""Two small checkpoints that the real executable made, and the executable inside this process."""
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-ADVKIT = (sys.executable, "-m", "advkit")
-TIMEOUT = 120  # seconds; a run takes 2 to 6, more on a busy machine
-TRAIN = ("train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "400", "--epochs", "2", "--quiet")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """One thread (two processes share the machine), this checkout, no colours and no debugging."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("ADVKIT_DEBUG", "NO_COLOR", "COLUMNS")}
-    path = os.pathsep.join(part for part in (str(REPOSITORY), kept.get("PYTHONPATH", "")) if part)
-    return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
-
-
-def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Start ``advkit ARGUMENTS``; output goes to pipes unless ``options`` say otherwise."""
-    settings: dict[str, Any] = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "stdin": subprocess.DEVNULL,
-        "text": True,
-        "env": environment(),
-    }
-    return subprocess.Popen([*ADVKIT, *map(str, arguments)], **(settings | options))
-
-
-def advkit(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run ``advkit ARGUMENTS`` to its end."""
-    with start(*arguments, **options) as process:
-        try:
-            out, err = process.communicate(timeout=TIMEOUT)
-        except BaseException:
-            process.kill()
-            raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def done(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """As :func:`advkit`, for runs that must succeed."""
-    finished = advkit(*arguments, **options)
-    assert finished.returncode == 0, finished.stderr
-    return finished
-
-
-def one_line(finished: subprocess.CompletedProcess[str]) -> str:
-    """The single line of a run that failed for a reason; nothing on stdout, no traceback."""
-    lines = finished.stderr.splitlines()
-    assert finished.returncode == 2, finished.stderr
-    assert len(lines) == 1, finished.stderr
-    assert lines[0].startswith("advkit: ")
-    assert not finished.stdout
-    return lines[0]
-
-
-def settled(report: dict[str, Any]) -> dict[str, Any]:
-    """A report without what differs between two equal runs: the time of day and the time spent."""
-    result = {name: value for name, value in report["result"].items() if name != "attack_seconds"}
-    return {name: value for name, value in report.items() if name not in ("started", "seconds")} | {"result": result}
+from executable import TIMEOUT, TRAIN, Run, start
 
 
 @pytest.fixture(scope="session")
@@ -118,9 +55,3 @@ def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     yield call
     torch.set_num_threads(threads)
     signal.signal(signal.SIGTERM, handler)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A report file."""
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
