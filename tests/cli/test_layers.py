@@ -14,6 +14,7 @@ FLOORS = (  # top to bottom
     {"training", "transfer", "distance", "figures"},
     {"attacks"},
     {"models", "data"},
+    {"engines"},
     {"files"},
 )
 LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
@@ -45,7 +46,7 @@ def violations(part: str, names: set[str]) -> list[str]:
 def test_every_directory_has_a_floor() -> None:
     parts = {path.relative_to(PACKAGE).parts[0] for path in FILES if len(path.relative_to(PACKAGE).parts) > 1}
     assert parts <= set(LEVEL)
-    assert {"commands", "training", "transfer", "figures", "attacks", "models", "data", "files"} <= parts
+    assert {"commands", "training", "transfer", "figures", "attacks", "models", "data", "engines", "files"} <= parts
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,0 +1,149 @@
+"""Who works on what: retries, time limits and replacements, the same for processes here and on a cluster."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from advkit.engines.attempt import Reply
+from advkit.engines.engine import Outcome
+from advkit.files.errors import InputError
+
+START_LIMIT = 600.0  # seconds for the first worker to get ready: imports, data sets, a busy cluster
+
+
+class Worker(Protocol):
+    """One worker, which answers one thing at a time."""
+
+    def give(self, item: bytes) -> None:
+        """Hand it a pickled item; a worker that is gone says so in its next reply."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once, whatever it is doing; it is gone when this returns."""
+        ...
+
+
+W = TypeVar("W", bound=Worker)
+
+
+class Crew(Protocol[W]):
+    """Where workers come from."""
+
+    @property
+    def size(self) -> int:
+        """How many there may be at once."""
+        ...
+
+    def hire(self) -> W:
+        """Start a worker; its first reply says whether it is ready."""
+        ...
+
+    def wait(self, workers: Sequence[W], seconds: float | None) -> list[tuple[W, Reply]]:
+        """The replies that have come, at most one from a worker, after at most ``seconds``; None waits for one."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    item: int
+    attempt: int
+    began: float = 0.0
+
+
+class Pool(Generic[W]):
+    """An :class:`~advkit.engines.engine.Engine` over the workers of a crew."""
+
+    def __init__(self, crew: Crew[W], timeout: float | None, retries: int) -> None:
+        self._crew, self._timeout, self._retries = crew, timeout, retries
+        self._starting: dict[W, float] = {}  # and since when
+        self._idle: list[W] = []
+        self._busy: dict[W, _Job] = {}
+        self._died_starting = 0
+
+    def map(self, items: Sequence[Any]) -> Iterator[Outcome]:
+        """See :meth:`advkit.engines.engine.Engine.map`."""
+        waiting = deque(_Job(item, 1) for item in range(len(items)))
+        left = len(items)
+        try:
+            while left:
+                self._hire(len(waiting))
+                self._hand_out(waiting, items)
+                settled = [self._settle(worker, reply, waiting) for worker, reply in self._replies()]
+                self._hand_out(waiting, items)  # before the caller takes its time over the outcomes
+                for outcome in settled:
+                    if outcome is not None:
+                        left -= 1
+                        yield outcome
+        finally:
+            for worker in list(self._busy):  # the caller has had enough
+                self._busy.pop(worker)
+                worker.kill()
+
+    def close(self) -> None:
+        """End every worker."""
+        for worker in [*self._starting, *self._idle, *self._busy]:
+            worker.kill()
+        self._starting, self._idle, self._busy = {}, [], {}
+
+    def _hire(self, waiting: int) -> None:
+        here = len(self._starting) + len(self._idle) + len(self._busy)
+        for _ in range(min(self._crew.size, waiting + len(self._busy)) - here):
+            self._starting[self._crew.hire()] = time.monotonic()
+
+    def _hand_out(self, waiting: deque[_Job], items: Sequence[Any]) -> None:
+        while waiting and self._idle:
+            worker, job = self._idle.pop(), waiting.popleft()
+            self._busy[worker] = _Job(job.item, job.attempt, time.monotonic())
+            worker.give(pickle.dumps(items[job.item]))
+
+    def _replies(self) -> list[tuple[W, Reply]]:
+        """What workers say, or what is said for those that ran out of time."""
+        began = {worker: job.began for worker, job in self._busy.items()}
+        limits = [since + self._timeout for since in began.values()] if self._timeout is not None else []
+        if not self._busy:
+            limits += [since + START_LIMIT for since in self._starting.values()]
+        seconds = max(0.0, min(limits) - time.monotonic()) if limits else None
+        found = self._crew.wait([*self._busy, *self._starting], seconds)
+        if not found and limits and not self._busy:
+            raise InputError(f"no worker was ready within {START_LIMIT:g} s; is the machine or the cluster busy?")
+        if self._timeout is not None:
+            heard, now = {worker for worker, _ in found}, time.monotonic()
+            late = [worker for worker, since in began.items() if now >= since + self._timeout and worker not in heard]
+            found += [(worker, Reply("died", text=f"timed out after {self._timeout:g} s")) for worker in late]
+        return found
+
+    def _settle(self, worker: W, reply: Reply, waiting: deque[_Job]) -> Outcome | None:
+        """Take note of one reply; an outcome once the item is done with."""
+        if reply.kind == "refused":
+            raise InputError(reply.text)
+        if worker in self._starting:
+            self._started(worker, reply)
+            return None
+        job = self._busy.pop(worker)
+        if reply.kind in ("died", "exhausted"):
+            worker.kill()
+        else:
+            self._idle.append(worker)
+        seconds = time.monotonic() - job.began if reply.kind == "died" else reply.seconds
+        if reply.kind == "done":
+            return Outcome(job.item, reply.value, None, job.attempt, seconds)
+        if job.attempt <= self._retries:
+            waiting.append(_Job(job.item, job.attempt + 1))
+            return None
+        return Outcome(job.item, None, reply.text, job.attempt, seconds)
+
+    def _started(self, worker: W, reply: Reply) -> None:
+        del self._starting[worker]
+        if reply.kind == "done":
+            self._idle.append(worker)
+            self._died_starting = 0
+            return
+        worker.kill()
+        self._died_starting += 1
+        if reply.kind != "died" or self._died_starting > self._retries:
+            raise InputError(f"a worker could not start: {reply.text}")
