@@ -13,6 +13,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import libraries
 from advkit.models.description import Description, Size, check
+from advkit.models.genome import source
 from advkit.models.nets import MIN_SIDE, NETS
 from advkit.models.network import ModelSpec, Network
 
@@ -37,19 +38,20 @@ def create(
     """A network with fresh weights: same arguments, same bytes; the global random state is left alone.
 
     Args:
-        architecture: ``advkit/NAME``, ``timm/NAME`` or ``torchvision/NAME``.
+        architecture: ``advkit/NAME``, ``timm/NAME`` or ``torchvision/NAME``, or as :func:`split` takes it.
         num_classes: how many logits.
         input_size: (C, H, W).
         mean: per channel, in pixels of [0, 1]; None for :func:`default_statistics`.
         std: likewise.
         labels: names of the classes, or none.
         seed: of the weights.
-        model_args: further keyword arguments of a timm or torchvision architecture.
+        model_args: further keyword arguments of a timm or torchvision architecture; ``genome`` of advkit/genome.
 
     Raises:
         InputError: unknown architecture, arguments that don't fit it or each other.
     """
-    args = dict(model_args or {})
+    architecture, said_args = split(architecture)
+    args = dict(**said_args, **(model_args or {}))
     usual_mean, usual_std = default_statistics(input_size[0])
     mean, std = tuple(map(float, mean or usual_mean)), tuple(map(float, std or usual_std))
     said = Description(num_classes, input_size, mean, std, tuple(labels))
@@ -73,6 +75,18 @@ def assemble(net: nn.Module, ref: str, architecture: str, said: Description, mod
         std=said.std,
     )
     return Network(net, spec)
+
+
+def split(architecture: str) -> tuple[str, dict[str, Any]]:
+    """Architecture and model arguments: ``advkit/genome:NAME`` and ``advkit/genome:FILE.json`` name one of each.
+
+    Raises:
+        InputError: no such genome, or a file that holds none.
+    """
+    base, colon, name = architecture.partition(":")
+    if base == "advkit/genome" and colon:
+        return base, {"genome": source.read(name)}
+    return architecture, {}
 
 
 def construct(architecture: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
@@ -115,6 +129,8 @@ def seeded(make: Callable[[], T], seed: int) -> T:
 
 
 def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+    if name == "genome":
+        return source.build(num_classes, input_size, model_args)
     if model_args:
         raise InputError(f"advkit/{name}: takes no model arguments, {', '.join(sorted(model_args))} given")
     if min(input_size[1:]) < MIN_SIDE:
@@ -168,7 +184,7 @@ _BUILDERS: dict[str, Builder] = {
     "torchvision": libraries.build_torchvision,
 }
 _NAMES: dict[str, Callable[[], Sequence[str]]] = {
-    "advkit": lambda: list(NETS),
+    "advkit": lambda: [*NETS, "genome"],
     "timm": libraries.timm_names,
     "torchvision": libraries.torchvision_names,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,9 @@ def outline(make: Callable[[], nn.Module]) -> nn.Module:
         return build.seeded(make, 0)
 
 
-def probe(architecture: str, input_size: Size) -> nn.Module:
+def probe(architecture: str, input_size: Size, model_args: Mapping[str, Any] | None = None) -> nn.Module:
     """The outline of ``architecture`` with a class count that is easily found again."""
-    return outline(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, {}))
+    return outline(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, dict(model_args or {})))
 
 
 def described(net: nn.Module, tensors: Mapping[str, Tensor], default: Description) -> Description:

@@ -16,6 +16,7 @@ from advkit.files.errors import InputError
 from advkit.models import build, factory, infer, libraries, weights
 from advkit.models.description import Description, Size, Wish, settle
 from advkit.models.directory import read_directory
+from advkit.models.genome import source as genome
 from advkit.models.network import Network
 
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
@@ -38,6 +39,7 @@ def load(
     Forms of ``ref``: ``FILE.safetensors`` (an advkit checkpoint); ``ARCH`` (fresh weights from ``seed``);
     ``ARCH@FILE`` with a safetensors file or a ``.pt``, ``.pth``, ``.th`` state dict; ``ARCH@pretrained``; a directory
     with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs foreign code.
+    ARCH is ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``advkit/genome:NAME`` or ``advkit/genome:FILE.json``.
 
     What the reference says of itself must agree with what is asked for. Where neither says it: classes and channels
     come from the shapes of the weights; images are 32x32 for ``advkit/`` nets; mean and std are ImageNet's
@@ -88,13 +90,14 @@ def _resolve(ref: str, wish: Wish) -> Network:
         raise InputError(f"{ref}: no such file; check the path")
     if path.suffix == ".py":
         raise InputError(f"{ref}: name the function that makes the model; write {ref}:FACTORY")
-    architecture, at, source = ref.partition("@")
+    name, at, source = ref.partition("@")
+    architecture, model_args = build.split(name)
     build.require_known(architecture)
     if not at:
-        return _load_fresh(ref, architecture, wish)
+        return _load_fresh(ref, architecture, model_args, wish)
     if source == "pretrained":
         return _load_pretrained(ref, architecture, wish)
-    return _load_foreign(ref, architecture, Path(source), wish)
+    return _load_foreign(ref, architecture, model_args, Path(source), wish)
 
 
 def _load_checkpoint(ref: str, wish: Wish) -> Network:
@@ -115,31 +118,33 @@ def checkpoint_description(meta: Mapping[str, Any]) -> Description:
     return Description(meta["num_classes"], (channels, height, width), mean, std, labels)
 
 
-def _load_fresh(ref: str, architecture: str, wish: Wish) -> Network:
+def _load_fresh(ref: str, architecture: str, model_args: dict[str, Any], wish: Wish) -> Network:
     default = build.defaults(architecture)
     if wish.num_classes not in (None, default.num_classes):
         default = replace(default, num_classes=wish.num_classes or 0, labels=())
     if wish.input_size is not None:
         default = infer.with_channels(default, wish.input_size[0])
     said = settle(ref, default, wish)
-    net = build.seeded(lambda: build.construct(architecture, said.num_classes, said.input_size, {}), wish.seed)
-    return build.assemble(net, ref, architecture, said, {})
+    net = build.seeded(lambda: build.construct(architecture, said.num_classes, said.input_size, model_args), wish.seed)
+    return build.assemble(net, ref, architecture, said, model_args)
 
 
-def _load_foreign(ref: str, architecture: str, path: Path, wish: Wish) -> Network:
+def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path: Path, wish: Wish) -> Network:
     tensors, metadata = weights.read_weights(path)
     if is_checkpoint(metadata):
-        found = read_checkpoint(path).meta["architecture"]
-        if found != architecture:
-            raise InputError(f"{ref}: {path} is a checkpoint of {found}; write {path} alone")
+        meta = read_checkpoint(path).meta
+        found = meta["architecture"]
+        if found != architecture or (model_args and not genome.same(model_args, meta["model_args"])):
+            other = "another genome" if found == architecture else found
+            raise InputError(f"{ref}: {path} is a checkpoint of {other}; write {path} alone")
         network = _load_checkpoint(str(path), wish)
         network.spec = replace(network.spec, ref=ref)
         return network
     default = build.defaults(architecture)
-    probe = infer.probe(architecture, wish.input_size or default.input_size)
+    probe = infer.probe(architecture, wish.input_size or default.input_size, model_args)
     tensors = weights.without_prefix(tensors, probe.state_dict())
     said = settle(ref, infer.described(probe, tensors, default), wish)
-    return with_weights(ref, architecture, tensors, said, {})
+    return with_weights(ref, architecture, tensors, said, model_args)
 
 
 def _load_pretrained(ref: str, architecture: str, wish: Wish) -> Network:
