@@ -24,6 +24,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hint
 Force = Annotated[bool, typer.Option("--force", help="Replace what another run wrote.")]
 FailAbove = Annotated[float | None, typer.Option(metavar="RATE", help="Leave with status 1 if the rate is above.")]
 FailBelow = Annotated[float | None, typer.Option(metavar="RATE", help="Leave with status 1 if the rate is below.")]
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="Processes that share the work.")]
+Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Spread over the Ray cluster at HOST:PORT, or auto.")]
 
 
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,7 +67,7 @@ def open_engine(
     timeout: float | None = None,
     retries: int = 1,
     gpus: int = 0,
-) -> contextlib.AbstractContextManager[Engine]:
+) -> AbstractContextManager[Engine]:
     """Workers for ``task``, which start when they are first needed and end with the ``with`` block, however it ends.
 
     The values do not depend on the number of workers as long as ``task.function`` depends on its item only: every
@@ -86,23 +86,9 @@ def open_engine(
         InputError: no Ray, or no cluster at that address.
     """
     if ray is not None:
-        from advkit.engines.ray import ray_crew
+        from advkit.engines.ray import ray_engine
 
-        crew: contextlib.AbstractContextManager[Any] = ray_crew(task, ray, workers=workers, threads=threads, gpus=gpus)
-    else:
-        from advkit.engines.local import local_crew
+        return ray_engine(task, ray, workers=workers, threads=threads, timeout=timeout, retries=retries, gpus=gpus)
+    from advkit.engines.local import local_engine
 
-        crew = local_crew(task, workers=workers, threads=threads)
-    return _engine(crew, timeout, retries)
-
-
-@contextlib.contextmanager
-def _engine(crew: contextlib.AbstractContextManager[Any], timeout: float | None, retries: int) -> Iterator[Engine]:
-    from advkit.engines.pool import Pool
-
-    with crew as opened:
-        pool = Pool(opened, timeout, retries)
-        try:
-            yield pool
-        finally:
-            pool.close()
+    return local_engine(task, workers=workers, threads=threads, timeout=timeout, retries=retries)
