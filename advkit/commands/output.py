@@ -145,6 +145,7 @@ def finish(
     quiet: bool,
     passed: Sequence[Gate] = (),
     processes: int = 1,
+    threads: int | None = None,
 ) -> int:
     """Write the report where it belongs; returns the exit status: 1 if a gate failed."""
     from advkit.files.report import TOOLS, report_text
@@ -159,7 +160,7 @@ def finish(
         seconds=clock.seconds(),
         seed=seed,
         device=device,
-        host=_host(device, processes),
+        host=_host(device, processes, threads),
         params=params,
         inputs=list(inputs),
         result=result,
@@ -183,7 +184,7 @@ def finish(
     return 1 if failed else 0
 
 
-def _host(device: str, processes: int) -> Host:
+def _host(device: str, processes: int, threads: int | None) -> Host:
     import torch
 
     from advkit.files.report import Host
@@ -193,4 +194,5 @@ def _host(device: str, processes: int) -> Host:
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
-    return Host(torch=torch.__version__, cpu=cpu, gpu=gpu, threads=torch.get_num_threads(), processes=processes)
+    threads = threads or torch.get_num_threads()
+    return Host(torch=torch.__version__, cpu=cpu, gpu=gpu, threads=threads, processes=processes)

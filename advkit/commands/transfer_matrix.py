@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import names_of, open_all, pick_device
+from advkit.commands.matrix_setup import measured, open_setup, threads_of
+from advkit.commands.opening import names_of
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
     from advkit.files.results import Gate, Pair, TransferMatrixResult
-    from advkit.models.network import Network
     from advkit.transfer.matrix import Attempt, Plan
 
 RATES = ("cond", "both", "raw", "same")
@@ -60,6 +60,8 @@ def transfer_matrix(
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 128,
     size: options.Size = None,
+    workers: options.Workers = 1,
+    ray: options.Ray = None,
     device: options.Device = "auto",
     download: options.Download = False,
     report: options.ReportFile = None,
@@ -74,43 +76,43 @@ def transfer_matrix(
     given = dict(locals())
     names = names_of(models)
     _check(given, names)
-    methods = _methods(given)
-    device = pick_device(device)
-    networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
-    plan, chosen = _plan(given, names, methods, networks, images, device)
+    setup = open_setup(given)
+    plan, chosen = setup.plan, setup.chosen
     from advkit.commands import matrix_result, matrix_text
-    from advkit.transfer.matrix import measure
 
     line = output.Progress(quiet)
-    found = measure(plan, chosen, lambda done: line.step("attack and look", done, len(chosen)))
+    found = measured(setup, given, lambda done: line.step("attack and look", done, len(chosen)))
     line.clear()
     found.attempts += [_ready_made(plan, chosen, path, names) for path in adversarial or []]
     comparisons = [_parse_compare(text, names, matrix_result.rows(found)) for text in compare or []]
     result = matrix_result.collect(plan, found, chosen, comparisons, seed)
     result.gates = _gates(given, result.pairs)
     result.figure = str(figure) if figure is not None else None
+    subtitle = _subtitle(plan.params[0])
     if figure is not None:
-        matrix_text.draw(figure, result, rate, _subtitle(methods[0]))
-    inputs = [output.model_input(network, name) for network, name in zip(networks, names, strict=True)]
+        matrix_text.draw(figure, result, rate, subtitle)
+    inputs = [output.model_input(network, name) for network, name in zip(setup.networks, names, strict=True)]
     return output.finish(
         "transfer-matrix",
         result,
-        table=lambda: matrix_text.table(result, rate, f"{_subtitle(methods[0])}, {chosen.ref}#{chosen.split}"),
+        table=lambda: matrix_text.table(result, rate, f"{subtitle}, {chosen.ref}#{chosen.split}"),
         clock=clock,
         seed=seed,
-        device=device,
+        device=plan.device,
         params={
-            "methods": [options.params_json(params) for params in methods],
+            "methods": [options.params_json(params) for params in plan.params],
             "target": target,
             "limit": limit,
             "rate": rate,
         },
-        inputs=[*inputs, output.data_input(images)],
+        inputs=[*inputs, output.data_input(setup.images)],
         flags=_flags(plan, chosen, result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
         passed=result.gates,
+        processes=workers,
+        threads=threads_of(workers, ray),
     )
 
 
@@ -149,49 +151,8 @@ def _parse_compare(text: str, names: Sequence[str], surrogates: Sequence[str]) -
     return surrogate, a, b
 
 
-def _methods(given: dict[str, Any]) -> list[AttackParams]:
-    found = [options.attack_params(given, text, "transfer") for text in given["method"] or ["pgd"]]
-    names = [params.method.name for params in found]
-    if len(set(names)) < len(names):
-        raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
-    return found
-
-
 def _subtitle(params: AttackParams) -> str:
     return f"{'Linf' if params.norm == 'linf' else 'L2'} eps {params.eps:.4g}"
-
-
-def _plan(
-    given: dict[str, Any],
-    names: list[str],
-    methods: list[AttackParams],
-    networks: list[Network],
-    images: ImageSet,
-    device: str,
-) -> tuple[Plan, ImageSet]:
-    from advkit.attacks.over import without_target
-    from advkit.attacks.targets import parse_target
-    from advkit.models.fold import folded
-    from advkit.transfer.matrix import Plan
-
-    target = parse_target(given["target"], images.class_names) if given["target"] is not None else None
-    chosen = without_target(images, target)
-    if len(chosen) == 0:
-        raise InputError(f"--target {given['target']}: every image is of that class already; nothing to attack")
-    only_sets = bool(given["adversarial"]) and not given["surrogate"] and given["method"] is None
-    wanted = [] if only_sets else given["surrogate"] or names
-    plan = Plan(
-        names=names,
-        networks=networks,
-        optimised=[folded(network) for network in networks],
-        surrogates=[names.index(name) for name in wanted],
-        params=methods,
-        target=target,
-        gradients=given["gradients"],
-        batch_size=given["batch_size"],
-        device=device,
-    )
-    return plan, chosen
 
 
 def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> Attempt:
@@ -200,7 +161,7 @@ def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> A
 
     from advkit.attacks.budget import flat_norm
     from advkit.files.adversarial import read_adversarial
-    from advkit.transfer.matrix import ready_made
+    from advkit.transfer.ready_made import ready_made
 
     found = read_adversarial(path)
     place = {index: position for position, index in enumerate(images.indices.tolist())}

@@ -7,7 +7,6 @@ import importlib.metadata
 import logging
 import os
 import pickle
-import platform
 import socket
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -125,12 +124,8 @@ def drive(pipe: Connection, address: str, task: bytes, settings: dict[str, Any],
 
 
 def versions() -> dict[str, str]:
-    """Of what decides whether two machines get the same numbers out of the same pickles."""
-    return {
-        "Python": platform.python_version(),
-        "advkit": advkit.__version__,
-        "torch": importlib.metadata.version("torch"),
-    }
+    """Of what decides whether two machines do the same with the same pickles; Ray itself and Python it compares."""
+    return {"advkit": advkit.__version__, "torch": importlib.metadata.version("torch").partition("+")[0]}
 
 
 def _join(address: str) -> None:

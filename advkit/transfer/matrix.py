@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from advkit.attacks.alignment import cosine_sums
 from advkit.attacks.over import attack_batch, reached
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
-from advkit.files.adversarial import AdversarialSet
 from advkit.transfer.rates import Surrogate, Victim
 
 
@@ -75,7 +75,7 @@ class Matrix:
         clean: (M, images) predictions for clean images.
         attempts: surrogates times methods, then ready-made sets.
         cosine, absolute: (M, M) mean input-gradient cosines; None when not asked for.
-        seconds: spent in attacks.
+        seconds: spent in attacks, summed over batches.
     """
 
     labels: np.ndarray
@@ -112,13 +112,31 @@ class Plan:
 
 
 @dataclass
-class _Rows:
-    """Predictions of one attempt, batch by batch."""
+class Row:
+    """One surrogate under one method on one batch; fields as of :class:`Attempt`."""
 
-    victims: list[Tensor] = field(default_factory=list)
-    flipped: list[Tensor] = field(default_factory=list)
-    classes: list[Tensor] = field(default_factory=list)
-    costs: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    classes: np.ndarray
+    victims: np.ndarray
+    flipped: np.ndarray
+    costs: tuple[int, int, int, int]
+
+
+@dataclass
+class Part:
+    """What one batch of B images gave: small, and picklable.
+
+    Attributes:
+        clean, noise: (M, B) predictions for clean images, and for noise of the attack's norm.
+        rows: one for each attempt.
+        cosines: (2, M, M) float64 sums of the input-gradient cosines, and of their absolute values; or None.
+        seconds: spent in attacks.
+    """
+
+    clean: np.ndarray
+    noise: np.ndarray
+    rows: list[Row]
+    cosines: Tensor | None
+    seconds: float
 
 
 def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
@@ -129,44 +147,58 @@ def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
         data: clean images.
         show: told the number of images that are done.
     """
-    attempts = [(surrogate, params) for surrogate in plan.surrogates for params in plan.params]
-    rows = [_Rows() for _ in attempts]
-    clean: list[Tensor] = []
-    noise: list[Tensor] = []
-    sums = torch.zeros(2, len(plan.networks), len(plan.networks), dtype=torch.float64)
-    seconds = 0.0
-    first = plan.params[0]
-    for start in range(0, len(data), plan.batch_size):
-        part = slice(start, start + plan.batch_size)
-        images, labels = (value.to(plan.device) for value in data.batch(part))
-        indices = data.indices[part].to(plan.device)
-        clean.append(look(plan.networks, images))
-        noise.append(look(plan.networks, budget.noise(images, indices, first.eps, first.norm, first.seed)))
-        if plan.gradients:
-            sums += torch.stack(cosine_sums(plan.optimised, images, labels))
-        for (surrogate, params), row in zip(attempts, rows, strict=True):
-            one, folded = [plan.networks[surrogate]], [plan.optimised[surrogate]]
-            done = attack_batch(one, folded, data, part, params, plan.target, plan.device)
-            adversarial = done.adversarial.to(plan.device)
-            row.victims.append(look(plan.networks, adversarial))
-            row.flipped.append(look(plan.networks, budget.flipped(adversarial, images)))
-            row.classes.append(done.classes)
-            seconds += done.seconds
-            found = done.batch
-            costs = (found.forwards, found.backwards, int(found.zero_gradients.sum()), int(found.dead.sum()))
-            row.costs = [a + b for a, b in zip(row.costs, costs, strict=True)]
-        show(min(start + plan.batch_size, len(data)))
-    truth, unharmed = data.labels.numpy(), torch.cat(clean, 1).numpy()
-    return Matrix(
-        labels=truth,
-        clean=unharmed,
-        attempts=[
-            _attempt(plan, surrogate, params, row, truth, unharmed, torch.cat(noise, 1).numpy())
-            for (surrogate, params), row in zip(attempts, rows, strict=True)
-        ],
-        cosine=sums[0] / len(data) if plan.gradients else None,
-        absolute=sums[1] / len(data) if plan.gradients else None,
+    parts = []
+    for batch in batches(plan, data):
+        parts.append(measure_batch(plan, data, batch))
+        show(batch.stop)
+    return merged(plan, data, parts)
+
+
+def batches(plan: Plan, data: ImageSet) -> list[slice]:
+    """Positions of the images that are worked on together."""
+    size = plan.batch_size
+    return [slice(start, min(start + size, len(data))) for start in range(0, len(data), size)]
+
+
+def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
+    """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
+    images, labels = (value.to(plan.device) for value in data.batch(batch))
+    first, indices = plan.params[0], data.indices[batch].to(plan.device)
+    rows, seconds = [], 0.0
+    for surrogate, params in _attempts(plan):
+        one, folded = [plan.networks[surrogate]], [plan.optimised[surrogate]]
+        done = attack_batch(one, folded, data, batch, params, plan.target, plan.device)
+        adversarial, found = done.adversarial.to(plan.device), done.batch
+        seconds += done.seconds
+        rows.append(
+            Row(
+                classes=done.classes.numpy(),
+                victims=look(plan.networks, adversarial).numpy(),
+                flipped=look(plan.networks, budget.flipped(adversarial, images)).numpy(),
+                costs=(found.forwards, found.backwards, int(found.zero_gradients.sum()), int(found.dead.sum())),
+            )
+        )
+    return Part(
+        clean=look(plan.networks, images).numpy(),
+        noise=look(plan.networks, budget.noise(images, indices, first.eps, first.norm, first.seed)).numpy(),
+        rows=rows,
+        cosines=torch.stack(cosine_sums(plan.optimised, images, labels)) if plan.gradients else None,
         seconds=seconds,
+    )
+
+
+def merged(plan: Plan, data: ImageSet, parts: Sequence[Part]) -> Matrix:
+    """The parts of all :func:`batches`, in their order, as one matrix."""
+    labels, clean = data.labels.numpy(), np.concatenate([part.clean for part in parts], 1)
+    sums = [part.cosines for part in parts if part.cosines is not None]
+    signed, absolute = functools.reduce(torch.add, sums) / len(data) if sums else (None, None)
+    return Matrix(
+        labels=labels,
+        clean=clean,
+        attempts=[_attempt(plan, number, parts, labels, clean) for number in range(len(_attempts(plan)))],
+        cosine=signed,
+        absolute=absolute,
+        seconds=sum(part.seconds for part in parts),
     )
 
 
@@ -175,70 +207,24 @@ def look(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     return torch.stack([judge.predictions([network], images) for network in networks]).cpu()
 
 
-def _attempt(
-    plan: Plan,
-    surrogate: int,
-    params: AttackParams,
-    row: _Rows,
-    labels: np.ndarray,
-    clean: np.ndarray,
-    noise: np.ndarray,
-) -> Attempt:
-    victims = torch.cat(row.victims, 1).numpy()
+def _attempts(plan: Plan) -> list[tuple[int, AttackParams]]:
+    return [(surrogate, params) for surrogate in plan.surrogates for params in plan.params]
+
+
+def _attempt(plan: Plan, number: int, parts: Sequence[Part], labels: np.ndarray, clean: np.ndarray) -> Attempt:
+    surrogate, params = _attempts(plan)[number]
+    rows = [part.rows[number] for part in parts]
+    victims = np.concatenate([row.victims for row in rows], 1)
     return Attempt(
         plan.names[surrogate],
         params.method.name,
         np.arange(len(labels)),
-        torch.cat(row.classes).numpy(),
+        np.concatenate([row.classes for row in rows]),
         params.targeted,
         victims,
-        torch.cat(row.flipped, 1).numpy(),
+        np.concatenate([row.flipped for row in rows], 1),
         victims[surrogate],
         clean[surrogate] == labels,
-        noise,
-        *row.costs,
-    )
-
-
-def ready_made(
-    plan: Plan,
-    data: ImageSet,
-    found: AdversarialSet,
-    name: str,
-    positions: Tensor,
-    check: Callable[[Tensor, Tensor], None],
-) -> Attempt:
-    """Let every victim look at a ready-made adversarial set.
-
-    Args:
-        plan: models, batch size, device.
-        data: clean images.
-        found: the set; what its surrogates said of it stands in the file.
-        name: of the row.
-        positions: (N,) where in ``data`` the clean image of each adversarial one is.
-        check: called with each batch of adversarial and clean images; raises when they don't belong together.
-    """
-    attack = found.meta.get("attack", {})
-    eps, norm, seed = float(attack.get("eps", 0.0)), attack.get("norm", "linf"), int(attack.get("seed", 0))
-    victims, flipped, noise = [], [], []
-    for start in range(0, len(positions), plan.batch_size):
-        rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
-        adversarial = found.images(rows).to(plan.device)
-        clean = data.batch(positions[rows])[0].to(plan.device)
-        check(adversarial, clean)
-        victims.append(look(plan.networks, adversarial))
-        flipped.append(look(plan.networks, budget.flipped(adversarial, clean)))
-        indices = found.index[rows].to(plan.device)
-        noise.append(look(plan.networks, budget.noise(clean, indices, eps, norm, seed)))
-    return Attempt(
-        name,
-        str(attack.get("method", "ready-made")),
-        positions.numpy(),
-        found.target.numpy(),
-        bool(attack.get("targeted", False)),
-        torch.cat(victims, 1).numpy(),
-        torch.cat(flipped, 1).numpy(),
-        found.prediction.numpy(),
-        found.outcome.numpy() != 0,
-        torch.cat(noise, 1).numpy(),
+        np.concatenate([part.noise for part in parts], 1),
+        *(sum(costs) for costs in zip(*(row.costs for row in rows), strict=True)),
     )

@@ -1,0 +1,57 @@
+"""Adversarial sets that were made before: every victim looks, nobody attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from advkit.attacks import budget
+from advkit.data.images import ImageSet
+from advkit.files.adversarial import AdversarialSet
+from advkit.transfer.matrix import Attempt, Plan, look
+
+
+def ready_made(
+    plan: Plan,
+    data: ImageSet,
+    found: AdversarialSet,
+    name: str,
+    positions: Tensor,
+    check: Callable[[Tensor, Tensor], None],
+) -> Attempt:
+    """Let every victim look at a ready-made adversarial set.
+
+    Args:
+        plan: models, batch size, device.
+        data: clean images.
+        found: the set; what its surrogates said of it stands in the file.
+        name: of the row.
+        positions: (N,) where in ``data`` the clean image of each adversarial one is.
+        check: called with each batch of adversarial and clean images; raises when they don't belong together.
+    """
+    attack = found.meta.get("attack", {})
+    eps, norm, seed = float(attack.get("eps", 0.0)), attack.get("norm", "linf"), int(attack.get("seed", 0))
+    victims, flipped, noise = [], [], []
+    for start in range(0, len(positions), plan.batch_size):
+        rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
+        adversarial = found.images(rows).to(plan.device)
+        clean = data.batch(positions[rows])[0].to(plan.device)
+        check(adversarial, clean)
+        victims.append(look(plan.networks, adversarial))
+        flipped.append(look(plan.networks, budget.flipped(adversarial, clean)))
+        indices = found.index[rows].to(plan.device)
+        noise.append(look(plan.networks, budget.noise(clean, indices, eps, norm, seed)))
+    return Attempt(
+        name,
+        str(attack.get("method", "ready-made")),
+        positions.numpy(),
+        found.target.numpy(),
+        bool(attack.get("targeted", False)),
+        torch.cat(victims, 1).numpy(),
+        torch.cat(flipped, 1).numpy(),
+        found.prediction.numpy(),
+        found.outcome.numpy() != 0,
+        torch.cat(noise, 1).numpy(),
+    )
