@@ -17,9 +17,9 @@ from typing import Any
 from advkit.files.errors import InputError
 from advkit.models.genome.genes import KERNELS, POOL_OPS, Genome, Node, order, to_json
 
-# Refinements before a graph counts as too symmetric: some seconds. Graphs of 16 nodes need at most about a hundred;
+# Refinements before a graph counts as too symmetric: a second or two. Graphs of 16 nodes need at most about a hundred;
 # only a large genome made for the purpose comes near.
-_MOST_REFINEMENTS = 5_000
+_MOST_REFINEMENTS = 2_000
 
 Colours = dict[int, int]
 
