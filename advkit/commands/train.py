@@ -135,11 +135,12 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
     params = train_setup.train_params(given, images, device)
     settings = _settings(given, params, network, images, references, world)
     _refuse_foreign(given["out"], settings, given["force"])
-    run = _run(network, images, train_part, validation_part, references, params, resume_path(given["out"]), settings)
-    if given["resume"] and not run.state_path.exists() and given["out"].exists():
+    state_path = resume_path(given["out"])
+    run = _run(network, images, train_part, validation_part, references, params, state_path, settings)
+    if given["resume"] and not state_path.exists() and given["out"].exists():
         raise InputError(f"{given['out']}: this run is finished; nothing to resume")
-    if run.state_path.exists() and not given["resume"] and not given["force"]:
-        raise InputError(f"{run.state_path}: an unfinished run; go on with --resume, or start anew with --force")
+    if state_path.exists() and not given["resume"] and not given["force"]:
+        raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
     if params.epochs:
         _fit(run, given, rank)
     cosines = measure.cosines(network, references, images, validation_part) if images and references else []
@@ -202,16 +203,10 @@ def _settings(
     world: int,
 ) -> dict[str, Any]:
     """All that decides the bytes of the checkpoint, as JSON values; file names and reports do not."""
-    import dataclasses
-
     from advkit.files.tensors import fingerprint
 
-    values = dataclasses.asdict(params)
-    values["augment"] = sorted(params.augment)
-    if values["misalign"] is not None:
-        values["misalign"]["at"] = list(values["misalign"]["at"])
     return {
-        "params": values | {"validation": given["validation"], "limit": given["limit"]},
+        "params": params.to_json() | {"validation": given["validation"], "limit": given["limit"]},
         "architecture": network.spec.architecture,
         "start": fingerprint(network.net.state_dict()),
         "mean": list(network.spec.mean),

@@ -58,8 +58,8 @@ def write(run: Run, out: Path, seed: int, result: TrainResult) -> None:
     if spec.sha256 and not run.params.epochs:
         meta["parents"] = [{"sha256": spec.sha256}]
     write_checkpoint(out, Checkpoint(run.network.net.state_dict(), meta))
-    if run.state_path.exists():
-        run.state_path.unlink()
+    if run.state_path is not None:
+        run.state_path.unlink(missing_ok=True)
 
 
 def table(result: TrainResult) -> list[str]:

@@ -108,12 +108,16 @@ def train_params(given: dict[str, Any], images: ImageSet | None, device: str) ->
 
 
 def _precision(wanted: str, device: str) -> Any:
-    """bfloat16 where it was measured to pay: on GPUs that have it (see tests/benchmarks/bench_precision.py)."""
+    """bfloat16 where it was measured to pay (tests/benchmarks/precision.py): GPUs and processors that compute in it."""
     import torch
 
     if wanted != "auto":
         return wanted
-    return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+    if device.startswith("cuda"):
+        pays = torch.cuda.is_bf16_supported()
+    else:
+        pays = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if pays else "float32"
 
 
 def _misalign(given: dict[str, Any]) -> MisalignParams | None:

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from advkit.models.fold import fold_pairs, fold_weights, folded_skeleton
 from advkit.models.network import Network
+from advkit.training.twice import quicken
 
 
 class LiveFold(nn.Module):
@@ -22,7 +23,7 @@ class LiveFold(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self._network = [network]  # in a list: its parameters must not become this module's own
-        self._skeleton = [folded_skeleton(network.net).eval()]
+        self._skeleton = [quicken(folded_skeleton(network.net).eval())]
         self._pairs = fold_pairs(network.net)
         self._weights: dict[str, Tensor] = {}
 

@@ -19,11 +19,15 @@ from advkit.models.network import Network
 from advkit.training import distributed, state
 from advkit.training.augment import augmented
 from advkit.training.measure import accuracy
-from advkit.training.misalign import Misalignment
+from advkit.training.misalign import Misalignment, Recorded
 from advkit.training.params import TrainParams
 from advkit.training.schedule import factor, warm_up
 
 TALLIES = ("images", "right", "loss", "cosine", "absolute", "norm", "penalty")
+
+
+class Diverged(InputError):  # noqa: N818  (like Interrupted, it says what happened)
+    """The loss is no longer finite."""
 
 
 @dataclass
@@ -49,8 +53,9 @@ class Run:
         train, validation: positions in ``data``; validation images are never trained on.
         references: frozen networks of the misalignment penalty.
         params: settings.
-        state_path: where the state of an interrupted run goes.
+        state_path: where the state of an interrupted run goes; None keeps none.
         settings: all that decides the run, as JSON values: a state of other settings is refused.
+        recorded: the reference's gradients, where they are known beforehand.
         history: one dict for each finished epoch.
     """
 
@@ -60,8 +65,9 @@ class Run:
     validation: Tensor
     references: Sequence[Network]
     params: TrainParams
-    state_path: Path
+    state_path: Path | None
     settings: dict[str, Any]
+    recorded: Recorded | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     _ema: dict[str, Tensor] = field(default_factory=dict)
 
@@ -78,17 +84,20 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
     """
     params = run.params
     distributed.synchronise_batch_norm(run.network)
+    run.network.net.to(memory_format=torch.channels_last)  # 1.2 to 1.8 times as fast
     optimizer = make_optimizer(run.network, params)
     steps = len(run.train) // params.batch_size
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
     epoch, step, tallies = 0, 0, dict.fromkeys(TALLIES, 0.0)
     run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
-    if resume:
+    if resume and run.state_path is not None:
         found = state.read_state(run.state_path, run.settings)
         run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer)
         epoch, step, tallies, run.history = found.epoch, found.step, found.tallies, found.history
-    misalignment = Misalignment(run.network, run.references, params.misalign, params.seed) if params.misalign else None
+    misalignment = None
+    if params.misalign is not None:
+        misalignment = Misalignment(run.network, run.references, params.misalign, params.seed, run.recorded)
     began, taken, first = time.perf_counter(), 0, epoch * steps + step
     while epoch < params.epochs:
         order = run.train[epoch_order(len(run.train), params.seed, epoch)]
@@ -146,6 +155,7 @@ def _step(
     device = next(run.network.parameters()).device
     images, labels, indices = images.to(device), labels.to(device), indices.to(device)
     images = augmented(images, indices, params.augment, params.seed, epoch)
+    images = images.contiguous(memory_format=torch.channels_last)
     torch.manual_seed((params.seed * 7_368_787 + number) & (2**63 - 1))  # dropout: a function of the step alone
     for group in optimizer.param_groups:
         group["lr"] = params.lr * factor(params.schedule, number, params.epochs * steps)
@@ -168,7 +178,7 @@ def _step(
     _average(run, number)
     values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))
     if not bool(torch.isfinite(values).all()):
-        raise InputError(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
+        raise Diverged(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
     for name, value in zip(TALLIES, values.tolist(), strict=False):
         tallies[name] += value
 
@@ -198,7 +208,7 @@ def _stopped(stop: Stop) -> bool:
 
 
 def _save(run: Run, optimizer: torch.optim.Optimizer, epoch: int, step: int, tallies: dict[str, float]) -> None:
-    if distributed.rank() == 0:
+    if distributed.rank() == 0 and run.state_path is not None:
         tensors = state.pack(run.network.net.state_dict(), optimizer, run._ema or None)
         state.write_state(run.state_path, state.State(epoch, step, tensors, tallies, run.history), run.settings)
 

@@ -13,7 +13,7 @@ for nothing, is therefore averaged with that of the training step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,9 @@ from advkit.training.livefold import LiveFold
 
 PENALTIES = ("abs", "square", "signed")
 PLACES = ("clean", "noise", "adversarial")
+
+# (indices (N,) int64, epoch) to the directions (N, C, H, W) of the one reference at the images as that epoch sees them.
+Recorded = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,16 @@ def shape(c: Tensor, penalty: str) -> Tensor:
 class Misalignment:
     """The penalty for one network and its frozen references."""
 
-    def __init__(self, network: Network, references: Sequence[nn.Module], params: MisalignParams, seed: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        references: Sequence[nn.Module],
+        params: MisalignParams,
+        seed: int,
+        recorded: Recorded | None = None,
+    ) -> None:
         self._live = LiveFold(network)
-        self._references, self._params, self._seed = list(references), params, seed
+        self._references, self._params, self._seed, self._recorded = list(references), params, seed, recorded
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
         """Penalty of one batch.
@@ -109,7 +119,11 @@ class Misalignment:
                 total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
             sums[2] = sums[2] + squared.detach().sqrt().sum() / len(pairs)
             for reference in references:
-                c = cosines(gradient, directions(reference, points, labels)[0])
+                if points is images and self._recorded is not None:
+                    other = self._recorded(indices, epoch)
+                else:
+                    other = directions(reference, points, labels)[0]
+                c = cosines(gradient, other)
                 part = 1.0 / (len(pairs) * len(references))
                 total = total + params.weight * part * shape(c, params.penalty).mean()
                 sums[0] = sums[0] + part * c.detach().sum()

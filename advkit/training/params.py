@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 from advkit.training.misalign import MisalignParams
 from advkit.training.schedule import Schedule
@@ -44,3 +45,23 @@ class TrainParams:
     clip: float = 0.0
     seed: int = 0
     misalign: MisalignParams | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        values = asdict(self) | {"augment": sorted(self.augment)}
+        if self.misalign is not None:
+            values["misalign"]["at"] = list(self.misalign.at)
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainParams:
+        """What :meth:`to_json` gave, further keys ignored.
+
+        Raises:
+            TypeError, ValueError, KeyError: values that are no settings.
+        """
+        own = {field.name: values[field.name] for field in fields(cls)}
+        misalign = own["misalign"]
+        if misalign is not None:
+            own["misalign"] = MisalignParams(**{**misalign, "at": tuple(misalign["at"])})
+        return cls(**own | {"augment": frozenset(own["augment"])})
