@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import advkit
-from advkit.commands import attack, evaluate, train, transfer_matrix, visualize
+from advkit.commands import attack, evaluate, evolve, train, transfer_matrix, visualize
 from advkit.files.errors import InputError, Interrupted
 
 app = typer.Typer(
@@ -24,10 +24,11 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("attack")(attack.attack)
 app.command("transfer-matrix")(transfer_matrix.transfer_matrix)
+app.command("evolve")(evolve.evolve)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(visualize.app, name="visualize")
 
-TOOLS = ("train", "attack", "transfer-matrix", "evaluate", "visualize")
+TOOLS = ("train", "attack", "transfer-matrix", "evolve", "evaluate", "visualize")
 
 
 def _version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from advkit.files.results import AttackResult, EvaluateResult, TrainResult, TransferMatrixResult, VisualizeResult
+from advkit.files.results_evolve import EvolveResult
 
 
 class Input(BaseModel):
@@ -63,6 +64,7 @@ TOOLS: dict[str, type[Report[Any]]] = {
     "train": Report[TrainResult],
     "attack": Report[AttackResult],
     "transfer-matrix": Report[TransferMatrixResult],
+    "evolve": Report[EvolveResult],
     "evaluate": Report[EvaluateResult],
     "visualize": Report[VisualizeResult],
 }

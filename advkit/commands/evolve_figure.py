@@ -1,0 +1,55 @@
+"""The two figures of ``evolve``: accuracy against T_cond, and the evolved graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from advkit.commands.evolve_run import Campaign
+from advkit.files.results_evolve import Candidate, EvolveResult, Measured
+
+
+def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
+    """Candidates and front of this run, fronts of others, R' and the hand-made: all at a candidate's budget."""
+    from advkit.figures import front
+    from advkit.figures.front import Group, Point
+
+    def point(measured: Measured | None, label: str = "") -> Point:
+        if measured is None:
+            return Point(None, None, label=label)
+        bars = (measured.accuracy.interval, measured.cond.interval) if label else (None, None)
+        return Point(measured.accuracy.rate, measured.cond.rate, *bars, label)
+
+    def points(candidates: Sequence[Candidate]) -> list[Point]:
+        return [point(one.measured) for one in candidates]
+
+    mine = result.search
+    groups = [
+        Group(f"{mine}, {len(result.members)} candidates", points(result.members), "candidates"),
+        Group(f"front of {mine}", points(result.front), "front"),
+    ]
+    groups += [
+        Group(f"front of {other.search} ({other.members})", points(other.front), "random-front")
+        for other in result.others
+    ]
+    named = [point(one.measured, one.name) for one in result.baselines]
+    groups.append(Group("made by hand", named, "reference"))
+    images = next((one.measured.accuracy.total for one in result.members if one.measured is not None), 0)
+    front.draw(
+        path,
+        [group for group in groups if group.points],
+        title=f"Candidates for R = {campaign.reference.spec.ref.rpartition('/')[2]}",
+        floor=result.floors[-1],
+        axes=("validation accuracy", "T_cond from R"),
+        note=f"{images} validation images; {result.cost:g} full-length trainings.",
+    )
+
+
+def draw_architecture(path: Path, result: EvolveResult) -> None:
+    """E as a graph."""
+    from advkit.figures import architecture
+
+    chosen = result.chosen
+    assert chosen is not None
+    note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds / 1e6:.1f} M multiply-adds"
+    architecture.draw(path, chosen.genome, title=f"E {chosen.id}", note=note)

@@ -1,0 +1,277 @@
+"""The order of events of ``evolve``: bench, baselines, search, finalists. Imported late: it needs torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from advkit.commands import evolve_setup, options, output
+from advkit.commands.evolve_setup import Baseline, Recipe
+from advkit.commands.evolve_text import Display
+from advkit.data.images import ImageSet
+from advkit.engines.engine import Engine, Task, open_engine
+from advkit.evolution import finish, search
+from advkit.evolution.adversaries import make_missing
+from advkit.evolution.bench import BenchSpec, evaluate, measure, open_bench, open_parts, sample
+from advkit.evolution.gradients import record, recordable
+from advkit.evolution.offspring import Space
+from advkit.evolution.params import SearchParams
+from advkit.evolution.records import RunDirectory
+from advkit.evolution.search import Record
+from advkit.evolution.trainings import Trainings
+from advkit.files.checkpoint import dump, read_checkpoint
+from advkit.files.errors import InputError
+from advkit.files.report import Input
+from advkit.files.signals import Stop, graceful
+from advkit.models import reference as model_reference
+from advkit.models.genome.genes import Genome
+from advkit.models.network import Network
+
+
+@dataclass
+class Campaign:
+    """Everything about one run, filled in as it goes on.
+
+    Attributes:
+        params, recipe, reference, images, settings: what was asked.
+        spec: how workers open the bench.
+        first, own, others: given genomes, R's architecture, architectures beside.
+        like: R' on the validation images.
+        floors: of each rung.
+        baselines: names to records, full length.
+        result: of the search.
+        finals: records of the finalists.
+        choice: which of them is E.
+    """
+
+    params: SearchParams
+    recipe: Recipe
+    reference: Network
+    images: ImageSet
+    settings: dict[str, Any]
+    spec: BenchSpec
+    first: list[Genome]
+    own: Baseline
+    others: list[Baseline]
+    directory: RunDirectory | None = None
+    like: Record | None = None
+    floors: list[float | None] = field(default_factory=list)
+    baselines: dict[str, Record] = field(default_factory=dict)
+    result: search.Result = field(default_factory=search.Result)
+    finals: list[Record] = field(default_factory=list)
+    choice: finish.Choice | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Hash of the settings: marks what this run wrote."""
+        return hashlib.sha256(dump(self.settings).encode()).hexdigest()
+
+    def inputs(self) -> list[Input]:
+        """For the report."""
+        like = [output.model_input(self.recipe.like, "like")] if self.recipe.like is not None else []
+        return [output.model_input(self.reference, "R"), *like, output.data_input(self.images)]
+
+
+def prepare(given: dict[str, Any], device: str) -> Campaign:
+    """Open and check everything; nothing is written yet."""
+    params = evolve_setup.search_params(given)
+    reference = model_reference.load(given["reference"], device=device)
+    recipe = evolve_setup.recipe(given, reference, device)
+    spec = evolve_setup.bench_spec(given, recipe, device)
+    images, training, validation = open_parts(spec)
+    if reference.spec.num_classes != images.num_classes or reference.spec.input_size != images.size:
+        size, wanted = ("x".join(map(str, s)) for s in (images.size, reference.spec.input_size))
+        raise InputError(
+            f"{given['reference']}: takes {wanted} images of {reference.spec.num_classes} classes, {given['data']} has "
+            f"{size} of {images.num_classes}; use data that it was made for"
+        )
+    evolve_setup.check_like(given, recipe, images)
+    if len(validation) == 0:
+        raise InputError(f"{given['data']}: no image is held out to choose on; give more images")
+    smallest = round(given["candidate_images"] * params.share(0))
+    if min(smallest, len(training)) < recipe.params.batch_size:
+        few = min(smallest, len(training))
+        raise InputError(
+            f"--candidate-images {given['candidate_images']}: the first rung has {few} images, less than a batch of "
+            f"{recipe.params.batch_size}; raise it or lower --rungs"
+        )
+    own, others = evolve_setup.baselines(given, reference)
+    first = evolve_setup.first_genomes(given, reference)
+    attacks = [options.params_json(attack) for attack in _attacks(given)]
+    settings = evolve_setup.settings(given, params, recipe, reference, images, attacks, first, others)
+    return Campaign(params, recipe, reference, images, settings, spec, first, own, others)
+
+
+def _attacks(given: dict[str, Any]) -> list[Any]:
+    defaults = {
+        "step_size": None,
+        "loss": "ce",
+        "target": None,
+        "random_start": None,
+        "restarts": 1,
+        "decay": 1.0,
+        "di_probability": 0.5,
+        "di_shrink": 0.9,
+        "ti_kernel": None,
+        "si_scales": 5,
+        "precision": "float32",
+    }
+    names = given["method"] or ["pgd", "mi,di"]
+    found = [options.attack_params({**defaults, **given}, name, "transfer") for name in names]
+    if len({attack.method.name for attack in found}) < len(found):
+        raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
+    return found
+
+
+def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
+    """Run, or go on with, the campaign; fills in its results and writes E."""
+    _refuse_foreign(campaign, given)
+    directory = RunDirectory(
+        given["run_dir"] or evolve_setup.default_run_dir(given["out"]), campaign.settings, force=given["force"]
+    )
+    campaign.directory = directory
+    _furnish(campaign, given, directory)
+    if campaign.recipe.like is not None:
+        campaign.like = measure(open_bench(campaign.spec), campaign.recipe.like) | {"error": None}
+    display = Display(campaign, given["quiet"])
+    with graceful() as stop, _engine(campaign, given) as engine, display:
+        _search(campaign, directory, engine, stop, display, given)
+    if campaign.choice is not None:
+        finish.write_chosen(directory, campaign.choice, given["out"], campaign.run_id)
+
+
+def _furnish(campaign: Campaign, given: dict[str, Any], directory: RunDirectory) -> None:
+    """Make what all candidates share: R's adversarial examples, and R's gradients along their training."""
+    data, training, validation = open_parts(campaign.spec)
+    described = list(zip(_attacks(given), campaign.settings["attacks"], strict=True))
+    device, params = campaign.spec.device, campaign.recipe.params
+    adversarial = make_missing(directory.path, campaign.reference, validation, described, device)
+    campaign.spec = replace(campaign.spec, adversarial=adversarial)
+    if recordable(params):
+        positions = sample(data, training, campaign.spec.images, campaign.spec.data_seed)
+        path = directory.path / "gradients.safetensors"
+        record(path, campaign.reference, data, positions, replace(params, epochs=campaign.spec.epochs), device)
+        campaign.spec = replace(campaign.spec, gradients=str(path))
+
+
+def _engine(campaign: Campaign, given: dict[str, Any]) -> Any:
+    task = Task(open_bench, (campaign.spec,), evaluate)
+    return open_engine(
+        task,
+        workers=given["workers"],
+        ray=given["ray"],
+        threads=given["threads"],
+        timeout=given["candidate_timeout"],
+    )
+
+
+def _search(
+    campaign: Campaign,
+    directory: RunDirectory,
+    engine: Engine,
+    stop: Stop,
+    display: Display,
+    given: dict[str, Any],
+) -> None:
+    params = campaign.params
+    trainings = Trainings(
+        directory, engine, params, given["candidate_images"], given["candidate_epochs"], stop, display.trained
+    )
+    _measure_baselines(campaign, trainings)
+    spec = campaign.reference.spec
+    space = Space(spec.num_classes, spec.input_size, params.limits)
+
+    def after(result: search.Result) -> None:
+        campaign.result = result
+        directory.save_population(_state(campaign, result))
+        wanted = {member.child.id for member in search.front(result, params, campaign.floors[-1])}
+        directory.keep_weights(wanted | {result.members[place].child.id for place in result.population})
+        display.generation(result)
+
+    campaign.result = search.run(params, space, campaign.first, campaign.floors, trainings, after)
+    finish.write_front(directory, search.front(campaign.result, params, campaign.floors[-1]))
+    chosen = search.finalists(campaign.result, params, campaign.floors[-1], given["finalists"])
+    final = campaign.recipe.params
+    campaign.finals = trainings.run([trainings.final(m.child, final.epochs, final.seed) for m in chosen])
+    rival = search.accuracy(campaign.like) if campaign.like is not None else None
+    campaign.choice = finish.choose(campaign.finals, rival)
+
+
+def _measure_baselines(campaign: Campaign, trainings: Trainings) -> None:
+    """R's architecture at every rung gives the floors; those beside are trained at full length."""
+    params, last = campaign.params, campaign.params.rungs - 1
+    own = campaign.own
+    trials = [trainings.baseline(one.name, one.architecture, one.model_args, last) for one in campaign.others]
+    rungs = range(params.rungs) if params.accuracy_floor is None else range(0)
+    trials += [trainings.baseline(own.name, own.architecture, own.model_args, rung) for rung in rungs]
+    records = trainings.run(trials)
+    campaign.baselines = {one.name: record for one, record in zip(campaign.others, records, strict=False)}
+    campaign.floors = [*(None for _ in range(last)), params.accuracy_floor]
+    if params.accuracy_floor is None:
+        floors = [search.accuracy(record) - finish.TOLERANCE for record in records[len(campaign.others) :]]
+        campaign.floors = [max(0.0, floor) for floor in floors]
+        campaign.baselines[own.name] = records[-1]
+
+
+def _state(campaign: Campaign, result: search.Result) -> dict[str, Any]:
+    """What ``population.json`` says; no times in it."""
+
+    def one(member: search.Member) -> dict[str, Any]:
+        kept = {name: value for name, value in member.record.items() if not name.endswith("seconds")}
+        return kept | {"born": member.born}
+
+    members = search.front(result, campaign.params, campaign.floors[-1])
+    return {
+        "generation": result.generations,
+        "generations": campaign.params.generations,
+        "floors": campaign.floors,
+        "population": [one(result.members[place]) for place in result.population],
+        "front": [one(member) for member in members],
+        "counts": vars(result.counts),
+        "failed": result.failed,
+        "trainings": result.trainings,
+    }
+
+
+def _refuse_foreign(campaign: Campaign, given: dict[str, Any]) -> None:
+    """Another run's checkpoint (or another file) is not replaced unasked."""
+    out = given["out"]
+    if not out.exists() or given["force"]:
+        return
+    try:
+        same = read_checkpoint(out).meta.get("settings") == {"evolve": campaign.run_id}
+    except InputError as error:
+        raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
+    if not same:
+        raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
+
+
+def measure_one(campaign: Campaign, given: dict[str, Any]) -> Record:
+    """Train one candidate at the first rung, in a directory that is thrown away: what a dry run tells the time by."""
+    import tempfile
+    from pathlib import Path
+
+    from advkit.evolution.offspring import Counts, fresh, generator
+    from advkit.evolution.variation import random_genome
+    from advkit.models.genome.limits import cost
+
+    spec = campaign.reference.spec
+    space = Space(spec.num_classes, spec.input_size, campaign.params.limits)
+    rng, seen = generator(campaign.params.seed, 0), set[str]()
+    drawn = [fresh(lambda: (random_genome(rng), ()), space, seen, Counts()) for _ in range(15)]
+    drawn.sort(key=lambda child: cost(child.genome, spec.num_classes, spec.input_size).multiply_adds)
+    with tempfile.TemporaryDirectory() as folder, graceful() as stop:
+        directory = RunDirectory(Path(folder) / "run", campaign.settings)
+        _furnish(campaign, given, directory)
+        with _engine(campaign, {**given, "workers": 1}) as engine:
+            trainings = Trainings(
+                directory,
+                engine,
+                campaign.params,
+                given["candidate_images"],
+                given["candidate_epochs"],
+                stop,
+                lambda record: None,
+            )
+            return trainings([drawn[len(drawn) // 2]], 0, 0)[0]

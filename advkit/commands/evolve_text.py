@@ -1,0 +1,169 @@
+"""``evolve`` for people: the plan, a live table while it runs, and the table at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from advkit.commands import output
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from advkit.commands.evolve_run import Campaign
+    from advkit.evolution.search import Record, Result
+    from advkit.files.results_evolve import EvolveResult, Measured
+
+
+class Display:
+    """A live table on stderr, on a terminal only: where the search stands, its best, and when it will end."""
+
+    def __init__(self, campaign: Campaign, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._campaign, self._began = campaign, time.perf_counter()
+        self._trained, self._failed, self._paid = 0, 0, 0.0
+        self._result: Result | None = None
+        self._last = "making ready"
+        self._live: Live | None = None
+        if not quiet and sys.stderr.isatty():
+            self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def trained(self, record: Record) -> None:
+        """One more training is done."""
+        from advkit.evolution.search import accuracy, transfer
+
+        stage = str(record["stage"])
+        self._trained += 1
+        self._failed += record["error"] is not None
+        if stage.startswith("rung"):
+            self._paid += self._campaign.params.share(int(stage[4:]))
+        rate = transfer(record)
+        said = "failed" if rate is None else f"accuracy {100 * accuracy(record):.1f} %, T_cond {100 * rate:.1f} %"
+        self._last = f"{record['id']} {stage}: {said}, {output.duration(float(record['seconds']))}"
+        self._update()
+
+    def generation(self, result: Result) -> None:
+        """A generation is done."""
+        self._result = result
+        self._update()
+
+    def _update(self) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        params, spent = self._campaign.params, time.perf_counter() - self._began
+        done = self._result.generations if self._result else 0
+        left = max(params.cost - done * params.generation_cost, 0.0)
+        table = Table(box=None, show_header=False, pad_edge=False)
+        rows = [
+            ("search", f"{params.search}, generation {done}/{params.generations}"),
+            (
+                "trained",
+                f"{self._trained} ({self._failed} failed), {3600 * self._trained / max(spent, 1e-9):.0f} an hour",
+            ),
+            ("last", self._last),
+            *_best(self._campaign, self._result),
+        ]
+        if self._paid and done < params.generations:
+            rows.append(("left", f"{output.duration(spent / self._paid * left)} for the search"))
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+
+def _best(campaign: Campaign, result: Result | None) -> list[tuple[str, str]]:
+    from advkit.evolution import search
+
+    if result is None:
+        return []
+    members = search.front(result, campaign.params, campaign.floors[-1])
+    rows = [("front", f"{len(members)} of {len(result.members)} candidates")]
+    for member in members[:3]:
+        rate = member.transfer or 0.0
+        rows.append(("", f"{member.child.id}  accuracy {100 * member.accuracy:.1f} %  T_cond {100 * rate:.1f} %"))
+    return rows
+
+
+def plan(campaign: Campaign, record: Record) -> list[str]:
+    """What a run would do, and how long from one measured candidate."""
+    params = campaign.params
+    rungs = ", ".join(
+        f"{params.entrants(rung)} on {round(campaign.settings['candidate_images'] * params.share(rung))} images"
+        for rung in range(params.rungs)
+    )
+    final = campaign.recipe.params
+    lines = [
+        f"{params.search}: {params.generations} generations of {params.offspring} candidates ({rungs}), "
+        f"{campaign.settings['candidate_epochs']} epochs each",
+        f"{params.cost:g} of {params.budget} full-length candidate trainings, and "
+        f"{params.rungs + len(campaign.others)} trainings of hand-made networks",
+        f"then {campaign.settings['finalists']} finalists from scratch: {final.epochs} epochs on "
+        f"{len(campaign.images)} images less {100 * campaign.recipe.validation:g} % held out",
+    ]
+    if record["error"] is not None:
+        return [*lines, f"the candidate that was tried failed: {record['error']}"]
+    one = float(record["seconds"]) / params.share(0)
+    images = campaign.settings["candidate_images"] * campaign.settings["candidate_epochs"]
+    last = one * final.epochs * len(campaign.images) * (1 - campaign.recipe.validation) / images
+    total = one * (params.cost + 1 + len(campaign.others)) + last * campaign.settings["finalists"]
+    return [
+        *lines,
+        f"one candidate took {float(record['seconds']):.1f} s at the first rung: about {output.duration(total)} of one "
+        f"worker's time, give or take a factor of two for networks of other sizes",
+    ]
+
+
+def table(result: EvolveResult) -> list[str]:
+    """Lines of at most 80 characters."""
+    lines = [
+        f"{result.search}: {result.generations} generations, {'+'.join(map(str, result.trainings))} trainings "
+        f"({result.failed} failed)",
+        f"  {result.cost:g} full-length trainings, {output.duration(result.training_seconds)} of workers' time",
+        f"  {result.draws.drawn} drawn, {result.draws.repaired} repaired, {result.draws.invalid} invalid, "
+        f"{result.draws.duplicates} seen before",
+        "",
+        "on the validation images, candidates' budget   accuracy   T_cond   flipped  noise",
+    ]
+    lines += [_row(one.id, one.measured) for one in result.front]
+    lines += [_row(one.name, one.measured) for one in result.baselines]
+    for other in result.others:
+        lines += [_row(f"{other.search} {one.id}", one.measured) for one in other.front]
+    if result.finalists:
+        lines += ["", "after the whole recipe"]
+        lines += [
+            _row(f"{'E ' if result.chosen and one.id == result.chosen.id else '  '}{one.id}", one.measured)
+            for one in result.finalists
+        ]
+        if result.like is not None:
+            lines.append(_row("R' (--like)", result.like))
+    if result.checkpoint is not None:
+        lines += ["", f"E: {result.checkpoint}"]
+    return lines
+
+
+def _row(name: str, measured: Measured | None) -> str:
+    def percent(value: Any) -> str:
+        return f"{'-' if value.rate is None else f'{100 * value.rate:.1f}':>8}"
+
+    if measured is None:
+        return f"  {name[:42]:44} failed"
+    rates = (measured.accuracy, measured.cond, measured.flipped, measured.noise)
+    return f"  {name[:42]:42}" + "".join(percent(value) for value in rates)

@@ -1,0 +1,84 @@
+"""R's gradients along a candidate's training: the same for every candidate, so they are computed once.
+
+Candidates see the same images in the same order with the same augmentation, and R is frozen: the directions that the
+penalty compares with are a function of epoch and image. They are kept as half floats, each scaled by its largest
+entry; a cosine does not see the scale, and moves by less than 1e-3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.alignment import directions
+from advkit.attacks.budget import flat_norm, per_image
+from advkit.data.images import ImageSet
+from advkit.files.checkpoint import dump
+from advkit.files.tensors import TensorStream, read_tensors
+from advkit.models.fold import folded
+from advkit.models.network import Network
+from advkit.training.augment import augmented
+from advkit.training.params import TrainParams
+
+SPEC = "advkit/gradients/1"
+_BATCH = 128
+
+
+def recordable(params: TrainParams) -> bool:
+    """Whether the penalty compares at the clean images: at points that move there is nothing to record."""
+    return params.misalign is not None and "clean" in params.misalign.at
+
+
+def record(path: Path, reference: Network, data: ImageSet, positions: Tensor, params: TrainParams, device: str) -> None:
+    """Write R's directions at the images of ``positions`` as each epoch augments them; an existing file is kept.
+
+    Args:
+        path: the file.
+        reference: R, as loaded.
+        data, positions: the training images of a full-length candidate training.
+        params: its settings.
+        device: where to work.
+    """
+    if path.exists():
+        return
+    quick, count = folded(reference), len(positions)
+    shapes = {
+        "directions": (torch.float16, (params.epochs * count, *data.size)),
+        "indices": (torch.int64, (count,)),
+    }
+    with TensorStream(path, shapes, dump({"spec": SPEC, "epochs": params.epochs})) as rows:
+        rows.append({"indices": data.indices[positions]})
+        for epoch in range(params.epochs):
+            for start in range(0, count, _BATCH):
+                part = positions[start : start + _BATCH]
+                images, labels = (value.to(device) for value in data.batch(part))
+                indices = data.indices[part].to(device)
+                images = augmented(images, indices, params.augment, params.seed, epoch)
+                found, _ = directions(quick, images, labels)
+                largest = flat_norm(found, "linf").clamp_min(torch.finfo(found.dtype).tiny)
+                rows.append({"directions": (found / per_image(largest)).to(torch.float16).cpu()})
+
+
+class Gradients:
+    """The recorded directions."""
+
+    def __init__(self, path: Path, size: tuple[int, int, int], device: str) -> None:
+        """Open what :func:`record` wrote for images of ``size``.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        tensors, _ = read_tensors(path)
+        self._directions = tensors["directions"].view(-1, len(tensors["indices"]), *size)
+        indices = tensors["indices"]
+        self._rows = torch.full((int(indices.max()) + 1,), -1)
+        self._rows[indices] = torch.arange(len(indices))
+        self._device = device
+
+    def at(self, indices: Tensor, epoch: int) -> Tensor:
+        """(N, C, H, W) float32 directions at the images ``indices`` (N,) in ``epoch``."""
+        rows = self._rows[indices.cpu()]
+        assert bool((rows >= 0).all()), "an image without a recorded gradient"
+        return self._directions[epoch, rows].to(self._device, torch.float32)

@@ -1,0 +1,74 @@
+"""The settings of a search, and what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from advkit.models.genome.limits import Limits
+
+RUNG_FACTOR = 3  # each rung trains on so many times more images than the one before, and keeps one in so many
+
+
+@dataclass(frozen=True)
+class SearchParams:
+    """Everything that decides which candidates are proposed and which stay.
+
+    Attributes:
+        search: ``evolution`` breeds from the population; ``random`` draws every candidate afresh. All else is equal.
+        objective: ``front``: NSGA-II on validation accuracy (up) and T_cond (down); ``scalar``: their difference.
+        ageing: the oldest of the population leave, not the worst (Real et al. 2019).
+        budget: full-length candidate trainings that the whole search may cost.
+        population: candidates that breed.
+        offspring: candidates proposed in a generation.
+        rungs: trainings of growing length; after each but the last, one in three goes on.
+        accuracy_floor: validation accuracy below which a candidate loses against every one above; None for
+            two points below the reference's own architecture, trained as a candidate.
+        inherit: candidates start from their parent's weights where node and shape are unchanged.
+        seed: of all randomness.
+        limits: what a network may cost.
+    """
+
+    search: Literal["evolution", "random"] = "evolution"
+    objective: Literal["front", "scalar"] = "front"
+    ageing: bool = False
+    budget: int = 60
+    population: int = 12
+    offspring: int = 12
+    rungs: int = 2
+    accuracy_floor: float | None = None
+    inherit: bool = False
+    seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def entrants(self, rung: int) -> int:
+        """How many candidates of a generation are trained at ``rung``, counted from 0."""
+        count = self.offspring
+        for _ in range(rung):
+            count = -(-count // RUNG_FACTOR)
+        return count
+
+    def share(self, rung: int) -> float:
+        """Length of a training at ``rung``, as a part of a full-length one."""
+        return float(RUNG_FACTOR ** (rung + 1 - self.rungs))
+
+    @property
+    def generation_cost(self) -> float:
+        """Full-length trainings that a generation costs."""
+        return sum(self.entrants(rung) * self.share(rung) for rung in range(self.rungs))
+
+    @property
+    def generations(self) -> int:
+        """As many as the budget pays for, at least one."""
+        return max(1, int(self.budget / self.generation_cost + 1e-9))
+
+    @property
+    def cost(self) -> float:
+        """Full-length trainings that the whole search costs."""
+        return self.generations * self.generation_cost
+
+
+def seed_of(run_seed: int, name: str) -> int:
+    """The seed of a candidate: a function of the run's and of the candidate's id, never of order or worker."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed}:{name}".encode()).digest()[:6], "big")

@@ -1,0 +1,151 @@
+"""From candidates to records: what is recorded is not trained again, the rest goes to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from advkit.engines.engine import Engine
+from advkit.evolution.bench import Job
+from advkit.evolution.offspring import Child
+from advkit.evolution.params import SearchParams, seed_of
+from advkit.evolution.records import RunDirectory
+from advkit.evolution.search import Record
+from advkit.files.errors import Interrupted
+from advkit.files.signals import Stop
+from advkit.models.genome.canonical import canonical, positions
+from advkit.models.genome.genes import Genome, Node, to_json
+
+ARCHITECTURE = "advkit/genome"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A job with what its record says besides the result."""
+
+    job: Job
+    stage: str
+    about: dict[str, Any]
+
+
+@dataclass
+class Trainings:
+    """Trains what the search asks for.
+
+    Attributes:
+        directory: where records and weights go.
+        engine: who works.
+        params: settings of the search.
+        images: training images of a full-length candidate training.
+        epochs: of every candidate training.
+        stop: looked at after every training.
+        show: told after every training.
+    """
+
+    directory: RunDirectory
+    engine: Engine
+    params: SearchParams
+    images: int
+    epochs: int
+    stop: Stop
+    show: Callable[[Record], None]
+
+    def __post_init__(self) -> None:
+        self._genomes: dict[str, Genome] = {}
+
+    def __call__(self, children: Sequence[Child], rung: int, generation: int) -> list[Record]:
+        """Records of ``children`` at ``rung``, in their order: the search's ``measure``."""
+        for child in children:
+            self._genomes[child.id] = child.genome
+        return self.run([self._trial(child, rung, generation) for child in children])
+
+    def baseline(self, name: str, architecture: str, model_args: dict[str, Any], rung: int) -> Trial:
+        """An architecture made by hand, trained as a candidate is."""
+        job = Job(
+            id=name,
+            architecture=architecture,
+            model_args=model_args,
+            images=self._images(rung),
+            epochs=self.epochs,
+            seed=seed_of(self.params.seed, name),
+        )
+        return Trial(job, f"rung{rung}", {"architecture": architecture, "origin": "hand-made"})
+
+    def final(self, child: Child, epochs: int, seed: int) -> Trial:
+        """A finalist, from scratch, by the whole recipe."""
+        job = Job(
+            id=child.id,
+            architecture=ARCHITECTURE,
+            model_args=_model_args(child),
+            images=None,
+            epochs=epochs,
+            seed=seed,
+            recorded=False,
+            weights=str(self.directory.weights(child.id, "final")),
+        )
+        return Trial(job, "final", {"genome": _model_args(child)["genome"]})
+
+    def run(self, trials: Sequence[Trial]) -> list[Record]:
+        """Records of ``trials``, in their order.
+
+        Raises:
+            Interrupted: a signal arrived; what was finished is recorded.
+        """
+        missing = [trial for trial in trials if (trial.job.id, trial.stage) not in self.directory.known]
+        for outcome in self.engine.map([trial.job for trial in missing]):
+            trial = missing[outcome.item]
+            result = outcome.value or {"error": outcome.error, "seconds": round(outcome.seconds, 3)}
+            record = {"id": trial.job.id, "stage": trial.stage, "attempts": outcome.attempts, **trial.about, **result}
+            self.directory.add(record)
+            self.show(record)
+            if self.stop:
+                raise Interrupted(self.stop.signum or 2, f"{self.directory.path} is kept; the same command goes on")
+        return [self.directory.known[trial.job.id, trial.stage] for trial in trials]
+
+    def _images(self, rung: int) -> int:
+        return round(self.images * self.params.share(rung))
+
+    def _trial(self, child: Child, rung: int, generation: int) -> Trial:
+        last = rung + 1 == self.params.rungs
+        job = Job(
+            id=child.id,
+            architecture=ARCHITECTURE,
+            model_args=_model_args(child),
+            images=self._images(rung),
+            epochs=self.epochs,
+            seed=seed_of(self.params.seed, child.id),
+            weights=str(self.directory.weights(child.id)) if last else None,
+        )
+        parent = self._genomes.get(child.parents[0]) if child.parents and self.params.inherit else None
+        if parent is not None:
+            start = str(self.directory.weights(child.parents[0]))
+            job = replace(job, start=start, carry=carried(parent, child.genome))
+        about = {"generation": generation, "parents": list(child.parents), "genome": job.model_args["genome"]}
+        return Trial(job, f"rung{rung}", about)
+
+
+def _model_args(child: Child) -> dict[str, Any]:
+    return {"genome": to_json(canonical(child.genome))}
+
+
+def carried(parent: Genome, child: Genome) -> tuple[tuple[str, str], ...]:
+    """Prefixes of tensor names (in the parent, in the child) of the parts whose genes are unchanged.
+
+    A node counts as unchanged when all but its inputs is: whether the shapes still fit is seen when they are loaded.
+    """
+    theirs, ours = positions(parent), positions(child)
+    before = {node.id: node for node in parent.nodes}
+    pairs = []
+    if parent.stem == child.stem:
+        pairs.append(("stem.", "stem."))
+    for node in child.nodes:
+        if node.id in ours and node.id in theirs and _alike(node, before[node.id]):
+            pairs.append((f"nodes.{theirs[node.id]}.", f"nodes.{ours[node.id]}."))
+    if parent.head == child.head:
+        pairs.append(("head.", "head."))
+    return tuple(pairs)
+
+
+def _alike(a: Node, b: Node) -> bool:
+    return replace(a, inputs=(), merge="") == replace(b, inputs=(), merge="")
