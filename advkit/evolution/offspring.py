@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from advkit.files.errors import InputError
 from advkit.models.genome.canonical import genome_id
 from advkit.models.genome.genes import Genome, Node, order
 from advkit.models.genome.limits import Limits, cost, why_invalid
@@ -96,7 +97,7 @@ def fresh(make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: 
         counts: kept up to date.
 
     Raises:
-        RuntimeError: nothing new in many draws.
+        InputError: nothing new in many draws.
     """
     for _ in range(_TRIES):
         genome, parents = make()
@@ -112,7 +113,7 @@ def fresh(make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: 
             continue
         seen.add(name)
         return Child(name, fitting, tuple(parents))
-    raise RuntimeError(f"no new candidate in {_TRIES} draws; widen the limits or lower the budget")
+    raise InputError(f"no new candidate in {_TRIES} draws; widen --max-parameters and --max-multiply-adds")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ CHANNELS = (16, 24, 32, 48, 64, 96, 128)
 HIDDEN = (0, 0, 0, 64, 128)  # a plain linear classifier is what most networks have
 _MOST_INPUTS = 3
 _CROSSOVER = 0.3  # part of the children that have two parents
+_NODE_GENES = ("op", "kernel", "channels", "depth", "stride", "norm", "activation", "skip")
 _NODES = (2, 6)  # nodes of a random genome, at least and at most
 
 T = TypeVar("T")
@@ -143,7 +144,8 @@ def change_node(rng: Rng, genome: Genome) -> Genome:
     if not active:
         return genome
     node = _pick(rng, active)
-    gene = _pick(rng, ("op", "kernel", "channels", "depth", "stride", "norm", "activation", "skip", "merge"))
+    used = ["op", "stride"] if node.op in genes.POOL_OPS else list(_NODE_GENES)
+    gene = _pick(rng, [*used, "merge"] if len(node.inputs) > 1 else used)
     if gene == "op":
         op = _other(rng, genes.OPS, node.op)
         kernel = node.kernel if node.kernel in genes.KERNELS[op] else _pick(rng, genes.KERNELS[op])

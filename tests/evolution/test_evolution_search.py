@@ -1,0 +1,174 @@
+"""The search on problems whose answers are known, without a network in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from advkit.evolution import search
+from advkit.evolution.offspring import Child, Space
+from advkit.evolution.params import SearchParams, seed_of
+from advkit.models.genome.genes import Genome, order
+
+SPACE = Space(10, (3, 32, 32))
+PARAMS = SearchParams(budget=64, population=8, offspring=8, rungs=1)
+
+
+def record(right: int, fooled: int, total: int = 1000) -> dict[str, Any]:
+    return {"error": None, "validation": [right, 1000], "cond": [fooled, total]}
+
+
+def planted(genome: Genome) -> float:
+    """How much of a hidden architecture ``genome`` has, in [0, 1]: a 7x7 stem, SiLU, grouped and wide, no skip."""
+    active = order(genome)
+    points = [genome.stem.kind == "conv7s2", genome.stem.activation == "silu", genome.head.pool == "both"]
+    points += [len(active) == 3, *(bool(active) for _ in range(1))]
+    for node in active[:3]:
+        points += [node.op == "grouped", node.channels == 96, node.skip == "none", node.activation == "silu"]
+    return sum(points) / 17
+
+
+def by_plant(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    return [record(900, round(1000 * (1 - planted(child.genome)))) for child in children]
+
+
+def best(result: search.Result) -> float:
+    return max(planted(member.child.genome) for member in result.members)
+
+
+def run(params: SearchParams, measure: Callable[..., Any] = by_plant, floors: Any = None) -> search.Result:
+    return search.run(params, SPACE, (), floors or [None] * params.rungs, measure)
+
+
+def test_evolution_beats_random_search_on_a_planted_problem_at_the_same_budget() -> None:
+    params = replace(PARAMS, budget=240)
+    evolved, random = [], []
+    for seed in range(10):
+        results = [run(replace(params, search=kind, seed=seed)) for kind in ("evolution", "random")]
+        assert results[0].trainings == results[1].trainings == [240]
+        evolved.append(best(results[0]))
+        random.append(best(results[1]))
+    assert sum(a > b for a, b in zip(evolved, random, strict=True)) >= 9
+    assert sum(evolved) / 10 > sum(random) / 10 + 0.1
+
+
+def test_selection_that_looks_the_wrong_way_finds_less() -> None:
+    """The oracle above can fail: turned round, the same search is no better than chance."""
+
+    def wrong(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(900, round(1000 * planted(child.genome))) for child in children]
+
+    params = replace(PARAMS, budget=160)
+    assert best(run(params, wrong)) < best(run(params)) - 0.2
+
+
+@pytest.mark.parametrize("change", [{}, {"ageing": True}, {"objective": "scalar"}, {"search": "random"}])
+def test_the_same_seed_proposes_the_same_and_another_something_else(change: dict[str, Any]) -> None:
+    params = replace(PARAMS, **change)
+
+    def ids(seed: int) -> list[str]:
+        return [member.child.id for member in run(replace(params, seed=seed)).members]
+
+    assert ids(1) == ids(1)
+    assert len(set(ids(1))) == 64, "nothing is trained twice"
+    assert set(ids(1)) != set(ids(2))
+
+
+def test_rungs_cost_what_they_say_and_drop_the_hopeless() -> None:
+    params = replace(PARAMS, offspring=9, rungs=3, budget=9)
+    assert [params.entrants(rung) for rung in range(3)] == [9, 3, 1]
+    assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1.0])
+    assert params.generation_cost == pytest.approx(3.0)
+    assert params.generations == 3
+    asked: list[tuple[int, list[float]]] = []
+
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        asked.append((rung, [planted(child.genome) for child in children]))
+        return by_plant(children, rung, generation)
+
+    result = run(params, measure)
+    assert result.trainings == [27, 9, 3]
+    for first, second, third in zip(asked[0::3], asked[1::3], asked[2::3], strict=True):
+        assert [first[0], second[0], third[0]] == [0, 1, 2]
+        assert sorted(second[1]) == sorted(first[1])[-3:]
+        assert third[1] == [max(second[1])]
+
+
+def test_the_floor_rules_out_what_transfers_little_because_it_knows_little() -> None:
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(100, 0) if planted(c.genome) < 0.3 else record(800, 400) for c in children]
+
+    with_floor, without = run(PARAMS, measure, [0.7]), run(PARAMS, measure)
+    chosen = search.finalists(with_floor, PARAMS, 0.7, 3)
+    assert all(member.accuracy == 0.8 for member in chosen)
+    assert all(member.accuracy == 0.8 for member in search.front(with_floor, PARAMS, 0.7))
+    assert search.finalists(without, PARAMS, None, 1)[0].accuracy == 0.1
+    population = [with_floor.members[place].accuracy for place in with_floor.population]
+    assert population.count(0.8) > len(population) / 2
+
+
+def test_failures_rank_last_and_are_counted() -> None:
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        failed = {"error": "timed out after 1 s"}
+        return [failed if k % 2 else record(900, 100 * k) for k, _ in enumerate(children)]
+
+    result = run(PARAMS, measure)
+    assert result.failed == 32
+    assert len(result.members) == 32
+    two = replace(PARAMS, rungs=2, offspring=9, budget=60)
+    asked: list[int] = []
+
+    def first_rung(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        asked.append(len(children))
+        return [{"error": "worker died"} if rung == 0 and k < 6 else record(900, k) for k, _ in enumerate(children)]
+
+    assert run(two, first_rung).failed == 6 * two.generations
+    assert set(asked) == {9, 3}
+
+
+def test_when_everything_fails_there_is_a_result_all_the_same() -> None:
+    result = run(PARAMS, lambda children, rung, generation: [{"error": "no"} for _ in children])
+    assert result.members == []
+    assert search.front(result, PARAMS, None) == []
+    assert search.finalists(result, PARAMS, None, 2) == []
+
+
+def test_ageing_lets_the_oldest_go() -> None:
+    def good_only_at_first(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(900, 100 if generation == 0 else 800) for _ in children]
+
+    kept, aged = (run(replace(PARAMS, ageing=old), good_only_at_first) for old in (False, True))
+    assert {kept.members[place].born for place in kept.population} == {0}
+    assert {aged.members[place].born for place in aged.population} == {PARAMS.generations - 1}
+
+
+def test_the_front_is_sorted_and_undominated() -> None:
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(500 + (37 * k + 11 * generation) % 400, (53 * k + 7) % 300) for k, _ in enumerate(children)]
+
+    result = run(PARAMS, measure)
+    members = search.front(result, PARAMS, None)
+    pairs = [(member.transfer, member.accuracy) for member in members]
+    assert pairs == sorted(pairs)
+    for other in result.members:
+        for rate, right in pairs:
+            assert not (other.transfer < rate and other.accuracy >= right)  # type: ignore[operator]
+    scalar = run(replace(PARAMS, objective="scalar"), measure)
+    top = search.front(scalar, replace(PARAMS, objective="scalar"), None)
+    gain = max(m.accuracy - (m.transfer or 0) for m in scalar.members)
+    assert all(m.accuracy - (m.transfer or 0) == pytest.approx(gain) for m in top)
+
+
+def test_given_genomes_begin_the_first_generation() -> None:
+    first = [member.child.genome for member in run(replace(PARAMS, seed=9)).members[:3]]
+    result = search.run(PARAMS, SPACE, first, [None], by_plant)
+    assert [member.child.genome for member in result.members[:3]] == first
+
+
+def test_a_candidates_seed_is_its_own() -> None:
+    assert seed_of(1, "a") == seed_of(1, "a")
+    assert len({seed_of(run_seed, name) for run_seed in (0, 1) for name in ("a", "b")}) == 4
+    assert 0 <= seed_of(0, "a") < 2**48
