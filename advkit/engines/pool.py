@@ -6,7 +6,7 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from advkit.engines.attempt import Reply
@@ -14,6 +14,8 @@ from advkit.engines.engine import Outcome
 from advkit.files.errors import InputError
 
 START_LIMIT = 600.0  # seconds for the first worker to get ready: imports, data sets, a busy cluster
+
+STOPPED = 5.0  # seconds beyond what was asked for after which a wait counts as a stop of this process
 
 
 class Worker(Protocol):
@@ -103,17 +105,20 @@ class Pool(Generic[W]):
 
     def _replies(self) -> list[tuple[W, Reply]]:
         """What workers say, or what is said for those that ran out of time."""
-        began = {worker: job.began for worker, job in self._busy.items()}
-        limits = [since + self._timeout for since in began.values()] if self._timeout is not None else []
+        limits = [job.began + self._timeout for job in self._busy.values()] if self._timeout is not None else []
         if not self._busy:
             limits += [since + START_LIMIT for since in self._starting.values()]
-        seconds = max(0.0, min(limits) - time.monotonic()) if limits else None
+        asked = time.monotonic()
+        seconds = max(0.0, min(limits) - asked) if limits else None
         found = self._crew.wait([*self._busy, *self._starting], seconds)
-        if not found and limits and not self._busy:
+        now = time.monotonic()
+        if not found and limits and not self._busy and now >= min(limits):
             raise InputError(f"no worker was ready within {START_LIMIT:g} s; is the machine or the cluster busy?")
-        if self._timeout is not None:
-            heard, now = {worker for worker, _ in found}, time.monotonic()
-            late = [worker for worker, since in began.items() if now >= since + self._timeout and worker not in heard]
+        if self._timeout is not None and seconds is not None:
+            if now - asked > seconds + STOPPED:  # all were stopped, as by Ctrl-Z; nobody knows when: a new start
+                self._busy = {worker: replace(job, began=now) for worker, job in self._busy.items()}
+            heard = {worker for worker, _ in found}
+            late = [w for w, job in self._busy.items() if now >= job.began + self._timeout and w not in heard]
             found += [(worker, Reply("died", text=f"timed out after {self._timeout:g} s")) for worker in late]
         return found
 

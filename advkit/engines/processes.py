@@ -61,14 +61,14 @@ class Child:
             EOFError: there will be none any more; its text says how the process ended.
         """
         try:
-            wait(self.signs(), seconds)
+            ready = wait(self.signs(), seconds)
             if self.pipe.poll():
                 return self.pipe.recv_bytes()
         except (EOFError, OSError):  # closed, perhaps in the middle of a message
             raise EOFError(self._end()) from None
-        if self._process.is_alive():
-            return None
-        raise EOFError(self._end())
+        if ready:
+            raise EOFError(self._end())
+        return None
 
     def kill(self) -> None:
         """End it at once, whatever it is doing; it is gone when this returns."""
