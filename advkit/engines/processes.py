@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -36,6 +37,7 @@ class Child:
     def __init__(self, life: Callable[..., None], *arguments: Any) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_live, args=(theirs, life, arguments), daemon=True)
+        resource_tracker.ensure_running()  # or the first start does that, and lets the signals through again
         try:
             with _held_back(signal.SIGINT, signal.SIGTERM):
                 self._process.start()

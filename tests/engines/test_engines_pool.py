@@ -31,7 +31,7 @@ class Silent:
 
 
 class Crew:
-    """One worker; every wait lasts ``longer`` than asked for, and after ``answers`` seconds there is a reply."""
+    """One worker; the first wait lasts ``longer`` than asked for, and after ``answers`` seconds there is a reply."""
 
     size = 1
 
@@ -48,6 +48,7 @@ class Crew:
             return [(worker, Reply("done"))]
         assert seconds is not None
         self.clock.now += seconds + self.longer
+        self.longer = 0.0
         return [(worker, Reply("done", value="late"))] if self.clock.now >= self.answers else []
 
 
