@@ -96,10 +96,11 @@ class RunDirectory:
         line = (dump(record) + "\n").encode()
         try:
             before = path.stat().st_size if path.exists() else 0
-            with path.open("ab") as file:
+            with path.open("ab", buffering=0) as file:
                 try:
-                    file.write(line)
-                    file.flush()
+                    written = 0
+                    while written < len(line):
+                        written += file.write(line[written:])
                     os.fsync(file.fileno())
                 except OSError:
                     os.truncate(path, before)  # never half a line

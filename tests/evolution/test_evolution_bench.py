@@ -1,0 +1,195 @@
+"""A candidate's numbers are those that the other tools give; shared gradients are R's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from advkit.attacks.alignment import cosines, directions
+from advkit.evolution import bench as benches
+from advkit.evolution.bench import Bench, BenchSpec, Job, evaluate, open_bench
+from advkit.evolution.gradients import recordable
+from advkit.evolution.trainings import ARCHITECTURE, carried
+from advkit.evolution.variation import mutate, random_genome
+from advkit.files.adversarial import read_adversarial
+from advkit.files.checkpoint import read_checkpoint
+from advkit.models import reference as model_reference
+from advkit.models.genome.canonical import canonical
+from advkit.models.genome.genes import Genome, to_json
+from advkit.models.genome.handmade import named
+from advkit.training.augment import augmented
+from advkit.training.params import TrainParams
+
+
+def small() -> Genome:
+    genome = named("stem7")
+    nodes = tuple(replace(node, channels=16, stride=1, depth=1) for node in genome.nodes[:2])
+    return replace(genome, stem=replace(genome.stem, kind="conv3", channels=16), nodes=nodes, output=2)
+
+
+def job(**changes: object) -> Job:
+    args = {"genome": to_json(canonical(small()))}
+    return replace(Job("a", ARCHITECTURE, args, images=400, epochs=2, seed=3), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bench(bench_spec: BenchSpec) -> Bench:
+    return open_bench(bench_spec)
+
+
+def test_recorded_gradients_are_the_references_own_at_the_images_that_training_sees(bench: Bench) -> None:
+    assert bench.gradients is not None
+    positions = benches.sample(bench.data, bench.train, 400, 0)[:64]
+    images, labels = bench.data.batch(positions)
+    indices = bench.data.indices[positions]
+    for epoch in range(2):
+        seen = augmented(images, indices, bench.recipe.augment, bench.recipe.seed, epoch)
+        own = directions(bench.folded, seen, labels)[0]
+        assert cosines(bench.gradients.at(indices, epoch), own).min() > 0.999
+        shuffled = bench.gradients.at(indices.flip(0), epoch)
+        assert cosines(shuffled, own).mean() < 0.9
+
+
+def test_an_augmented_recipe_records_what_augmentation_shows(bench: Bench, tmp_path: Path) -> None:
+    from advkit.evolution.gradients import Gradients, record
+
+    params = replace(bench.recipe, augment=frozenset(("crop", "flip")))
+    positions = bench.train[:40]
+    record(tmp_path / "g.safetensors", bench.reference, bench.data, positions, params, "cpu")
+    gradients = Gradients(tmp_path / "g.safetensors", bench.data.size, "cpu")
+    images, labels = bench.data.batch(positions)
+    indices = bench.data.indices[positions]
+    for epoch in range(2):
+        seen = augmented(images, indices, params.augment, params.seed, epoch)
+        assert cosines(gradients.at(indices, epoch), directions(bench.folded, seen, labels)[0]).min() > 0.999
+    assert cosines(gradients.at(indices, 0), gradients.at(indices, 1)).mean() < 0.9
+
+
+def test_training_with_recorded_gradients_is_training_with_fresh_ones(bench: Bench) -> None:
+    """Half floats move a cosine by less than 1e-3: counts agree to a few images."""
+    with_record, without = evaluate(bench, job()), evaluate(bench, job(recorded=False))
+    assert abs(with_record["validation"][0] - without["validation"][0]) <= 5
+    assert with_record["absolute_cosine"] == pytest.approx(without["absolute_cosine"], abs=0.02)
+
+
+def test_only_penalties_at_clean_images_are_recorded() -> None:
+    recipe = TrainParams.from_json(open_recipe("noise"))
+    assert not recordable(recipe)
+    assert recordable(TrainParams.from_json(open_recipe("clean", "noise")))
+    assert not recordable(replace(recipe, misalign=None))
+
+
+def open_recipe(*places: str) -> dict[str, object]:
+    from advkit.training.misalign import MisalignParams
+
+    return TrainParams(misalign=MisalignParams(at=places)).to_json()
+
+
+def test_a_record_is_what_transfer_matrix_says(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:
+    weights = tmp_path / "c.safetensors"
+    found = evaluate(bench, job(weights=str(weights)))
+    network = model_reference.load(str(weights))
+    assert benches.measure(bench, network)["cond"] == found["cond"]
+    labels = bench.validation.labels
+    images = bench.validation.batch(slice(None))[0]
+    reference = model_reference.load(bench_spec.reference)
+    with torch.no_grad():
+        right = (network(images).argmax(1) == labels) & (reference(images).argmax(1) == labels)
+        r_fooled, fooled = [], []
+        for path in bench_spec.adversarial:
+            moved = read_adversarial(Path(path)).images(torch.arange(len(labels)))
+            assert (moved - images).abs().max() <= 0.15 + 1e-6
+            r_fooled.append(reference(moved).argmax(1) != labels)
+            fooled.append(network(moved).argmax(1) != labels)
+    held = right & (r_fooled[0] | r_fooled[1])
+    both = (r_fooled[0] & fooled[0]) | (r_fooled[1] & fooled[1])
+    assert found["cond"] == [int((held & both).sum()), int(held.sum())]
+    assert found["by_method"][0] == [int((right & r_fooled[0] & fooled[0]).sum()), int((right & r_fooled[0]).sum())]
+    assert 0 < found["cond"][0] < found["cond"][1]
+
+
+def test_candidates_never_see_the_images_they_are_measured_on(bench: Bench) -> None:
+    assert not set(bench.data.indices[bench.train].tolist()) & set(bench.validation.indices.tolist())
+    assert bench.data.split == "train"
+
+
+def test_a_shorter_rung_trains_on_a_part_of_the_longer_one(bench: Bench) -> None:
+    whole = benches.sample(bench.data, bench.train, 400, 0)
+    part = benches.sample(bench.data, whole, 133, 0)
+    assert len(part) == 133
+    assert set(part.tolist()) < set(whole.tolist())
+
+
+def test_equal_jobs_give_equal_bytes_and_the_seed_matters(bench: Bench, tmp_path: Path) -> None:
+    names = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for name, seed in zip(names, (3, 3, 4), strict=True):
+        evaluate(bench, job(weights=str(name), seed=seed))
+    one, two, three = (name.read_bytes() for name in names)
+    assert one == two
+    assert one != three
+
+
+def test_divergence_is_a_record_not_an_end(bench: Bench, bench_spec: BenchSpec) -> None:
+    wild = replace(bench, spec=replace(bench_spec, recipe=replace(bench.recipe, lr=1e9, clip=0.0).to_json()))
+    found = evaluate(wild, job())
+    assert "diverged" in found["error"]
+    assert found.get("cond") is None
+
+
+def test_a_child_inherits_what_did_not_change(bench: Bench, tmp_path: Path) -> None:
+    parent = small()
+    evaluate(bench, job(weights=str(tmp_path / "p.safetensors")))
+    changed = replace(parent.nodes[1], kernel=5)
+    child = replace(parent, nodes=(parent.nodes[0], changed), head=replace(parent.head, hidden=64))
+    carry = carried(parent, child)
+    assert carry == (("stem.", "stem."), ("nodes.1.", "nodes.1."))
+    args = {"genome": to_json(canonical(child))}
+    start = job(model_args=args, start=str(tmp_path / "p.safetensors"), carry=carry)
+    before = read_checkpoint(tmp_path / "p.safetensors").tensors
+    made = benches._network(bench, start).net.state_dict()
+    fresh = benches._network(bench, replace(start, start=None)).net.state_dict()
+    kept = [name for name in made if name.startswith(("stem.", "nodes.1."))]
+    assert kept
+    for name, tensor in made.items():
+        assert torch.equal(tensor, before[name] if name in kept else fresh[name]), name
+
+
+def test_what_is_carried_follows_ids_through_another_numbering() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        parent = random_genome(rng)
+        child = mutate(rng, parent)
+        theirs, ours = canonical(parent), canonical(child)
+        for a, b in carried(parent, child):
+            if a.startswith("nodes."):
+                one = next(node for node in theirs.nodes if node.id == int(a.split(".")[1]))
+                two = next(node for node in ours.nodes if node.id == int(b.split(".")[1]))
+                assert (one.op, one.channels, one.depth, one.norm) == (two.op, two.channels, two.depth, two.norm)
+
+
+def test_a_final_training_is_what_train_does(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:
+    """The recipe of R' means the recipe of R': the same weights as ``advkit train`` gives that architecture."""
+    weights, genome = tmp_path / "final.safetensors", tmp_path / "g.json"
+    evaluate(bench, job(images=None, seed=bench.recipe.seed, recorded=False, weights=str(weights)))
+    genome.write_text(json.dumps(to_json(canonical(small()))))
+    command = [sys.executable, "-m", "advkit", "train", "--arch", f"advkit/genome:{genome}", "--data", "digits"]
+    command += ["--misalign-from", bench_spec.reference, "--epochs", "2", "--batch-size", "32", "--lr", "0.05"]
+    command += ["--seed", "5", "--validation", "0.2", "--mean", "0.3", "--std", "0.4", "--precision", "float32"]
+    command += ["-o", str(tmp_path / "t.safetensors"), "-q"]
+    spec = replace(bench_spec, data_seed=5)
+    data, training, _ = benches.open_parts(spec)
+    evaluate(replace(bench, data=data, train=training), job(images=None, seed=5, recorded=False, weights=str(weights)))
+    subprocess.run(
+        command, check=True, env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}, stdout=subprocess.DEVNULL
+    )
+    ours, theirs = read_checkpoint(weights).tensors, read_checkpoint(tmp_path / "t.safetensors").tensors
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
