@@ -19,6 +19,7 @@ HELP = {
     "advkit-train": ["train"],
     "advkit-attack": ["attack"],
     "advkit-transfer-matrix": ["transfer-matrix"],
+    "advkit-evolve": ["evolve"],
     "advkit-evaluate": ["evaluate"],
     "advkit-visualize": ["visualize", "attention"],
     "advkit": [],
