@@ -76,8 +76,8 @@ class RayEngine:
         """
         try:
             message = child.receive(seconds)
-        except EOFError as end:
-            raise InputError(f"--ray {self._address}: lost the cluster ({end}); is it still running?") from None
+        except EOFError:
+            raise InputError(f"--ray {self._address}: lost the cluster; is it still running?") from None
         if message is None:
             raise InputError(f"--ray {self._address}: no Ray cluster answers there; see what 'ray status' says")
         found = pickle.loads(message)

@@ -94,6 +94,22 @@ def chore(state: Any, item: tuple[str, str] | str) -> Any:
     return how, os.getpid()
 
 
+def meet(folder: str, on_ray: bool) -> str:
+    """Wait until another worker, on another node if on Ray, is at work too; returns the working directory."""
+    place = str(os.getpid())
+    if on_ray:
+        import ray
+
+        place = ray.get_runtime_context().get_node_id()
+    Path(folder, place).touch()
+    deadline = time.monotonic() + 60
+    while len(list(Path(folder).iterdir())) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody came")
+        time.sleep(0.02)
+    return os.getcwd()
+
+
 def count(folder: str, item: str) -> None:
     """Leave a trace of this attempt, then fail."""
     Path(folder, f"{item}-{time.time_ns()}").touch()

@@ -78,7 +78,12 @@ def test_workers_stay_for_the_next_call_and_keep_their_state() -> None:
     assert len(processes) == 1
 
 
-def test_outcomes_come_as_they_are_ready(tmp_path: Path) -> None:
+def test_two_workers_work_at_once(tmp_path: Path) -> None:
+    found = mapped(Task(chores.begin, (str(tmp_path),), chores.meet), [False, False], workers=2)
+    assert [outcome.value for outcome in found] == [os.getcwd()] * 2
+
+
+def test_outcomes_come_as_they_are_ready() -> None:
     with open_engine(CHORE, workers=2, timeout=2.0, retries=0) as engine:
         assert [outcome.item for outcome in engine.map(["hang", "fine", "fine"])] == [1, 2, 0]
 
@@ -214,11 +219,11 @@ def test_chatter_stays_away_from_stdout(capfd: pytest.CaptureFixture[str]) -> No
     assert found.err == "chatter\n" * 2
 
 
-def foreman(folder: Path) -> subprocess.Popen[str]:
-    """A process with two workers, which sign in to ``folder``; a group of its own."""
+def foreman(folder: Path, *ray: str) -> subprocess.Popen[str]:
+    """A process with two workers, here or on Ray, which sign in to ``folder``; a group of its own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
     return subprocess.Popen(
-        [sys.executable, str(HERE / "foreman.py"), str(folder)],
+        [sys.executable, str(HERE / "foreman.py"), str(folder), *ray],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
