@@ -94,6 +94,16 @@ def test_files_that_mean_the_same_give_the_same_checkpoint(data, tmp_path):
     assert written[0] == written[1]
 
 
+def test_a_checkpoint_names_its_architecture_and_nothing_else_of_it(tmp_path):
+    path = write(tmp_path / "e.safetensors", small(3))
+    fresh = create(f"advkit/genome:{path}", num_classes=5, input_size=SIZE, seed=8)
+    assert fresh.spec.sha256 == small(8).spec.sha256
+    assert fresh.spec.sha256 != small(3).spec.sha256
+    other = create("advkit/cnn", num_classes=5, input_size=SIZE)
+    refused(f"advkit/genome:{write(tmp_path / 'cnn.safetensors', other)}", "is advkit/cnn")
+    refused(f"advkit/genome:{tmp_path / 'no.safetensors'}", "cannot read")
+
+
 def test_bare_weights_tell_classes_and_channels(tmp_path):
     network = create("advkit/genome:patch", num_classes=7, input_size=(1, 16, 16), seed=2)
     torch.save({"state_dict": network.net.state_dict()}, tmp_path / "w.pt")

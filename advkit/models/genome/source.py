@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models.description import Size
 from advkit.models.genome.canonical import canonical
@@ -20,13 +21,14 @@ _MOST_BYTES = 1_000_000  # the largest genome has some 50,000
 
 
 def read(name: str) -> dict[str, Any]:
-    """Canonical JSON of the genome in the file ``name``, or of the one made by hand that is called so.
+    """Canonical JSON of the genome in the file ``name`` (JSON, or a checkpoint), or of the one made by hand so called.
 
     Raises:
         InputError: no such genome; a file that holds none.
     """
     path = Path(name)
-    genome = _read_file(path) if path.suffix == ".json" or path.is_file() else named(name)
+    is_file = path.suffix in (".json", ".safetensors") or path.is_file()
+    genome = _read_file(path) if is_file else named(name)
     return to_json(canonical(genome))
 
 
@@ -57,6 +59,11 @@ def _genome(model_args: Mapping[str, Any]) -> Genome:
 
 
 def _read_file(path: Path) -> Genome:
+    if path.suffix == ".safetensors":
+        meta = read_checkpoint(path).meta
+        if meta["architecture"] != "advkit/genome":
+            raise InputError(f"{path}: is {meta['architecture']}, whose architecture is no genome; name that instead")
+        return _genome(meta["model_args"])
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1)
