@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+# The kernel asks a node to stop when the process of the tests is killed (PR_SET_PDEATHSIG); it then stops its own.
+MORTAL = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, sys.argv[1:])"
 READY = "Ray runtime started"
 PATIENCE = 90.0  # seconds; a node takes 3 to 6
 
@@ -26,6 +28,8 @@ def node(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     paths = [str(TESTS.parent), str(TESTS / "engines"), os.environ.get("PYTHONPATH", "")]
     more = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *arguments]
+    if sys.platform == "linux":
+        command = [sys.executable, "-c", MORTAL, *command]
     with log.open("wb") as out:
         return subprocess.Popen(
             [*command, "--object-store-memory=80000000"],
