@@ -69,8 +69,8 @@ def evolve(folder: Path, options: argparse.Namespace, workers: int) -> float:
     trained = sum(record.get("training_seconds", 0.0) for record in records)
     measured = sum(record["seconds"] for record in records) - trained
     print(
-        f"{workers} workers: {seconds:.0f} s for {options.offspring} candidates, {len(records)} trainings; of the workers' "
-        f"{workers * seconds:.0f} s, training took {trained:.0f} s, measuring {measured:.0f} s, all else "
+        f"{workers} workers: {seconds:.0f} s for {options.offspring} candidates, {len(records)} trainings; of the "
+        f"workers' {workers * seconds:.0f} s, training took {trained:.0f} s, measuring {measured:.0f} s, all else "
         f"{workers * seconds - trained - measured:.0f} s"
     )
     return seconds
