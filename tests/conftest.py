@@ -37,6 +37,7 @@ def node(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
             stdout=out,
             stderr=out,
             env=os.environ | more,
+            cwd="/",
             start_new_session=True,
         )
 

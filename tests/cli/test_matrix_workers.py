@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executable import TIMEOUT, advkit, done, one_line, settled, start
+from executable import TIMEOUT, Run, advkit, done, one_line, settled, start
+
+from advkit.engines.engine import Outcome, Task
 
 # A net that is well in the process that asks, and does WHAT in its workers once they are at work.
 NET = """
@@ -63,6 +67,25 @@ def alone(matrix: list[str | Path]) -> dict[str, Any]:
 
 def test_workers_change_nothing(matrix: list[str | Path], alone: dict[str, Any]) -> None:
     assert report(*matrix, "--workers", "2") == (alone, 2)
+
+
+def test_parts_find_their_place_whichever_comes_first(
+    matrix: list[str | Path], alone: dict[str, Any], inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def backwards(task: Task, **options: Any) -> Iterator[Any]:
+        state = task.start(*task.arguments)
+
+        class Backwards:
+            def map(self, items: list[Any]) -> Iterator[Outcome]:
+                for item in reversed(range(len(items))):
+                    yield Outcome(item, task.function(state, items[item]), None, 1, 0.0)
+
+        yield Backwards()
+
+    monkeypatch.setattr("advkit.commands.matrix_setup.open_engine", backwards)
+    found = settled(json.loads(inside("transfer-matrix", *matrix, "--workers", "2").stdout))
+    assert found["result"] == alone["result"]
 
 
 def test_a_cluster_changes_nothing(ray_cluster: str, matrix: list[str | Path], alone: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def test_both_nodes_work_at_once_where_the_files_are(ray_cluster: str, tmp_path:
     assert [outcome.value for outcome in mapped(task, [True, True], ray=ray_cluster)] == [os.getcwd()] * 2
 
 
-def test_what_fails_costs_only_itself(ray_cluster: str, tmp_path: Path) -> None:
+def test_what_fails_costs_only_itself(ray_cluster: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     once = [(how, str(tmp_path / how)) for how in ("kill", "hang")]
     with open_engine(CHORE, ray=ray_cluster, timeout=3.0) as engine:
         outcomes = list(engine.map(["fine", *once, "kill", "raise", "memory", "fine"]))
@@ -59,6 +59,7 @@ def test_what_fails_costs_only_itself(ray_cluster: str, tmp_path: Path) -> None:
             break
         assert sorted(outcome.value[0] for outcome in engine.map(["a", "b"])) == ["a", "b"]
     assert all(soon(lambda pid=outcome.value[1]: gone(pid)) for outcome in good)
+    assert tuple(capfd.readouterr()) == ("", ""), "Ray keeps its paragraphs to itself"
 
 
 def test_bad_input_stops_the_run(ray_cluster: str) -> None:
