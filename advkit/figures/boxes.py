@@ -87,7 +87,7 @@ def _active(nodes: Mapping[int, Mapping[str, Any]], output: int) -> list[int]:
             wanted[name] = sorted(set(nodes[name]["inputs"]))
             waiting += wanted[name]
     try:
-        ordered = graphlib.TopologicalSorter({name: wanted[name] for name in sorted(wanted)}).static_order()
+        ordered = graphlib.TopologicalSorter(wanted).static_order()
         return [name for name in ordered if name != STEM]
     except graphlib.CycleError as error:
         raise ValueError(f"the nodes form a cycle: {error.args[1]}") from error

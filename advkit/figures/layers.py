@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from advkit.figures.straight import Item, Sizes, blocked, straightened
 
-_SWEEPS = 24
+_STARTS, _SWEEPS = 12, 6
+_MANY = 400  # items; what has more is a thicket anyway, and gets one start
 _WIDEST = (4, 3, 2, 1)  # boxes side by side at most: that with the straightest lanes is taken, if not too tall
 _ROW = 2  # bends that one row less is worth
 _NARROW = (1.0, 0.7, 0.5, 0.0)  # parts of their width that lanes get, the first with which rows fit
@@ -158,19 +160,29 @@ def _neighbours(links: Sequence[tuple[Item, Item]]) -> tuple[dict[Item, list[Ite
 
 
 def _untangled(rows: Sequence[Sequence[Item]], links: Sequence[tuple[Item, Item]]) -> list[list[Item]]:
-    """The rows, reordered so that few links cross: each item at the mean of its neighbours, down and up by turns."""
+    """The rows, reordered so that few links cross.
+
+    From several orders: each item goes to the mean of its neighbours, row by row down and up by turns, and then
+    neighbours are exchanged. The best of all is taken.
+    """
     above, below = _neighbours(links)
     best, fewest = [list(row) for row in rows], _crossings(rows, below)
-    for start in ([list(row) for row in rows], [list(row)[::-1] for row in rows]):
+    for start in range(_STARTS if sum(map(len, rows)) < _MANY else 1):
+        chance = random.Random(start)
+        order = [chance.sample(row, len(row)) if start else list(row) for row in rows]
         for sweep in range(_SWEEPS):
             down = sweep % 2 == 0
-            for row in range(1, len(start)) if down else range(len(start) - 2, -1, -1):
-                beside = start[row - 1] if down else start[row + 1]
-                start[row] = _by_mean(start[row], beside, above if down else below)
-            count = _crossings(start, below)
-            if count < fewest:
-                best, fewest = [list(row) for row in start], count
-    _exchange(best, above, below)
+            for row in range(1, len(order)) if down else range(len(order) - 2, -1, -1):
+                beside = order[row - 1] if down else order[row + 1]
+                order[row] = _by_mean(order[row], beside, above if down else below)
+            if sweep >= _SWEEPS - 2:  # the last ones, as the two ways often differ
+                tried = [list(row) for row in order]
+                _exchange(tried, above, below)
+                count = _crossings(tried, below)
+                if count < fewest:
+                    best, fewest = tried, count
+        if fewest == 0:
+            break
     return best
 
 
