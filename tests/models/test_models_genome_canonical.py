@@ -17,7 +17,7 @@ from advkit.models.genome.canonical import canonical, genome_id, positions
 from advkit.models.genome.genes import Genome, check, order
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
     found = data.draw(genomes(most_nodes=6))
@@ -26,7 +26,7 @@ def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
     assert genome_id(other) == genome_id(found)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(genomes(most_nodes=8))
 def test_it_is_the_same_graph_in_a_fixed_form(found):
     """Renamed by ``positions``, the active nodes are those of the canonical form: equal ids mean isomorphic graphs."""
@@ -47,6 +47,7 @@ def test_it_is_the_same_graph_in_a_fixed_form(found):
     assert (form.stem, form.head, form.output) == (found.stem, found.head, numbers.get(found.output, 0))
 
 
+@settings(deadline=None)
 @given(genomes(most_nodes=4), st.data())
 def test_every_field_with_an_effect_tells_genomes_apart(found, data):
     changes = [replace(found, stem=replace(found.stem, channels=found.stem.channels + 1)),
@@ -140,7 +141,7 @@ def alike(draw: st.DrawFn) -> Genome:
     return genome(*nodes, node(99, tuple(n.id for n in nodes[-width:])))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(alike(), alike(), st.data())
 def test_ids_agree_with_networkx(one, other, data):
     graphs = []

@@ -19,6 +19,7 @@ from advkit.models.genome.handmade import HANDMADE, named
 SOUND = to_json(genome(node(3, (0,)), node(7, (0, 3), merge="concat", op="max-pool", kernel=7), node(9, (7,))))
 
 
+@settings(deadline=None)
 @given(genomes())
 def test_json_there_and_back(found):
     text = json.dumps(to_json(found))
@@ -26,6 +27,7 @@ def test_json_there_and_back(found):
     check(found)
 
 
+@settings(deadline=None)
 @given(genomes(most_nodes=8))
 def test_order_is_topological_and_holds_the_ancestors_of_the_output(found):
     ordered = order(found)
@@ -127,7 +129,7 @@ PATHS = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PATHS), JSON)
 def test_whatever_stands_there_it_is_sound_or_refused(path, value):
     try:
@@ -139,6 +141,7 @@ def test_whatever_stands_there_it_is_sound_or_refused(path, value):
         assert to_json(found) == altered(path, value)
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_other_json_is_refused(value):
     with pytest.raises(InputError, match="genome"):
