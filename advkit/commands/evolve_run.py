@@ -163,6 +163,7 @@ def _engine(campaign: Campaign, given: dict[str, Any]) -> Any:
         ray=given["ray"],
         threads=given["threads"],
         timeout=given["candidate_timeout"],
+        gpus=int(campaign.spec.device.startswith("cuda")),
     )
 
 

@@ -33,7 +33,7 @@ class Gate(Strict):
 
 
 class Epoch(Strict):
-    """One epoch of training; cosines are those of the training images, in evaluation mode."""
+    """One epoch of training; cosines are those of the training images, batch-norm held constant."""
 
     epoch: int
     images: int

@@ -45,16 +45,22 @@ def fold_pairs(net: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def fold_weights(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
+def fold_weights(
+    conv: nn.Module, norm: nn.Module, statistics: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Weight and bias of ``norm(conv(x))`` in evaluation mode as one layer of ``conv``'s kind.
 
-    Differentiable, twice too, in the parameters of both; the running statistics are constants.
+    Differentiable, twice too, in the parameters of both; the statistics (mean and variance of each channel, by default
+    the running ones) are constants.
     """
     layer, stats = cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
-    assert stats.running_mean is not None
-    assert stats.running_var is not None
-    mean = stats.running_mean.detach().clone()  # a later training step changes the buffer in place
-    scale = torch.rsqrt(stats.running_var.detach() + stats.eps)
+    if statistics is None:
+        assert stats.running_mean is not None
+        assert stats.running_var is not None
+        # A later training step changes the buffers in place.
+        statistics = stats.running_mean.detach().clone(), stats.running_var.detach()
+    mean, variance = statistics
+    scale = torch.rsqrt(variance + stats.eps)
     if stats.weight is not None:
         scale = scale * stats.weight
     shift = -mean if layer.bias is None else layer.bias - mean

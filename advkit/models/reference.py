@@ -86,7 +86,8 @@ def _resolve(ref: str, wish: Wish) -> Network:
     form = _FACTORY.fullmatch(ref)
     if form:
         return _load_factory(ref, form, wish)
-    if path.suffix in (".safetensors", *weights.PICKLES) and "@" not in ref:
+    genome = ref.startswith("advkit/genome:")
+    if path.suffix in (".safetensors", *weights.PICKLES) and "@" not in ref and not genome:
         raise InputError(f"{ref}: no such file; check the path")
     if path.suffix == ".py":
         raise InputError(f"{ref}: name the function that makes the model; write {ref}:FACTORY")

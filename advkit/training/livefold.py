@@ -1,4 +1,4 @@
-"""A network's evaluation-mode function, folded, as a function of its live parameters."""
+"""A network in training as an attacker would see it: folded, as a function of its live parameters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from advkit.training.twice import quicken
 class LiveFold(nn.Module):
     """What an attacker sees of ``network`` right now, differentiable twice and down to ``network``'s parameters.
 
-    Running statistics count as constants, as they do at inference. Call :meth:`refresh` after every change of the
-    parameters.
+    Batch-norm's statistics count as constants, as they do at inference. They are the running ones; after
+    :meth:`remember` and a training-mode forward pass, those of that pass's batch, so that this is the very network
+    that the training step sees. Call :meth:`refresh` after every change of the parameters.
     """
 
     def __init__(self, network: Network) -> None:
@@ -26,18 +27,42 @@ class LiveFold(nn.Module):
         self._skeleton = [quicken(folded_skeleton(network.net).eval())]
         self._pairs = fold_pairs(network.net)
         self._weights: dict[str, Tensor] = {}
+        self._before: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def remember(self) -> None:
+        """Note the running statistics before a training-mode forward pass."""
+        self._before = {
+            name: (norm.running_mean.clone(), norm.running_var.clone())
+            for name, norm in self._network[0].net.named_modules()
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        }
 
     def refresh(self) -> LiveFold:
         """Fold the present parameters; returns self."""
         net = self._network[0].net
         weights: dict[str, Tensor] = dict(net.named_parameters()) | dict(net.named_buffers())
+        statistics = {name: self._batch_statistics(name) for name in self._before}
+        for name, (mean, variance) in statistics.items():
+            weights[f"{name}.running_mean"], weights[f"{name}.running_var"] = mean, variance
         for conv_name, norm_name in self._pairs:
             conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
             for name in [name for name in weights if name.startswith(f"{norm_name}.")]:
                 del weights[name]
-            weights[f"{conv_name}.weight"], weights[f"{conv_name}.bias"] = fold_weights(conv, norm)
+            folded = fold_weights(conv, norm, statistics.get(norm_name))
+            weights[f"{conv_name}.weight"], weights[f"{conv_name}.bias"] = folded
         self._weights = weights
         return self
+
+    def _batch_statistics(self, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and (unbiased) variance of the last batch, solved for in the update of the running statistics."""
+        norm = cast(nn.BatchNorm2d, self._network[0].net.get_submodule(name))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        part = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        before, now = self._before[name], (norm.running_mean, norm.running_var)
+        mean, variance = (new + (new - old) * (1.0 / part - 1.0) for old, new in zip(before, now, strict=True))
+        return mean, variance.clamp_min(0.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, K) logits of ``images`` (N, C, H, W) in [0, 1]."""

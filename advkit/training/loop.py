@@ -161,6 +161,8 @@ def _step(
         group["lr"] = params.lr * factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
     run.network.train().requires_grad_(True)
+    if misalignment is not None:
+        misalignment.prepare()
     with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bfloat16"):
         logits = run.network(images)
     logits = logits.float()
@@ -169,7 +171,7 @@ def _step(
     if misalignment is not None and params.misalign is not None:
         terms = misalignment(images, labels, indices, epoch)
         sums += [terms.cosine, terms.absolute, terms.norm, terms.loss.detach() * len(labels)]
-        loss = 0.5 * (loss + terms.anchor) + warm_up(number, params.misalign.warm_up * steps) * terms.loss
+        loss = loss + warm_up(number, params.misalign.warm_up * steps) * terms.loss
     torch.autograd.backward(loss)
     distributed.average_gradients(run.network.net.parameters())
     if params.clip:

@@ -1,14 +1,15 @@
 """The misalignment penalty: input gradients of the trained network turned away from a frozen reference's.
 
-The penalty looks at the network as an attacker will: in eval mode, in float32, every image by itself. Batch-norm is
-then a constant affine map, and is folded into the convolution before it *as a function of the live parameters*, so that
-the double back-propagation meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels,
-is what makes the obvious implementation eight times as slow as plain training.
+The penalty looks at the network as an attacker will: in float32, every image by itself, batch-norm a constant affine
+map. That map is folded into the convolution before it *as a function of the live parameters*, so that the double
+back-propagation meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels, is what
+makes the obvious implementation so slow.
 
-Running statistics lag behind, so the evaluation-mode network is not quite the one that the training step sees. A
-penalty on the first and a cross-entropy on the second alone drive the two apart: the first becomes fragile and wrong
-while the second classifies. The cross-entropy of the evaluation-mode network, which the penalty's forward pass yields
-for nothing, is therefore averaged with that of the training step.
+The constants are the statistics of the very batch that the training step sees. With running statistics, which lag
+behind, the penalty and the cross-entropy would be taken on two different networks: they drift apart, and holding them
+together by a second cross-entropy costs far more accuracy than the penalty itself (measured: ResNet-8, 10,000 CIFAR-10
+images, 6 epochs: 58 % without penalty, 50 % with running statistics and a second cross-entropy even at weight 0, 56 %
+with the batch's own statistics at weight 1).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.attacks import randomness
@@ -66,12 +66,10 @@ class MisalignTerms:
 
     Attributes:
         loss: mean penalty including the factors (not the warm-up), differentiable.
-        anchor: mean cross-entropy of the evaluation-mode network at the points compared, differentiable.
         cosine, absolute, norm: detached sums of c, |c| and ||g||.
     """
 
     loss: Tensor
-    anchor: Tensor
     cosine: Tensor
     absolute: Tensor
     norm: Tensor
@@ -98,6 +96,10 @@ class Misalignment:
         self._live = LiveFold(network)
         self._references, self._params, self._seed, self._recorded = list(references), params, seed, recorded
 
+    def prepare(self) -> None:
+        """To be called before the training-mode forward pass of a step."""
+        self._live.remember()
+
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
         """Penalty of one batch.
 
@@ -108,12 +110,11 @@ class Misalignment:
         """
         params = self._params
         live = self._live.refresh()
-        total, anchor = images.new_zeros(()), images.new_zeros(())
+        total = images.new_zeros(())
         sums = [images.new_zeros(()) for _ in range(3)]
         pairs = self._points(images, labels, indices, epoch)
         for points, references in pairs:
             gradient, m = directions(live, points, labels, create_graph=True)
-            anchor = anchor + F.softplus(m).mean() / len(pairs)
             squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)
             if params.smoothness:
                 total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
@@ -128,7 +129,7 @@ class Misalignment:
                 total = total + params.weight * part * shape(c, params.penalty).mean()
                 sums[0] = sums[0] + part * c.detach().sum()
                 sums[1] = sums[1] + part * c.detach().abs().sum()
-        return MisalignTerms(total, anchor, *sums)
+        return MisalignTerms(total, *sums)
 
     def _points(
         self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int

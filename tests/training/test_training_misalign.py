@@ -11,6 +11,7 @@ from torch import Tensor
 from advkit.attacks.alignment import chance_level, cosines, input_gradients
 from advkit.models.build import create
 from advkit.models.network import Network
+from advkit.training.livefold import LiveFold
 from advkit.training.misalign import Misalignment, MisalignParams, shape
 
 SIZE = (1, 8, 8)
@@ -153,3 +154,32 @@ def test_chance_level_is_the_mean_absolute_cosine_of_random_directions() -> None
         found = torch.nn.functional.cosine_similarity(a, b).abs().mean()
         assert chance_level(dimensions) == pytest.approx(float(found), rel=0.02)
     assert chance_level(3072) == pytest.approx(math.sqrt(2 / (math.pi * 3072)), rel=1e-3)
+
+
+def test_the_penalty_sees_the_network_of_the_training_step() -> None:
+    """Batch statistics of the step, held constant: the same logits as training mode, whatever the running ones say."""
+    network = smooth_network(1)
+    images = torch.rand(200, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    live = LiveFold(network)
+    network.train()
+    live.remember()
+    expected = network(images)
+    stale = LiveFold(network).refresh()(images)
+    torch.testing.assert_close(live.refresh()(images), expected, rtol=0.02, atol=0.02)  # unbiased variance
+    assert (stale - expected).abs().max() > 0.2
+    images_alone = torch.cat([live(images[k : k + 1]) for k in range(5)])
+    torch.testing.assert_close(images_alone, live(images)[:5], rtol=1e-9, atol=1e-9)
+
+
+def test_batch_statistics_are_exact() -> None:
+    network, images = smooth_network(1), batch()[0]
+    live, seen = LiveFold(network), []
+    first = network.net.features[1]  # type: ignore[union-attr, index]
+    hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))  # type: ignore[union-attr, operator]
+    network.train()
+    live.remember()
+    network(images)
+    hook.remove()  # type: ignore[union-attr]
+    mean, variance = live._batch_statistics("features.1")
+    torch.testing.assert_close(mean, seen[0].mean((0, 2, 3)))
+    torch.testing.assert_close(variance, seen[0].transpose(0, 1).flatten(1).var(1))
