@@ -9,7 +9,7 @@
 set -eu
 cifar=$1 weights=$2 out=${3:-$(dirname "$0")/results}
 advkit=${ADVKIT:-advkit} workers=${WORKERS:-2} seeds=${SEEDS:-1 2 3}
-images=20000 epochs=6 weight=0.3
+images=20000 epochs=6
 mkdir -p "$out"
 
 train() { # NAME OPTIONS...
@@ -21,7 +21,7 @@ train() { # NAME OPTIONS...
     $advkit train -o "$out/$name.safetensors" --data "$cifar#train" --limit $images --epochs $epochs \
         --report "$out/$name.json" $resume "$@"
 }
-penalty="--misalign-from $out/R.safetensors --misalign-weight $weight"
+penalty="--misalign-from $out/R.safetensors"
 
 [ -f "$out/R.safetensors" ] ||
     $advkit train --epochs 0 --arch "advkit/resnet20@$weights" --data "$cifar#train" --limit $images \
@@ -32,8 +32,8 @@ search() { # KIND NAME OPTIONS...
     kind=$1 name=$2
     shift 2
     [ -f "$out/$name.json" ] ||
-        $advkit evolve "$out/R.safetensors" --data "$cifar#train" --like "$out/R-mis.safetensors" --search "$kind" \
-            --budget 24 --max-multiply-adds 30000000 --begin-with advkit/genome:stem7 --workers "$workers" \
+        $advkit evolve "$out/R.safetensors" --data "$cifar#train" --search "$kind" --seed 1 \
+            --limit $images --epochs $epochs --budget 24 --max-multiply-adds 30000000 --begin-with advkit/genome:stem7 --workers "$workers" \
             -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
 }
 search evolution E
