@@ -8,17 +8,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from advkit.models import build
 from advkit.models.description import Description, Size, Wish
 
 _PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
+_DRAWS = (Tensor.normal_, Tensor.uniform_)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws nothing into tensors without memory: torch's normal_ for them imports its compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _DRAWS and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def outline(make: Callable[[], nn.Module]) -> nn.Module:
     """The net that ``make`` builds, without memory or random numbers spent on it where the net allows that."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             return make()
     except Exception:  # some constructors compute with the tensors they make, which meta tensors can't
         return build.seeded(make, 0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +137,18 @@ class Part:
     cosines: Tensor | None
     seconds: float
 
+    def put(self, batch: slice, part: Part) -> None:
+        """Copy the predictions of ``part`` to the images of ``batch``, and add up the rest."""
+        self.clean[:, batch], self.noise[:, batch] = part.clean, part.noise
+        for row, found in zip(self.rows, part.rows, strict=True):
+            row.classes[batch] = found.classes
+            row.victims[:, batch], row.flipped[:, batch] = found.victims, found.flipped
+            a, b, c, d = (mine + more for mine, more in zip(row.costs, found.costs, strict=True))
+            row.costs = (a, b, c, d)
+        if self.cosines is not None and part.cosines is not None:
+            self.cosines += part.cosines
+        self.seconds += part.seconds
+
 
 def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
     """Attack and look, batch by batch; memory holds one batch and the predictions.
@@ -147,11 +158,13 @@ def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
         data: clean images.
         show: told the number of images that are done.
     """
-    parts = []
-    for batch in batches(plan, data):
-        parts.append(measure_batch(plan, data, batch))
-        show(batch.stop)
-    return merged(plan, data, parts)
+
+    def parts() -> Iterator[Part]:
+        for batch in batches(plan, data):
+            yield measure_batch(plan, data, batch)
+            show(batch.stop)
+
+    return merged(plan, data, parts())
 
 
 def batches(plan: Plan, data: ImageSet) -> list[slice]:
@@ -187,19 +200,37 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
     )
 
 
-def merged(plan: Plan, data: ImageSet, parts: Sequence[Part]) -> Matrix:
-    """The parts of all :func:`batches`, in their order, as one matrix."""
-    labels, clean = data.labels.numpy(), np.concatenate([part.clean for part in parts], 1)
-    sums = [part.cosines for part in parts if part.cosines is not None]
-    signed, absolute = functools.reduce(torch.add, sums) / len(data) if sums else (None, None)
+def merged(plan: Plan, data: ImageSet, parts: Iterable[Part]) -> Matrix:
+    """The parts of all :func:`batches`, in their order, as one matrix.
+
+    They are copied into arrays made beforehand: small ones kept from every batch would lie between the large ones that
+    come and go, and the heap would grow with the number of images.
+    """
+    whole = _empty(plan, len(data))
+    for batch, part in zip(batches(plan, data), parts, strict=True):
+        whole.put(batch, part)
+    labels = data.labels.numpy()
+    signed, absolute = whole.cosines / len(data) if whole.cosines is not None else (None, None)
     return Matrix(
         labels=labels,
-        clean=clean,
-        attempts=[_attempt(plan, number, parts, labels, clean) for number in range(len(_attempts(plan)))],
+        clean=whole.clean,
+        attempts=[_attempt(plan, number, whole, labels) for number in range(len(_attempts(plan)))],
         cosine=signed,
         absolute=absolute,
-        seconds=sum(part.seconds for part in parts),
+        seconds=whole.seconds,
     )
+
+
+def _empty(plan: Plan, count: int) -> Part:
+    """A part for all ``count`` images, to put batches in."""
+    models = len(plan.networks)
+
+    def predictions() -> np.ndarray:
+        return np.empty((models, count), np.int64)
+
+    rows = [Row(np.empty(count, np.int64), predictions(), predictions(), (0, 0, 0, 0)) for _ in _attempts(plan)]
+    cosines = torch.zeros(2, models, models, dtype=torch.float64) if plan.gradients else None
+    return Part(predictions(), predictions(), rows, cosines, 0.0)
 
 
 def look(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
@@ -211,20 +242,19 @@ def _attempts(plan: Plan) -> list[tuple[int, AttackParams]]:
     return [(surrogate, params) for surrogate in plan.surrogates for params in plan.params]
 
 
-def _attempt(plan: Plan, number: int, parts: Sequence[Part], labels: np.ndarray, clean: np.ndarray) -> Attempt:
+def _attempt(plan: Plan, number: int, whole: Part, labels: np.ndarray) -> Attempt:
     surrogate, params = _attempts(plan)[number]
-    rows = [part.rows[number] for part in parts]
-    victims = np.concatenate([row.victims for row in rows], 1)
+    row = whole.rows[number]
     return Attempt(
         plan.names[surrogate],
         params.method.name,
         np.arange(len(labels)),
-        np.concatenate([row.classes for row in rows]),
+        row.classes,
         params.targeted,
-        victims,
-        np.concatenate([row.flipped for row in rows], 1),
-        victims[surrogate],
-        clean[surrogate] == labels,
-        np.concatenate([part.noise for part in parts], 1),
-        *(sum(costs) for costs in zip(*(row.costs for row in rows), strict=True)),
+        row.victims,
+        row.flipped,
+        row.victims[surrogate],
+        whole.clean[surrogate] == labels,
+        whole.noise,
+        *row.costs,
     )

@@ -33,25 +33,26 @@ def ready_made(
     """
     attack = found.meta.get("attack", {})
     eps, norm, seed = float(attack.get("eps", 0.0)), attack.get("norm", "linf"), int(attack.get("seed", 0))
-    victims, flipped, noise = [], [], []
+    # Made beforehand, as in matrix.merged: small arrays kept from every batch would let the heap grow.
+    victims, flipped, noise = torch.empty(3, len(plan.networks), len(positions), dtype=torch.int64)
     for start in range(0, len(positions), plan.batch_size):
         rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
         adversarial = found.images(rows).to(plan.device)
         clean = data.batch(positions[rows])[0].to(plan.device)
         check(adversarial, clean)
-        victims.append(look(plan.networks, adversarial))
-        flipped.append(look(plan.networks, budget.flipped(adversarial, clean)))
+        victims[:, rows] = look(plan.networks, adversarial)
+        flipped[:, rows] = look(plan.networks, budget.flipped(adversarial, clean))
         indices = found.index[rows].to(plan.device)
-        noise.append(look(plan.networks, budget.noise(clean, indices, eps, norm, seed)))
+        noise[:, rows] = look(plan.networks, budget.noise(clean, indices, eps, norm, seed))
     return Attempt(
         name,
         str(attack.get("method", "ready-made")),
         positions.numpy(),
         found.target.numpy(),
         bool(attack.get("targeted", False)),
-        torch.cat(victims, 1).numpy(),
-        torch.cat(flipped, 1).numpy(),
+        victims.numpy(),
+        flipped.numpy(),
         found.prediction.numpy(),
         found.outcome.numpy() != 0,
-        torch.cat(noise, 1).numpy(),
+        noise.numpy(),
     )

@@ -1,0 +1,38 @@
+"""A matrix keeps nothing of a batch but its predictions, in arrays made beforehand."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.data.reference import load
+from advkit.models.build import create
+from advkit.transfer import matrix
+
+
+def test_the_parts_of_past_batches_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small arrays kept from every batch pin the heap between the large ones: memory would grow with the images."""
+    torch.set_num_threads(1)
+    data = load("digits", limit=60)
+    networks = [create("advkit/cnn", num_classes=10, input_size=data.size, seed=seed).eval() for seed in (0, 1)]
+    params = AttackParams(parse_method("fgsm"), eps=0.1)
+    plan = matrix.Plan(["a", "b"], networks, networks, [0, 1], [params], None, True, 10, "cpu")
+    kept: list[weakref.ref[object]] = []
+    alive: list[int] = []
+    measure_batch = matrix.measure_batch
+
+    def watched(*arguments: object) -> matrix.Part:
+        alive.append(sum(reference() is not None for reference in kept))
+        part = measure_batch(*arguments)  # type: ignore[arg-type]
+        kept.extend(weakref.ref(found) for found in (part.clean, part.noise, part.rows[0].victims))
+        return part
+
+    monkeypatch.setattr(matrix, "measure_batch", watched)
+    found = matrix.measure(plan, data, lambda done: None)
+    assert len(alive) == 6
+    assert max(alive) <= 3, "the last part may live, older ones may not"
+    assert (found.clean[0] == matrix.look(networks, data.batch(slice(None))[0])[0].numpy()).all()
