@@ -208,6 +208,7 @@ def _settings(
     return {
         "params": params.to_json() | {"validation": given["validation"], "limit": given["limit"]},
         "architecture": network.spec.architecture,
+        **({"model_args": network.spec.model_args} if network.spec.model_args else {}),
         "start": fingerprint(network.net.state_dict()),
         "mean": list(network.spec.mean),
         "std": list(network.spec.std),
