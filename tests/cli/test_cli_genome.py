@@ -31,7 +31,7 @@ def test_train_and_evaluate(inside: Run, tmp_path: Path) -> None:
 
 def test_another_genome_of_the_same_weights_is_another_run(inside: Run, tmp_path: Path) -> None:
     file, out = tmp_path / "g.json", tmp_path / "e.safetensors"
-    options = ["--data", "digits", "--limit", "100", "--epochs", "1", "-o", out]
+    options = ["--data", "digits", "--limit", "200", "--epochs", "1", "-o", out]
     assert inside("train", "--arch", "advkit/genome:patch", *options).returncode == 0
     file.write_text(json.dumps({**to_json(named("patch")), "head": {"pool": "max", "hidden": 0}}))
     assert "another run" in one_line(inside("train", "--arch", f"advkit/genome:{file}", *options))
