@@ -184,7 +184,7 @@ def _box(plot: Axes, sheet: Sheet, item: Item) -> None:
     plot.add_patch(FancyBboxPatch((left, top), _SIZES.box, _BOX, style, fc=box.fill, gid=f"box {item.vertex}", **look))
     words: dict[str, Any] = {"ha": "center", "va": "center", "color": "black", "parse_math": False, "zorder": 6}
     first, second = (top + 0.09, top + 0.205) if box.more else (top + _BOX / 2, 0.0)
-    plot.text(x, first, fitted_text(box.words, 26, 1), fontsize=6.3, fontweight="bold", **words)
+    plot.text(x, first, fitted_text(box.words, 24, 1), fontsize=6.3, fontweight="bold", **words)
     if box.more:
         plot.text(x, second, fitted_text(box.more, 30, 1), fontsize=6, **words)
     if box.merge:

@@ -152,9 +152,10 @@ def assert_clear(shown: dict, figure: Figure) -> None:
     for (left, top, right, bottom), (x0, y0, x1, y1) in itertools.combinations(found.values(), 2):
         assert right < x0 or x1 < left or bottom < y0 or y1 < top
     for name, way in ways.items():
-        for box in found.values():
-            left, top, right, bottom = box
-            inside = (way[:, 0] > left + 1e-6) & (way[:, 0] < right - 1e-6) & (way[:, 1] > top) & (way[:, 1] < bottom)
+        for sides in found.values():
+            left, top, right, bottom = sides + 1e-6 * np.array([1, 1, -1, -1])
+            across, down = way.T
+            inside = (left < across) & (across < right) & (top < down) & (down < bottom)
             assert not inside.any(), name
     for name in (name for name in ways if name.startswith("link")):
         source, target = re.fullmatch(r"link (-?\d+)-(-?\d+)", name).groups()
@@ -175,12 +176,21 @@ def assert_clear(shown: dict, figure: Figure) -> None:
                 assert extent.x0 >= left * per_inch
                 assert extent.x1 <= right * per_inch
                 assert text.get_fontsize() >= 6
+        if re.fullmatch(r"\d+×\d+×\d+", text.get_text()):  # a shape, which stands between boxes and lines
+            low, high = (figure.get_figheight() - side / per_inch for side in (extent.y1, extent.y0))
+            for area in found.values():
+                assert not (extent.x0 < area[2] * per_inch and area[0] * per_inch < extent.x1) or (
+                    high < area[1] or area[3] < low + 0.02
+                )
+            for name, way in ways.items():
+                across, down = way[:, 0] * per_inch, way[:, 1]
+                assert not ((extent.x0 < across) & (across < extent.x1) & (low < down) & (down < high)).any(), name
     wanted = {(source, each["id"]) for each in shown["nodes"] for source in each["inputs"] if str(each["id"]) in found}
     wanted.add((shown["output"], -1))
     assert {name for name in ways if name.startswith("link")} == {f"link {a}-{b}" for a, b in wanted}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 16), st.integers(0, 10_000), st.floats(0, 0.6))
 def test_any_graph_is_drawn_without_a_line_through_a_box(count: int, seed: int, density: float) -> None:
     shown = random_genome(count, seed, density)
@@ -199,6 +209,33 @@ def test_any_graph_is_drawn_without_a_line_through_a_box(count: int, seed: int, 
 )
 def test_ugly_graphs_and_those_made_by_hand_are_clear(shown: dict) -> None:
     assert_clear(shown, drawn(shown, title="A rather long title " * 9, note="Words and words. " * 20))
+
+
+def test_rows_are_set_apart_for_lines_that_go_far_aside_while_a_page_holds_them() -> None:
+    def least_gap(shown: dict) -> float:
+        tops, bottoms = np.transpose([(top, bottom) for _, top, _, bottom in boxes(drawn(shown)).values()])
+        rows = np.unique(tops)
+        return min(low - bottoms[bottoms < low].max() for low in rows[1:])
+
+    chain = [node(name, [name - 1]) for name in range(1, 17)]
+    assert least_gap(genome(chain[:3], 3)) == pytest.approx(0.21)
+    wide = genome([*(node(name, [0]) for name in range(1, 5)), node(5, [1, 2, 3, 4])], 5)
+    far = boxes(drawn(wide))
+    assert far["1"][1] - far["0"][3] > 0.26
+    assert drawn(genome(chain, 16)).get_figheight() < 9
+    assert least_gap(genome([node(name, list(range(name))) for name in range(1, 17)], 16)) > 0.14
+
+
+def test_kinds_that_are_not_known_are_written_as_they_are_and_fit() -> None:
+    shown = genome(
+        [node(1, [0], op="a-kind-of-convolution-that-is-yet-to-come", activation="one-more-of-these-things")], 1
+    )
+    shown["stem"]["kind"], shown["head"]["pool"] = "conv9", "attention"
+    figure = drawn(shown)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert {"stem: conv9 32", "head: attention"} <= set(words)
+    assert any(word.startswith("a-kind-of") and "…" in word and word.endswith("64") for word in words)
+    assert_clear(shown, figure)
 
 
 def test_what_is_drawn_is_what_the_genome_decodes_to() -> None:
