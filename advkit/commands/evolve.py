@@ -52,7 +52,7 @@ def evolve(
     candidate_images: Annotated[int, typer.Option(min=2, help="Training images of a candidate.")] = 5000,
     candidate_epochs: Annotated[int, typer.Option(min=1, help="Epochs of a candidate.")] = 3,
     validation_images: Annotated[int, typer.Option(min=1, help="Held-out images to measure on.")] = 1000,
-    finalists: Annotated[int, typer.Option(min=0, help="Candidates retrained by the whole recipe.")] = 2,
+    finalists: Annotated[int, typer.Option(min=0, help="Candidates retrained by the whole recipe; 0 for none.")] = 2,
     epochs: Annotated[int, typer.Option(min=1, help="Of the final training, without --like.")] = 10,
     misalign_weight: Annotated[float, typer.Option(help="As for train, without --like.")] = 1.0,
     smoothness_weight: Annotated[float, typer.Option(help="As for train, without --like.")] = 0.0,
@@ -95,13 +95,13 @@ def evolve(
 
     campaign = evolve_run.prepare(given, device)
     if dry_run:
-        for line in evolve_text.plan(campaign, evolve_run.measure_one(campaign, given)):
+        for line in evolve_text.plan(campaign, evolve_run.measure_one(campaign, given), finalists):
             typer.echo(line)
         return 0
     evolve_run.carry_out(campaign, given)
     result = evolve_result.collect(campaign, given)
     _draw(campaign, given, result)
-    return output.finish(
+    status = output.finish(
         "evolve",
         result,
         table=lambda: evolve_text.table(result),
@@ -110,11 +110,16 @@ def evolve(
         device=device,
         params=campaign.settings,
         inputs=campaign.inputs(),
-        flags=evolve_result.flags(result),
+        flags=evolve_result.flags(result, inherit),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
     )
+    if result.checkpoint is None:
+        raise InputError(
+            f"{out}: not written, no candidate could be trained; see {result.run_directory}/candidates.jsonl"
+        )
+    return status
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -136,14 +141,12 @@ def _check(given: dict[str, Any]) -> None:
         for name, value in defaults.items():
             if given[name] != value:
                 raise InputError(f"--{name.replace('_', '-')}: --like says it already; leave it out")
-    if given["finalists"] == 0 and given["figure_architecture"] is not None:
-        raise InputError("--figure-architecture: without finalists there is no E to draw")
 
 
 def _draw(campaign: Campaign, given: dict[str, Any], result: Any) -> None:
     from advkit.commands import evolve_figure
 
-    if given["figure"] is not None:
+    if given["figure"] is not None and result.members:
         evolve_figure.draw_front(given["figure"], campaign, result)
     if given["figure_architecture"] is not None and result.chosen is not None:
-        evolve_figure.draw_architecture(given["figure_architecture"], result)
+        evolve_figure.draw_architecture(given["figure_architecture"], campaign, result)

@@ -45,11 +45,16 @@ def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
     )
 
 
-def draw_architecture(path: Path, result: EvolveResult) -> None:
-    """E as a graph."""
+def draw_architecture(path: Path, campaign: Campaign, result: EvolveResult) -> None:
+    """E as a graph, with the size of every map."""
     from advkit.figures import architecture
+    from advkit.models.genome.genes import from_json
+    from advkit.models.genome.plan import plan, side
 
     chosen = result.chosen
     assert chosen is not None
     note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds / 1e6:.1f} M multiply-adds"
-    architecture.draw(path, chosen.genome, title=f"E {chosen.id}", note=note)
+    channels, height, width = campaign.reference.spec.input_size
+    maps = plan(from_json(chosen.genome), campaign.reference.spec.num_classes, channels).maps
+    shapes = {k: (one.channels, side(height, one.halvings), side(width, one.halvings)) for k, one in maps.items()}
+    architecture.draw(path, chosen.genome, title=f"E {chosen.id}", note=note, shapes=shapes)

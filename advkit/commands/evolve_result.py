@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from advkit.attacks.alignment import chance_level
 from advkit.commands import output
+from advkit.commands.evolve_beside import OtherRun
 from advkit.commands.evolve_run import Campaign
 from advkit.evolution import search
 from advkit.evolution.search import Record
 from advkit.files.checkpoint import read_checkpoint
-from advkit.files.errors import InputError
 from advkit.files.results_evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
 from advkit.files.tensors import fingerprint
 from advkit.models.genome.genes import from_json
@@ -60,7 +59,12 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         for record in campaign.finals
     ]
     choice = campaign.choice
-    chosen = next((one for one in finals if choice is not None and one.id == choice.id), None)
+    front = [
+        candidate(campaign, member.record, directory.weights(member.child.id, "front"))
+        for member in search.front(result, params, floor)
+    ]
+    wanted = choice.id if choice is not None else None
+    chosen = next((one for one in (finals if given["finalists"] else front) if one.id == wanted), None)
     channels, height, width = campaign.images.size
     seconds = sum(float(record.get("seconds", 0.0)) for record in directory.known.values())
     return EvolveResult(
@@ -82,15 +86,12 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         failed=result.failed,
         training_seconds=round(seconds, 3),
         draws=Draws(**vars(result.counts)),
-        front=[
-            candidate(campaign, member.record, directory.weights(member.child.id, "front"))
-            for member in search.front(result, params, floor)
-        ],
+        front=front,
         members=[candidate(campaign, member.record, None) for member in result.members],
         baselines=_baselines(campaign),
-        others=[_other(campaign, path) for path in given["beside_run"] or []],
-        figure=str(given["figure"]) if given["figure"] is not None else None,
-        figure_architecture=str(given["figure_architecture"]) if given["figure_architecture"] is not None else None,
+        others=[_other(campaign, run) for run in campaign.runs],
+        figure=str(given["figure"]) if given["figure"] and result.members else None,
+        figure_architecture=str(given["figure_architecture"]) if given["figure_architecture"] and chosen else None,
     )
 
 
@@ -108,40 +109,27 @@ def _baselines(campaign: Campaign) -> list[Baseline]:
     ]
 
 
-def _other(campaign: Campaign, path: Path) -> Other:
-    """Another run directory; its numbers compare only when it measured on the same images under the same attacks.
-
-    Raises:
-        InputError: no run directory, damaged, or of another reference, data or attack.
-    """
-    try:
-        settings = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        state = json.loads((path / "population.json").read_text(encoding="utf-8"))
-        last = f"rung{settings['search']['rungs'] - 1}"
-        lines = (path / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
-        members = [line for line in map(json.loads, lines) if line["stage"] == last and "genome" in line]
-        front = [candidate(campaign, record, None) for record in state["front"]]
-        kind = str(settings["search"]["search"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"--beside-run {path}: is no finished run directory of evolve; give one") from error
-    same = ("reference", "data", "data_seed", "validation", "validation_images", "attacks")
-    differing = [name for name in same if settings.get(name) != json.loads(json.dumps(campaign.settings[name]))]
-    if differing:
-        raise InputError(f"--beside-run {path}: was measured with another {', '.join(differing)}; it does not compare")
-    return Other(directory=str(path), search=kind, front=front, members=len(members))
+def _other(campaign: Campaign, run: OtherRun) -> Other:
+    front = [candidate(campaign, record, None) for record in run.front]
+    return Other(directory=str(run.path), search=run.search, front=front, members=run.members, cost=run.cost)
 
 
-def flags(result: EvolveResult) -> list[str]:
+def flags(result: EvolveResult, inherited: bool) -> list[str]:
     """Reasons for suspicion."""
     found = []
     if result.bound_kept is False:
         found.append(f"no finalist reaches {100 * (result.accuracy_bound or 0):.1f} % accuracy: E is the most accurate")
     if result.failed:
         found.append(f"{result.failed} candidate trainings failed: see {result.run_directory}/candidates.jsonl")
+    if result.search == "evolution" and inherited and result.others:
+        found.append("children inherited weights: their training adds up, and does not compare with another run's")
     for one in result.finalists:
         got = one.measured
-        if got is not None and got.noise.rate and got.cond.rate is not None and got.noise.rate >= got.cond.rate:
+        if got is None or got.cond.rate is None:
+            continue
+        single = max((rate.rate or 0.0) for rate in got.by_method)  # noise is one draw: held against one attack
+        if got.noise.rate and got.noise.rate >= single:
             found.append(f"{one.id}: noise of the same norm fools it as often as R's adversarial examples")
-        if got is not None and got.flipped.rate and got.cond.rate is not None and got.flipped.rate >= got.cond.rate:
+        if got.flipped.rate and got.flipped.rate >= got.cond.rate:
             found.append(f"{one.id}: the sign-flipped perturbation fools it as often: fragile, not turned away")
     return found

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
+from advkit.commands import evolve_beside as beside
 from advkit.commands import evolve_setup, options, output
 from advkit.commands.evolve_setup import Baseline, Recipe
 from advkit.commands.evolve_text import Display
@@ -21,9 +26,8 @@ from advkit.evolution.records import RunDirectory
 from advkit.evolution.search import Record
 from advkit.evolution.trainings import Trainings
 from advkit.files.checkpoint import dump, read_checkpoint
-from advkit.files.errors import InputError
+from advkit.files.errors import InputError, Interrupted
 from advkit.files.report import Input
-from advkit.files.signals import Stop, graceful
 from advkit.models import reference as model_reference
 from advkit.models.genome.genes import Genome
 from advkit.models.network import Network
@@ -37,6 +41,7 @@ class Campaign:
         params, recipe, reference, images, settings: what was asked.
         spec: how workers open the bench.
         first, own, others: given genomes, R's architecture, architectures beside.
+        runs: other runs, to be shown beside.
         like: R' on the validation images.
         floors: of each rung.
         baselines: names to records, full length.
@@ -54,6 +59,7 @@ class Campaign:
     first: list[Genome]
     own: Baseline
     others: list[Baseline]
+    runs: list[beside.OtherRun]
     directory: RunDirectory | None = None
     like: Record | None = None
     floors: list[float | None] = field(default_factory=list)
@@ -78,7 +84,7 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
     params = evolve_setup.search_params(given)
     reference = model_reference.load(given["reference"], device=device)
     recipe = evolve_setup.recipe(given, reference, device)
-    spec = evolve_setup.bench_spec(given, recipe, device)
+    spec = evolve_setup.bench_spec(given, recipe, reference, device)
     images, training, validation = open_parts(spec)
     if reference.spec.num_classes != images.num_classes or reference.spec.input_size != images.size:
         size, wanted = ("x".join(map(str, s)) for s in (images.size, reference.spec.input_size))
@@ -97,10 +103,11 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
             f"{recipe.params.batch_size}; raise it or lower --rungs"
         )
     own, others = evolve_setup.baselines(given, reference)
-    first = evolve_setup.first_genomes(given, reference)
+    first = evolve_setup.first_genomes(given, reference, params.limits)
     attacks = [options.params_json(attack) for attack in _attacks(given)]
-    settings = evolve_setup.settings(given, params, recipe, reference, images, attacks, first, others)
-    return Campaign(params, recipe, reference, images, settings, spec, first, own, others)
+    settings = evolve_setup.settings(given, params, recipe, reference, images, attacks, first, device)
+    runs = [beside.read(path, settings) for path in given["beside_run"] or []]
+    return Campaign(params, recipe, reference, images, settings, spec, first, own, others, runs)
 
 
 def _attacks(given: dict[str, Any]) -> list[Any]:
@@ -127,6 +134,7 @@ def _attacks(given: dict[str, Any]) -> list[Any]:
 def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
     """Run, or go on with, the campaign; fills in its results and writes E."""
     _refuse_foreign(campaign, given)
+    torch.set_num_threads(given["threads"])  # what is made here is part of the result as what workers make
     directory = RunDirectory(
         given["run_dir"] or evolve_setup.default_run_dir(given["out"]), campaign.settings, force=given["force"]
     )
@@ -134,11 +142,15 @@ def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
     _furnish(campaign, given, directory)
     if campaign.recipe.like is not None:
         campaign.like = measure(open_bench(campaign.spec), campaign.recipe.like) | {"error": None}
-    display = Display(campaign, given["quiet"])
-    with graceful() as stop, _engine(campaign, given) as engine, display:
-        _search(campaign, directory, engine, stop, display, given)
+    try:
+        with Display(campaign, given["quiet"]) as display:
+            _search(campaign, directory, display, given)
+            _finish(campaign, directory, display, given)
+    except KeyboardInterrupt:
+        raise Interrupted(signal.SIGINT, f"{directory.path} is kept; the same command goes on") from None
     if campaign.choice is not None:
-        finish.write_chosen(directory, campaign.choice, given["out"], campaign.run_id)
+        folder = "final" if given["finalists"] else "front"
+        finish.write_chosen(directory, campaign.choice, folder, given["out"], campaign.run_id)
 
 
 def _furnish(campaign: Campaign, given: dict[str, Any], directory: RunDirectory) -> None:
@@ -155,64 +167,81 @@ def _furnish(campaign: Campaign, given: dict[str, Any], directory: RunDirectory)
         campaign.spec = replace(campaign.spec, gradients=str(path))
 
 
-def _engine(campaign: Campaign, given: dict[str, Any]) -> Any:
-    task = Task(open_bench, (campaign.spec,), evaluate)
+def _engine(campaign: Campaign, given: dict[str, Any], timeout: float | None) -> Any:
     return open_engine(
-        task,
+        Task(open_bench, (campaign.spec,), evaluate),
         workers=given["workers"],
         ray=given["ray"],
         threads=given["threads"],
-        timeout=given["candidate_timeout"],
+        timeout=timeout,
         gpus=int(campaign.spec.device.startswith("cuda")),
     )
 
 
-def _search(
-    campaign: Campaign,
-    directory: RunDirectory,
-    engine: Engine,
-    stop: Stop,
-    display: Display,
-    given: dict[str, Any],
-) -> None:
-    params = campaign.params
-    trainings = Trainings(
-        directory, engine, params, given["candidate_images"], given["candidate_epochs"], stop, display.trained
-    )
-    _measure_baselines(campaign, trainings)
-    spec = campaign.reference.spec
-    space = Space(spec.num_classes, spec.input_size, params.limits)
+def _trainings(
+    campaign: Campaign, directory: RunDirectory, engine: Engine, given: dict[str, Any], show: Callable[[Record], None]
+) -> Trainings:
+    return Trainings(directory, engine, campaign.params, given["candidate_images"], given["candidate_epochs"], show)
+
+
+def _search(campaign: Campaign, directory: RunDirectory, display: Display, given: dict[str, Any]) -> None:
+    """Floors without a time limit, then the search under it."""
+    params, spec = campaign.params, campaign.reference.spec
+    with _engine(campaign, given, None) as engine:
+        _measure_baselines(campaign, _trainings(campaign, directory, engine, given, display.trained))
 
     def after(result: search.Result) -> None:
         campaign.result = result
+        display.generation(result)
+        if result.generations <= directory.newest():
+            return  # gone through again: what later generations need must stay
         directory.save_population(_state(campaign, result))
         wanted = {member.child.id for member in search.front(result, params, campaign.floors[-1])}
         directory.keep_weights(wanted | {result.members[place].child.id for place in result.population})
-        display.generation(result)
 
-    campaign.result = search.run(params, space, campaign.first, campaign.floors, trainings, after)
+    with _engine(campaign, given, given["candidate_timeout"]) as engine:
+        trainings = _trainings(campaign, directory, engine, given, display.trained)
+        space = Space(spec.num_classes, spec.input_size, params.limits)
+        campaign.result = search.run(params, space, campaign.first, campaign.floors, trainings, after)
     finish.write_front(directory, search.front(campaign.result, params, campaign.floors[-1]))
-    chosen = search.finalists(campaign.result, params, campaign.floors[-1], given["finalists"])
-    final = campaign.recipe.params
-    campaign.finals = trainings.run([trainings.final(m.child, final.epochs, final.seed) for m in chosen])
+
+
+def _finish(campaign: Campaign, directory: RunDirectory, display: Display, given: dict[str, Any]) -> None:
+    """Finalists by the whole recipe, and the choice among them; without finalists the best candidate as it is."""
+    params, final, floor = campaign.params, campaign.recipe.params, campaign.floors[-1]
+    chosen = search.finalists(campaign.result, params, floor, given["finalists"] or 1)
+    if given["finalists"] and chosen:
+        with _engine(campaign, given, None) as engine:
+            trainings = _trainings(campaign, directory, engine, given, display.trained)
+            trials = [trainings.final(member.child, final.epochs, final.seed) for member in chosen]
+            campaign.finals = trainings.run(trials, again=True)
     rival = search.accuracy(campaign.like) if campaign.like is not None else None
-    campaign.choice = finish.choose(campaign.finals, rival)
+    records = campaign.finals if given["finalists"] else [member.record for member in chosen]
+    campaign.choice = finish.choose(records, rival if given["finalists"] else None)
 
 
 def _measure_baselines(campaign: Campaign, trainings: Trainings) -> None:
-    """R's architecture at every rung gives the floors; those beside are trained at full length."""
-    params, last = campaign.params, campaign.params.rungs - 1
-    own = campaign.own
+    """R's architecture as a candidate, at every rung, sets the floors; those beside are trained at full length.
+
+    A floor that the user gives holds for the last rung; at the others it lies as far from R' as there.
+    """
+    params, own = campaign.params, campaign.own
+    last = params.rungs - 1
     trials = [trainings.baseline(one.name, one.architecture, one.model_args, last) for one in campaign.others]
-    rungs = range(params.rungs) if params.accuracy_floor is None else range(0)
-    trials += [trainings.baseline(own.name, own.architecture, own.model_args, rung) for rung in rungs]
-    records = trainings.run(trials)
-    campaign.baselines = {one.name: record for one, record in zip(campaign.others, records, strict=False)}
-    campaign.floors = [*(None for _ in range(last)), params.accuracy_floor]
-    if params.accuracy_floor is None:
-        floors = [search.accuracy(record) - finish.TOLERANCE for record in records[len(campaign.others) :]]
-        campaign.floors = [max(0.0, floor) for floor in floors]
-        campaign.baselines[own.name] = records[-1]
+    records = trainings.run(trials, again=True)
+    campaign.baselines = {one.name: record for one, record in zip(campaign.others, records, strict=True)}
+    if ".py:" in own.architecture:  # not rebuilt: prepare has seen to it that there is a floor
+        campaign.floors = [*(None for _ in range(last)), params.accuracy_floor]
+        return
+    trials = [trainings.baseline(own.name, own.architecture, own.model_args, rung) for rung in range(params.rungs)]
+    records = trainings.run(trials, again=True)
+    failed = next((record["error"] for record in records if record["error"]), None)
+    if failed is not None:
+        raise InputError(f"R's own architecture could not be trained as a candidate: {failed}; there is no floor")
+    reached = [search.accuracy(record) for record in records]
+    gap = finish.TOLERANCE if params.accuracy_floor is None else reached[-1] - params.accuracy_floor
+    campaign.floors = [max(0.0, one - gap) for one in reached]
+    campaign.baselines[own.name] = records[-1]
 
 
 def _state(campaign: Campaign, result: search.Result) -> dict[str, Any]:
@@ -230,6 +259,7 @@ def _state(campaign: Campaign, result: search.Result) -> dict[str, Any]:
         "population": [one(result.members[place]) for place in result.population],
         "front": [one(member) for member in members],
         "counts": vars(result.counts),
+        "cost": campaign.params.cost,
         "failed": result.failed,
         "trainings": result.trainings,
     }
@@ -261,18 +291,14 @@ def measure_one(campaign: Campaign, given: dict[str, Any]) -> Record:
     space = Space(spec.num_classes, spec.input_size, campaign.params.limits)
     rng, seen = generator(campaign.params.seed, 0), set[str]()
     drawn = [fresh(lambda: (random_genome(rng), ()), space, seen, Counts()) for _ in range(15)]
-    drawn.sort(key=lambda child: cost(child.genome, spec.num_classes, spec.input_size).multiply_adds)
-    with tempfile.TemporaryDirectory() as folder, graceful() as stop:
+    found = [child for child in drawn if child is not None]
+    if not found:
+        raise InputError("no network keeps --max-parameters and --max-multiply-adds; raise them")
+    found.sort(key=lambda child: cost(child.genome, spec.num_classes, spec.input_size).multiply_adds)
+    with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder) / "run", campaign.settings)
         _furnish(campaign, given, directory)
-        with _engine(campaign, {**given, "workers": 1}) as engine:
-            trainings = Trainings(
-                directory,
-                engine,
-                campaign.params,
-                given["candidate_images"],
-                given["candidate_epochs"],
-                stop,
-                lambda record: None,
-            )
-            return trainings([drawn[len(drawn) // 2]], 0, 0)[0]
+        alone = {**given, "workers": 1, "ray": None}
+        with _engine(campaign, alone, None) as engine:
+            trainings = _trainings(campaign, directory, engine, given, lambda record: None)
+            return trainings([found[len(found) // 2]], 0, 0)[0]

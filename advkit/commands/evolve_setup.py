@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from advkit.commands import options
-from advkit.commands.train_setup import train_params
+from advkit.commands.train_setup import statistics, train_params
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
+from advkit.data.sampling import hold_out
 from advkit.evolution.bench import BenchSpec
 from advkit.evolution.params import SearchParams
+from advkit.evolution.records import SPEC
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
@@ -19,11 +21,11 @@ from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, from_json, to_json
-from advkit.models.genome.limits import Limits
+from advkit.models.genome.limits import Limits, why_invalid
 from advkit.models.network import Network
 from advkit.training.params import TrainParams
 
-_TRAIN_DEFAULTS: dict[str, Any] = {
+TRAIN_DEFAULTS: dict[str, Any] = {
     "batch_size": 128,
     "optimizer": "sgd",
     "lr": None,
@@ -72,13 +74,10 @@ def recipe(given: dict[str, Any], reference: Network, device: str) -> Recipe:
     """
     spec = reference.spec
     if given["like"] is None:
-        images = data_reference.load(
-            given["data"], role="train", limit=given["limit"], seed=given["seed"], download=given["download"]
-        )
-        asked = {"misalign_from": [spec.ref], **_TRAIN_DEFAULTS, **given}
-        return Recipe(
-            train_params(asked, images, device), VALIDATION, given["limit"], given["seed"], spec.mean, spec.std, None
-        )
+        images = load_images(given, reference, given["limit"], given["seed"])
+        asked = {"misalign_from": [spec.ref], **TRAIN_DEFAULTS, **given}
+        mean, std = statistics(images, hold_out(images.labels, VALIDATION, given["seed"])[0])
+        return Recipe(train_params(asked, images, device), VALIDATION, given["limit"], given["seed"], mean, std, None)
     path = given["like"]
     meta = read_checkpoint(path).meta
     settings = meta.get("settings") or {}
@@ -88,11 +87,43 @@ def recipe(given: dict[str, Any], reference: Network, device: str) -> Recipe:
         references = list(settings["references"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"--like {path}: says not how it was trained; give a checkpoint that train wrote") from error
-    if params.misalign is not None and references != [spec.sha256]:
-        raise InputError(f"--like {path}: was turned away from another network than {spec.ref}; train it against that")
+    if params.misalign is None or references != [spec.sha256]:
+        raise InputError(f"--like {path}: was not turned away from {spec.ref}; train it with --misalign-from that")
     like = model_reference.load(str(path), device=device)
+    _check_start(path, like, params.seed, settings)
     mean, std = tuple(map(float, settings["mean"])), tuple(map(float, settings["std"]))
     return Recipe(params, validation, limit, params.seed, mean, std, like)
+
+
+def _check_start(path: Path, like: Network, seed: int, settings: dict[str, Any]) -> None:
+    """Raise InputError when ``like`` did not begin with the fresh weights of its seed, in one process: E will."""
+    spec = like.spec
+    if ".py:" not in spec.architecture:
+        fresh = build.create(
+            spec.architecture,
+            num_classes=spec.num_classes,
+            input_size=spec.input_size,
+            seed=seed,
+            model_args=spec.model_args,
+        )
+        if settings.get("start") != fresh.spec.sha256:
+            raise InputError(f"--like {path}: did not start from fresh weights; train it without --init")
+    if settings.get("processes", 1) != 1:
+        raise InputError(f"--like {path}: was trained by {settings['processes']} processes; train it by one, as E is")
+
+
+def load_images(given: dict[str, Any], reference: Network, limit: int | None, seed: int) -> ImageSet:
+    """The training images, pictures brought to the size that R takes (or ``--size``)."""
+    channels, height, width = reference.spec.input_size
+    return data_reference.load(
+        given["data"],
+        role="train",
+        limit=limit,
+        seed=seed,
+        size=(given["size"], given["size"]) if given["size"] else (height, width),
+        channels=channels,
+        download=given["download"],
+    )
 
 
 def check_like(given: dict[str, Any], found: Recipe, images: ImageSet) -> None:
@@ -104,13 +135,15 @@ def check_like(given: dict[str, Any], found: Recipe, images: ImageSet) -> None:
         raise InputError(f"--like {given['like']}: was trained on other images than {given['data']}; give its DATA")
 
 
-def bench_spec(given: dict[str, Any], found: Recipe, device: str) -> BenchSpec:
+def bench_spec(given: dict[str, Any], found: Recipe, reference: Network, device: str) -> BenchSpec:
     """What the workers open, but for the files of the run directory."""
     return BenchSpec(
         reference=given["reference"],
         data=given["data"],
         limit=found.limit,
-        size=given["size"],
+        size=(reference.spec.input_size[0], given["size"], given["size"])
+        if given["size"]
+        else reference.spec.input_size,
         download=given["download"],
         validation=found.validation,
         data_seed=found.data_seed,
@@ -128,6 +161,9 @@ def bench_spec(given: dict[str, Any], found: Recipe, device: str) -> BenchSpec:
 
 def search_params(given: dict[str, Any]) -> SearchParams:
     """The settings of the search that the options ask for."""
+    for name, usual in (("inherit", False), ("ageing", False), ("population", SearchParams.population)):
+        if given["search"] == "random" and given[name] != usual:
+            raise InputError(f"--{name}: random search breeds nobody; leave it out")
     params = SearchParams(
         search=options.choice("search", given["search"], ("evolution", "random")),
         objective=options.choice("objective", given["objective"], ("front", "scalar")),
@@ -179,14 +215,22 @@ def baselines(given: dict[str, Any], reference: Network) -> tuple[Baseline, list
     return own, others
 
 
-def first_genomes(given: dict[str, Any], reference: Network) -> list[Genome]:
+def first_genomes(given: dict[str, Any], reference: Network, limits: Limits) -> list[Genome]:
     """Genomes of ``--begin-with``, with which the first generation begins."""
     spec, found = reference.spec, []
     for ref in given["begin_with"] or []:
         made = build.create(ref, num_classes=spec.num_classes, input_size=spec.input_size)
         if made.spec.architecture != "advkit/genome":
             raise InputError(f"--begin-with {ref}: is no genome; write advkit/genome:NAME or advkit/genome:FILE.json")
-        found.append(from_json(made.spec.model_args["genome"]))
+        genome = from_json(made.spec.model_args["genome"])
+        fault = why_invalid(genome, spec.num_classes, spec.input_size, limits)
+        if fault is not None:
+            raise InputError(f"--begin-with {ref}: has {fault}; raise the limits, or leave it out")
+        found.append(genome)
+    if len(found) > given["offspring"]:
+        raise InputError(
+            f"--begin-with: {len(found)} genomes, but a generation of {given['offspring']}; raise --offspring"
+        )
     return found
 
 
@@ -198,13 +242,19 @@ def settings(
     images: ImageSet,
     attacks: list[dict[str, Any]],
     first: list[Genome],
-    others: list[Baseline],
+    device: str,
 ) -> dict[str, Any]:
-    """All that decides the result of the run; files, workers and displays do not."""
+    """All that decides the records of the run; files, workers, displays and what is made of the records do not."""
     import dataclasses
 
+    import torch
+
+    import advkit
+
     return {
-        "spec": "advkit/evolution/1",
+        "spec": SPEC,
+        "versions": {"advkit": advkit.__version__, "torch": torch.__version__},
+        "device": device.partition(":")[0],
         "search": dataclasses.asdict(params),
         "recipe": found.params.to_json(),
         "validation": found.validation,
@@ -217,10 +267,8 @@ def settings(
         "attacks": attacks,
         "candidate_images": given["candidate_images"],
         "candidate_epochs": given["candidate_epochs"],
-        "finalists": given["finalists"],
         "like": fingerprint(found.like.net.state_dict()) if found.like is not None else None,
         "begin_with": [to_json(canonical(genome)) for genome in first],
-        "beside": [[one.name, one.architecture, one.model_args] for one in others],
         "threads": given["threads"],
     }
 

@@ -48,9 +48,9 @@ class Display:
         from advkit.evolution.search import accuracy, transfer
 
         stage = str(record["stage"])
-        self._trained += 1
         self._failed += record["error"] is not None
-        if stage.startswith("rung"):
+        if "generation" in record:
+            self._trained += stage == "rung0"
             self._paid += self._campaign.params.share(int(stage[4:]))
         rate = transfer(record)
         said = "failed" if rate is None else f"accuracy {100 * accuracy(record):.1f} %, T_cond {100 * rate:.1f} %"
@@ -76,7 +76,7 @@ class Display:
         rows = [
             ("search", f"{params.search}, generation {done}/{params.generations}"),
             (
-                "trained",
+                "candidates",
                 f"{self._trained} ({self._failed} failed), {3600 * self._trained / max(spent, 1e-9):.0f} an hour",
             ),
             ("last", self._last),
@@ -102,7 +102,7 @@ def _best(campaign: Campaign, result: Result | None) -> list[tuple[str, str]]:
     return rows
 
 
-def plan(campaign: Campaign, record: Record) -> list[str]:
+def plan(campaign: Campaign, record: Record, finalists: int) -> list[str]:
     """What a run would do, and how long from one measured candidate."""
     params = campaign.params
     rungs = ", ".join(
@@ -115,15 +115,16 @@ def plan(campaign: Campaign, record: Record) -> list[str]:
         f"{campaign.settings['candidate_epochs']} epochs each",
         f"{params.cost:g} of {params.budget} full-length candidate trainings, and "
         f"{params.rungs + len(campaign.others)} trainings of hand-made networks",
-        f"then {campaign.settings['finalists']} finalists from scratch: {final.epochs} epochs on "
+        f"then {finalists} finalists from scratch: {final.epochs} epochs on "
         f"{len(campaign.images)} images less {100 * campaign.recipe.validation:g} % held out",
     ]
     if record["error"] is not None:
         return [*lines, f"the candidate that was tried failed: {record['error']}"]
-    one = float(record["seconds"]) / params.share(0)
+    measuring = float(record["seconds"]) - float(record["training_seconds"])
+    one = float(record["training_seconds"]) / params.share(0) + measuring
     images = campaign.settings["candidate_images"] * campaign.settings["candidate_epochs"]
     last = one * final.epochs * len(campaign.images) * (1 - campaign.recipe.validation) / images
-    total = one * (params.cost + 1 + len(campaign.others)) + last * campaign.settings["finalists"]
+    total = one * (params.cost + 1.5 + len(campaign.others)) + last * finalists
     return [
         *lines,
         f"one candidate took {float(record['seconds']):.1f} s at the first rung: about {output.duration(total)} of one "

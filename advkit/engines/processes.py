@@ -99,7 +99,8 @@ def _held_back(*signals: signal.Signals) -> Iterator[None]:
 
 def _live(pipe: Connection, life: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """The whole life of a child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group: the parent answers, and ends its children
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     _end_with_parent()
     os.dup2(2, 1)  # stdout carries the run's report: a child's chatter goes to stderr

@@ -6,6 +6,7 @@ a few forward passes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from advkit.evolution.gradients import Gradients
 from advkit.files.adversarial import read_adversarial
 from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from advkit.files.signals import Stop
-from advkit.files.tensors import fingerprint
+from advkit.files.tensors import fingerprint, first_not_finite
 from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.models.fold import folded
@@ -44,7 +45,8 @@ class BenchSpec:
     Attributes:
         reference: MODEL reference of R.
         data: DATA reference; its training split is used, nothing else.
-        limit, size, download: as for :func:`advkit.data.reference.load`.
+        limit, download: as for :func:`advkit.data.reference.load`.
+        size: (C, H, W) of the images; pictures in folders are brought to it.
         validation: part of the training images that is held out, with ``data_seed``.
         data_seed: of sample and hold-out.
         validation_images: how many of the held-out images (a stratified sample) candidates are measured on.
@@ -59,7 +61,7 @@ class BenchSpec:
     reference: str
     data: str
     limit: int | None
-    size: int | None
+    size: tuple[int, int, int]
     download: bool
     validation: float
     data_seed: int
@@ -85,6 +87,7 @@ class Job:
         epochs: passes over them.
         seed: of the weights.
         recorded: whether this training may take R's gradients from the bench's file.
+        state: where a long training keeps its state, to go on after an interruption; None for nowhere.
         weights: where the checkpoint goes; None for nowhere.
         start: checkpoint of the parent, to start from; None for fresh weights.
         carry: prefixes of tensor names in the parent and in the child that are carried over where shapes agree.
@@ -97,6 +100,7 @@ class Job:
     epochs: int
     seed: int
     recorded: bool = True
+    state: str | None = None
     weights: str | None = None
     start: str | None = None
     carry: tuple[tuple[str, str], ...] = ()
@@ -125,9 +129,14 @@ class Bench:
 
 def open_parts(spec: BenchSpec) -> tuple[ImageSet, Tensor, ImageSet]:
     """All training data, the positions to train on, and the images to measure on: never a test image."""
-    size = (spec.size, spec.size) if spec.size else None
     data = data_reference.load(
-        spec.data, role="train", limit=spec.limit, seed=spec.data_seed, size=size, download=spec.download
+        spec.data,
+        role="train",
+        limit=spec.limit,
+        seed=spec.data_seed,
+        size=spec.size[1:],
+        channels=spec.size[0],
+        download=spec.download,
     )
     training, held = hold_out(data.labels, spec.validation, spec.data_seed)
     chosen = stratified(data.labels[held], spec.validation_images, spec.data_seed)
@@ -170,6 +179,9 @@ def evaluate(bench: Bench, job: Job) -> dict[str, Any]:
         return {"error": str(error), "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     trained = time.perf_counter() - began
     found = measure(bench, network)
+    if first_not_finite(network.net.state_dict()) or not math.isfinite(found["cosine"] + found["absolute_cosine"]):
+        why = "training diverged: weights or gradients are not finite"
+        return {"error": why, "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     if job.weights is not None:
         write_checkpoint(Path(job.weights), _checkpoint(bench, job, network, found))
     spent = round(time.perf_counter() - began, 3)
@@ -206,8 +218,12 @@ def _train(bench: Bench, job: Job, network: Network) -> None:
     params = replace(bench.recipe, epochs=job.epochs)
     recorded = bench.gradients.at if bench.gradients is not None and job.recorded else None
     nobody = torch.empty(0, dtype=torch.int64)  # measured once, at the end
-    run = Run(network, bench.data, positions, nobody, [bench.folded], params, None, {}, recorded)
-    train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    state = Path(job.state) if job.state is not None else None
+    settings = {"id": job.id, "seed": job.seed, "params": params.to_json()}
+    run = Run(network, bench.data, positions, nobody, [bench.folded], params, state, settings, recorded)
+    train(run, resume=state is not None and state.exists(), stop=Stop(), show=lambda progress: None)
+    if state is not None:
+        state.unlink(missing_ok=True)
 
 
 def measure(bench: Bench, network: Network) -> dict[str, Any]:

@@ -49,9 +49,9 @@ def choose(finals: Sequence[Record], rival: float | None) -> Choice | None:
     return Choice(best["id"], bound, bool(fit))
 
 
-def write_chosen(directory: RunDirectory, choice: Choice, out: Path, run: str) -> None:
-    """Write the chosen finalist's checkpoint to ``out``; ``run`` (a hash of the settings) marks it as this run's."""
-    checkpoint = read_checkpoint(directory.weights(choice.id, "final"))
+def write_chosen(directory: RunDirectory, choice: Choice, folder: str, out: Path, run: str) -> None:
+    """Write the checkpoint of E, from ``folder``, to ``out``, marked by ``run`` (a hash) as this run's."""
+    checkpoint = read_checkpoint(directory.weights(choice.id, folder))
     checkpoint.meta["settings"] = {"evolve": run}
     write_checkpoint(out, checkpoint)
 

@@ -16,7 +16,7 @@ from advkit.attacks.alignment import directions
 from advkit.attacks.budget import flat_norm, per_image
 from advkit.data.images import ImageSet
 from advkit.files.checkpoint import dump
-from advkit.files.tensors import TensorStream, read_tensors
+from advkit.files.tensors import TensorStream, open_rows
 from advkit.models.fold import folded
 from advkit.models.network import Network
 from advkit.training.augment import augmented
@@ -62,7 +62,7 @@ def record(path: Path, reference: Network, data: ImageSet, positions: Tensor, pa
 
 
 class Gradients:
-    """The recorded directions."""
+    """The recorded directions, which stay on the disk: workers of one machine share its cache."""
 
     def __init__(self, path: Path, size: tuple[int, int, int], device: str) -> None:
         """Open what :func:`record` wrote for images of ``size``.
@@ -70,9 +70,9 @@ class Gradients:
         Raises:
             InputError: a damaged file.
         """
-        tensors, _ = read_tensors(path)
-        self._directions = tensors["directions"].view(-1, len(tensors["indices"]), *size)
-        indices = tensors["indices"]
+        stored = open_rows(path, "indices")
+        indices = stored.rows(0, len(stored))
+        self._directions = open_rows(path, "directions").mapped().reshape(-1, len(indices), *size)
         self._rows = torch.full((int(indices.max()) + 1,), -1)
         self._rows[indices] = torch.arange(len(indices))
         self._device = device
@@ -81,4 +81,5 @@ class Gradients:
         """(N, C, H, W) float32 directions at the images ``indices`` (N,) in ``epoch``."""
         rows = self._rows[indices.cpu()]
         assert bool((rows >= 0).all()), "an image without a recorded gradient"
-        return self._directions[epoch, rows].to(self._device, torch.float32)
+        picked = torch.from_numpy(self._directions[epoch, rows.numpy()])
+        return picked.to(self._device, torch.float32)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from advkit.files.errors import InputError
 from advkit.models.genome.canonical import genome_id
 from advkit.models.genome.genes import Genome, Node, order
 from advkit.models.genome.limits import Limits, cost, why_invalid
 
 _TRIES = 200  # draws for one child before the search space counts as exhausted
-_REPAIRS = 12
+_REPAIRS = 30
 
 
 @dataclass
@@ -52,7 +51,11 @@ class Space:
 
 
 def repaired(genome: Genome, space: Space) -> Genome | None:
-    """``genome``, or a smaller relative of it that keeps the limits; None when a dozen cuts don't get there."""
+    """``genome``, or a smaller relative of it that keeps the limits; None when thirty cuts don't get there.
+
+    Inactive nodes are dropped: nothing would ever wake them again.
+    """
+    genome = replace(genome, nodes=order(genome))
     for _ in range(_REPAIRS):
         if space.fault(genome) is None:
             return genome
@@ -87,17 +90,16 @@ def _replaced(genome: Genome, changed: Node) -> Genome:
     return replace(genome, nodes=tuple(changed if node.id == changed.id else node for node in genome.nodes))
 
 
-def fresh(make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: set[str], counts: Counts) -> Child:
-    """A new candidate that fits; its id is added to ``seen``.
+def fresh(
+    make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: set[str], counts: Counts
+) -> Child | None:
+    """A new candidate that fits, its id added to ``seen``; None when many draws gave nothing new.
 
     Args:
         make: draws a genome and names its parents.
         space: what it must fit.
         seen: ids of all candidates proposed so far.
         counts: kept up to date.
-
-    Raises:
-        InputError: nothing new in many draws.
     """
     for _ in range(_TRIES):
         genome, parents = make()
@@ -106,14 +108,14 @@ def fresh(make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: 
         if fitting is None:
             counts.invalid += 1
             continue
-        counts.repaired += fitting != genome
+        counts.repaired += len(order(genome)) != len(fitting.nodes) or fitting != replace(genome, nodes=order(genome))
         name = genome_id(fitting)
         if name in seen:
             counts.duplicates += 1
             continue
         seen.add(name)
         return Child(name, fitting, tuple(parents))
-    raise InputError(f"no new candidate in {_TRIES} draws; widen --max-parameters and --max-multiply-adds")
+    return None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The run directory: what a search was asked, every training it has paid for, and where it stands.
 
     run.json          settings and inputs; a directory of another run is refused
+    lock              held while evolve is at work
     candidates.jsonl  one line for each finished training, in the order of completion
     population.json   the population and the front after the last finished generation
     adversarial-*.safetensors, weights/, front/, final/
@@ -12,8 +13,10 @@ the same bytes.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,17 @@ from advkit.files.atomic import unwritable, write_text
 from advkit.files.checkpoint import dump
 from advkit.files.errors import InputError
 
+SPEC = "advkit/evolution/1"
+_FOLDERS = ("weights", "front", "final")
+
 
 class RunDirectory:
     """One run directory, opened for writing.
 
     Attributes:
         path: the directory.
-        known: records by (id, rung) of the trainings that are paid for.
+        known: records by (id, stage) of the trainings that are paid for.
+        close: lets go of the directory.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, force: bool = False) -> None:
@@ -37,26 +44,49 @@ class RunDirectory:
             InputError: it holds another run (the settings that differ are named), something else, or can't be written.
         """
         self.path, self.known = path, dict[tuple[str, str], dict[str, Any]]()
-        try:
-            path.mkdir(exist_ok=True)
-            for name in ("weights", "front", "final"):
-                (path / name).mkdir(exist_ok=True)
-        except OSError as error:
-            raise unwritable(path, error) from error
         wanted = json.loads(dump(settings))
         found = self._read_settings()
-        if found is None and (self._file("candidates.jsonl").exists()):
-            raise InputError(f"{path}: has candidates but no run.json; choose another --run-dir, or --force")
+        if found is None and path.is_dir() and any(path.iterdir()):
+            raise InputError(f"{path}: is not empty and no run directory of evolve; choose another --run-dir")
         if found is not None and found != wanted and not force:
             changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
             why = f"holds a run with another {', '.join(changed)}"
             raise InputError(f"{path}: {why}; choose another --run-dir, or --force to drop it")
-        if force and found != wanted:
-            for old in (*path.glob("*.jsonl"), *path.glob("*.safetensors"), *path.glob("*/*.safetensors")):
-                old.unlink()
+        try:
+            path.mkdir(exist_ok=True)
+            self._lock()
+            for name in _FOLDERS:
+                (path / name).mkdir(exist_ok=True)
+            if found is not None and found != wanted:
+                self._drop()
+            for orphan in (*path.glob(".*.tmp"), *path.glob("*/.*.tmp")):  # of workers that were killed
+                orphan.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
         if found != wanted:
             write_text(self._file("run.json"), json.dumps(wanted, indent=2, sort_keys=True) + "\n")
         self._read_candidates()
+
+    def _lock(self) -> None:
+        """Held until this object, or the process, ends, however it ends."""
+        held = os.open(self._file("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self.close = weakref.finalize(self, os.close, held)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise InputError(
+                f"{self.path}: another evolve is at work there; wait, or choose another --run-dir"
+            ) from error
+
+    def _drop(self) -> None:
+        """Delete what another run wrote here, and nothing else."""
+        own = [self._file(name) for name in ("candidates.jsonl", "population.json", "gradients.safetensors")]
+        own += self.path.glob("adversarial-*.safetensors")
+        for folder in _FOLDERS:
+            own += (self.path / folder).glob("*.safetensors")
+        for old in own:
+            old.unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return self.path / name
@@ -69,8 +99,8 @@ class RunDirectory:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: is damaged; choose another --run-dir, or delete it") from error
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: is not a JSON object; choose another --run-dir, or delete it")
+        if not isinstance(found, dict) or found.get("spec") != SPEC:
+            raise InputError(f"{path}: was not written by this version of evolve; choose another --run-dir")
         return found
 
     def _read_candidates(self) -> None:
@@ -112,6 +142,10 @@ class RunDirectory:
     def save_population(self, state: dict[str, Any]) -> None:
         """Write ``population.json``: equal searches write equal bytes, so no time of day and no seconds in it."""
         write_text(self._file("population.json"), json.dumps(state, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+    def newest(self) -> int:
+        """The last generation that a record is of; -1 without any."""
+        return max((record["generation"] for record in self.known.values() if "generation" in record), default=-1)
 
     def weights(self, name: str, folder: str = "weights") -> Path:
         """Where the checkpoint of the candidate ``name`` lies."""

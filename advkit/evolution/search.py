@@ -119,6 +119,8 @@ def run(
     seen: set[str] = set()
     for generation in range(params.generations):
         children = _propose(params, space, first if generation == 0 else (), floors[-1], result, seen, generation)
+        if not children:  # nothing new is left in the space
+            break
         for rung in range(params.rungs):
             records = measure(children, rung, generation)
             result.trainings[rung] += len(children)
@@ -159,7 +161,14 @@ def _propose(
         a, b = (parents[place] for place in selection.tournament(rng, ranks, crowd, 2, 2).tolist())
         return child(rng, a.child.genome, b.child.genome), (a.child.id, b.child.id)
 
-    return [fresh(make, space, seen, result.counts) for _ in range(params.offspring)]
+    children = []
+    for _ in range(params.offspring):
+        found = fresh(make, space, seen, result.counts)
+        if found is None and breeding:  # the population is all alike
+            found = fresh(lambda: (random_genome(rng), ()), space, seen, result.counts)
+        if found is not None:
+            children.append(found)
+    return children
 
 
 def _select(params: SearchParams, floor: float | None, result: Result, new: range) -> list[int]:

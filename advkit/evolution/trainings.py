@@ -12,8 +12,6 @@ from advkit.evolution.offspring import Child
 from advkit.evolution.params import SearchParams, seed_of
 from advkit.evolution.records import RunDirectory
 from advkit.evolution.search import Record
-from advkit.files.errors import Interrupted
-from advkit.files.signals import Stop
 from advkit.models.genome.canonical import canonical, positions
 from advkit.models.genome.genes import Genome, Node, to_json
 
@@ -39,7 +37,6 @@ class Trainings:
         params: settings of the search.
         images: training images of a full-length candidate training.
         epochs: of every candidate training.
-        stop: looked at after every training.
         show: told after every training.
     """
 
@@ -48,7 +45,6 @@ class Trainings:
     params: SearchParams
     images: int
     epochs: int
-    stop: Stop
     show: Callable[[Record], None]
 
     def __post_init__(self) -> None:
@@ -82,26 +78,31 @@ class Trainings:
             epochs=epochs,
             seed=seed,
             recorded=False,
+            state=str(self.directory.path / "final" / f"{child.id}.resume.safetensors"),
             weights=str(self.directory.weights(child.id, "final")),
         )
         return Trial(job, "final", {"genome": _model_args(child)["genome"]})
 
-    def run(self, trials: Sequence[Trial]) -> list[Record]:
+    def run(self, trials: Sequence[Trial], *, again: bool = False) -> list[Record]:
         """Records of ``trials``, in their order.
 
-        Raises:
-            Interrupted: a signal arrived; what was finished is recorded.
+        Args:
+            trials: what to train.
+            again: whether those are tried again that failed when the command was given before.
         """
-        missing = [trial for trial in trials if (trial.job.id, trial.stage) not in self.directory.known]
+        known = self.directory.known
+        missing = [
+            trial
+            for trial in trials
+            if (trial.job.id, trial.stage) not in known or (again and known[trial.job.id, trial.stage]["error"])
+        ]
         for outcome in self.engine.map([trial.job for trial in missing]):
             trial = missing[outcome.item]
             result = outcome.value or {"error": outcome.error, "seconds": round(outcome.seconds, 3)}
             record = {"id": trial.job.id, "stage": trial.stage, "attempts": outcome.attempts, **trial.about, **result}
             self.directory.add(record)
             self.show(record)
-            if self.stop:
-                raise Interrupted(self.stop.signum or 2, f"{self.directory.path} is kept; the same command goes on")
-        return [self.directory.known[trial.job.id, trial.stage] for trial in trials]
+        return [known[trial.job.id, trial.stage] for trial in trials]
 
     def _images(self, rung: int) -> int:
         return round(self.images * self.params.share(rung))

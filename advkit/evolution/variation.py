@@ -20,7 +20,7 @@ HIDDEN = (0, 0, 0, 64, 128)  # a plain linear classifier is what most networks h
 _MOST_INPUTS = 3
 _CROSSOVER = 0.3  # part of the children that have two parents
 _NODE_GENES = ("op", "kernel", "channels", "depth", "stride", "norm", "activation", "skip")
-_NODES = (2, 6)  # nodes of a random genome, at least and at most
+_NODES = (1, 8)  # nodes of a random genome, at least and at most
 
 T = TypeVar("T")
 Rng = np.random.Generator
@@ -36,13 +36,21 @@ def _other(rng: Rng, choices: Sequence[T], present: T) -> T:
 
 
 def random_genome(rng: Rng) -> Genome:
-    """A genome drawn from the whole space: stem, two to six nodes in a random acyclic graph, head."""
+    """A genome drawn from the whole space: stem, one to eight nodes in a random acyclic graph, head.
+
+    A node mostly reads the one before it, so that nets are deep rather than wide; the last one also reads nodes that
+    nobody else does, so that few are inactive.
+    """
     nodes: list[Node] = []
-    for name in range(1, int(rng.integers(_NODES[0], _NODES[1] + 1)) + 1):
-        before = [0, *(node.id for node in nodes)]
-        # The nearest node is always read, so that most nodes are active and nets are deep rather than wide.
-        others = [one for one in before[:-1] if rng.random() < 0.25]
-        nodes.append(_random_node(rng, name, (*others[: _MOST_INPUTS - 1], before[-1])))
+    count = int(rng.integers(_NODES[0], _NODES[1] + 1))
+    for name in range(1, count + 1):
+        before = list(range(name))
+        inputs = {before[-1] if rng.random() < 0.7 else _pick(rng, before)}
+        inputs |= {one for one in before if rng.random() < 0.3 / name}
+        if name == count:
+            inputs |= set(before[1:]) - {source for node in nodes for source in node.inputs}
+        nearest_first = sorted(inputs, reverse=True)[:_MOST_INPUTS]
+        nodes.append(_random_node(rng, name, tuple(sorted(nearest_first))))
     return Genome(_random_stem(rng), tuple(nodes), _random_head(rng), nodes[-1].id)
 
 

@@ -53,6 +53,7 @@ class Other(Strict):
     search: str
     front: list[Candidate]
     members: int = Field(description="candidates trained to full length")
+    cost: float = Field(description="full-length candidate trainings")
 
 
 class Draws(Strict):
@@ -67,9 +68,9 @@ class Draws(Strict):
 class EvolveResult(Strict):
     """Result of ``evolve``."""
 
-    checkpoint: str | None = Field(description="E; null without finalists")
+    checkpoint: str | None = Field(description="E; null when no finalist could be trained")
     sha256: str | None
-    chosen: Candidate | None = Field(description="E after its final training")
+    chosen: Candidate | None = Field(description="E after its final training; without finalists as a candidate")
     accuracy_bound: float | None = Field(description="validation accuracy that E was asked to have")
     bound_kept: bool | None
     finalists: list[Candidate]

@@ -35,6 +35,7 @@ DTYPES: dict[str, torch.dtype] = {
     "F32": torch.float32,
     "F64": torch.float64,
 }
+_NUMPY = {"U8": "u1", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8"}  # what is ever mapped
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 Header = dict[str, tuple[str, tuple[int, ...]]]
@@ -257,6 +258,11 @@ class Rows:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def mapped(self) -> np.ndarray:
+        """The whole tensor, left on the disk until it is looked at; read-only."""
+        kind = np.dtype(_NUMPY[self._name])
+        return np.memmap(self._path, dtype=kind, mode="r", offset=self._offset, shape=self.shape)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Rows ``start`` to ``stop``, in memory of their own."""

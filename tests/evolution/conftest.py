@@ -70,7 +70,7 @@ def bench_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Ben
         reference=str(reference),
         data="digits",
         limit=None,
-        size=None,
+        size=(1, 8, 8),
         download=False,
         validation=0.2,
         data_seed=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -142,6 +143,51 @@ def test_divergence_is_a_record_not_an_end(bench: Bench, bench_spec: BenchSpec) 
     assert found.get("cond") is None
 
 
+def test_weights_that_are_not_finite_are_no_candidate(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is looked at before the last step: what that step breaks must not get into a record."""
+
+    def broken(bench: Bench, job: Job, network: torch.nn.Module) -> None:
+        next(network.parameters()).data.fill_(float("nan"))
+        network.eval().requires_grad_(False)
+
+    monkeypatch.setattr(benches, "_train", broken)
+    found = evaluate(bench, job(weights=str(tmp_path / "c.safetensors")))
+    assert "not finite" in found["error"]
+    assert not (tmp_path / "c.safetensors").exists()
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_final_training_goes_on_where_it_was_interrupted(bench: Bench, tmp_path: Path) -> None:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    names = [str(tmp_path / f"{k}.safetensors") for k in range(2)]
+    evaluate(bench, job(weights=names[0], recorded=False))
+    state, steps = tmp_path / "s.safetensors", []
+    interrupted = job(weights=names[1], recorded=False, state=str(state))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("advkit.training.loop.accuracy", None)
+
+        def step(*args: object) -> None:
+            steps.append(1)
+            if len(steps) > 18:  # in the second epoch
+                raise Killed
+            original(*args)  # type: ignore[arg-type]
+
+        from advkit.training import loop
+
+        original = loop._step
+        patch.setattr(loop, "_step", step)
+        with pytest.raises(Killed):
+            evaluate(bench, interrupted)
+    assert state.exists()
+    evaluate(bench, interrupted)
+    assert not state.exists()
+    assert Path(names[0]).read_bytes() == Path(names[1]).read_bytes()
+
+
 def test_a_child_inherits_what_did_not_change(bench: Bench, tmp_path: Path) -> None:
     parent = small()
     evaluate(bench, job(weights=str(tmp_path / "p.safetensors")))
@@ -175,21 +221,31 @@ def test_what_is_carried_follows_ids_through_another_numbering() -> None:
                 assert (one.op, one.channels, one.depth, one.norm) == (two.op, two.channels, two.depth, two.norm)
 
 
-def test_a_final_training_is_what_train_does(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:
+def test_a_final_training_is_what_train_does(bench_spec: BenchSpec, tmp_path: Path) -> None:
     """The recipe of R' means the recipe of R': the same weights as ``advkit train`` gives that architecture."""
-    weights, genome = tmp_path / "final.safetensors", tmp_path / "g.json"
-    evaluate(bench, job(images=None, seed=bench.recipe.seed, recorded=False, weights=str(weights)))
+    genome = tmp_path / "g.json"
     genome.write_text(json.dumps(to_json(canonical(small()))))
-    command = [sys.executable, "-m", "advkit", "train", "--arch", f"advkit/genome:{genome}", "--data", "digits"]
-    command += ["--misalign-from", bench_spec.reference, "--epochs", "2", "--batch-size", "32", "--lr", "0.05"]
-    command += ["--seed", "5", "--validation", "0.2", "--mean", "0.3", "--std", "0.4", "--precision", "float32"]
-    command += ["-o", str(tmp_path / "t.safetensors"), "-q"]
-    spec = replace(bench_spec, data_seed=5)
-    data, training, _ = benches.open_parts(spec)
-    evaluate(replace(bench, data=data, train=training), job(images=None, seed=5, recorded=False, weights=str(weights)))
-    subprocess.run(
-        command, check=True, env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}, stdout=subprocess.DEVNULL
-    )
-    ours, theirs = read_checkpoint(weights).tensors, read_checkpoint(tmp_path / "t.safetensors").tensors
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    common = ["--data", "digits", "--limit", "500", "--epochs", "1", "--seed", "5", "-q", "--report", "x.json"]
+    train = ["train", "--arch", f"advkit/genome:{genome}", "--misalign-from", bench_spec.reference, *common]
+    evolve = ["evolve", bench_spec.reference, *common, "--begin-with", f"advkit/genome:{genome}", "--finalists", "1"]
+    evolve += ["--offspring", "1", "--budget", "1", "--rungs", "1", "--candidate-images", "384", "--steps", "2"]
+    evolve += ["--candidate-epochs", "2", "--validation-images", "50", "--accuracy-floor", "0", "--eps", "0.3"]
+    for name, arguments in (("t", train), ("e", evolve)):
+        command = [sys.executable, "-m", "advkit", *arguments, "-o", f"{name}.safetensors"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    ours, theirs = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in "et")
+    assert ours.meta["mean"] == theirs.meta["mean"]
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
+
+
+def test_trains_defaults_are_the_recipe_without_like() -> None:
+    import inspect
+
+    from advkit.commands.evolve_setup import TRAIN_DEFAULTS, VALIDATION
+    from advkit.commands.train import train
+
+    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    assert {name: defaults[name] for name in TRAIN_DEFAULTS} == TRAIN_DEFAULTS
+    assert defaults["validation"] == VALIDATION

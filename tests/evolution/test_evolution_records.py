@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from advkit.evolution.records import RunDirectory
+from advkit.evolution.records import SPEC, RunDirectory
 from advkit.files.errors import InputError
 
-SETTINGS = {"search": {"seed": 1}, "reference": "abc"}
+SETTINGS = {"spec": SPEC, "search": {"seed": 1}, "reference": "abc"}
 
 
 def line(name: str, stage: str = "rung0") -> dict[str, object]:
     return {"id": name, "stage": stage, "error": None, "validation": [1, 2]}
+
+
+def opened(folder: Path) -> RunDirectory:
+    """A run directory that lets go of its lock, as the end of the process would."""
+    run = RunDirectory(folder / "run", SETTINGS)
+    run.close()
+    return run
 
 
 def test_records_survive_and_a_line_cut_short_is_done_again(tmp_path: Path) -> None:
@@ -26,17 +33,19 @@ def test_records_survive_and_a_line_cut_short_is_done_again(tmp_path: Path) -> N
     run.add(line("a", "rung1"))
     path = tmp_path / "run/candidates.jsonl"
     whole = path.read_bytes()
+    run.close()
     for cut in range(1, len(whole.splitlines(keepends=True)[-1])):
         path.write_bytes(whole[:-cut])
         again = RunDirectory(tmp_path / "run", SETTINGS)
         assert set(again.known) == {("a", "rung0"), ("b", "rung0"), ("c", "rung0")}
         again.add(line("a", "rung1"))
+        again.close()
         assert path.read_bytes() == whole
     assert RunDirectory(tmp_path / "run", SETTINGS).known["a", "rung1"] == line("a", "rung1")
 
 
 def test_another_run_is_refused_and_named(tmp_path: Path) -> None:
-    RunDirectory(tmp_path / "run", SETTINGS).add(line("a"))
+    opened(tmp_path).add(line("a"))
     before = sorted((path, path.read_bytes()) for path in (tmp_path / "run").iterdir() if path.is_file())
     with pytest.raises(InputError, match=r"another reference; choose another --run-dir, or --force"):
         RunDirectory(tmp_path / "run", SETTINGS | {"reference": "def"})
@@ -48,7 +57,7 @@ def test_another_run_is_refused_and_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["not json", "[1]", '{"id": "a"}', "{" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
-    RunDirectory(tmp_path / "run", SETTINGS).add(line("a"))
+    opened(tmp_path).add(line("a"))
     path = tmp_path / "run/candidates.jsonl"
     path.write_bytes(damage.encode() + b"\n" + path.read_bytes())
     with pytest.raises(InputError, match="line 1 is damaged"):
@@ -57,7 +66,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("damage", ["", "not json", "[1]"])
 def test_a_damaged_run_file_is_named(tmp_path: Path, damage: str) -> None:
-    RunDirectory(tmp_path / "run", SETTINGS)
+    opened(tmp_path)
     (tmp_path / "run/run.json").write_text(damage)
     with pytest.raises(InputError, match=r"run\.json"):
         RunDirectory(tmp_path / "run", SETTINGS)
@@ -65,7 +74,7 @@ def test_a_damaged_run_file_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="file: cannot write"):
+    with pytest.raises(InputError, match="file"):
         RunDirectory(tmp_path / "file", SETTINGS)
     with pytest.raises(InputError, match="cannot write"):
         RunDirectory(tmp_path / "no/where", SETTINGS)
@@ -94,3 +103,42 @@ def test_only_weights_that_are_wanted_stay(tmp_path: Path) -> None:
         run.weights(name).write_bytes(b"x")
     run.keep_weights({"b"})
     assert [path.name for path in (tmp_path / "run/weights").iterdir()] == ["b.safetensors"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_directory_of_something_else_is_never_touched(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "mine").mkdir()
+    kept = [tmp_path / name for name in ("r.safetensors", "data.jsonl", "mine/rp.safetensors")]
+    for path in kept:
+        path.write_bytes(b"precious")
+    with pytest.raises(InputError, match="not empty"):
+        RunDirectory(tmp_path, SETTINGS, force=force)
+    assert all(path.read_bytes() == b"precious" for path in kept)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_force_drops_what_the_other_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    run.add(line("a"))
+    run.save_population({"generation": 1})
+    run.weights("a").write_bytes(b"x")
+    (run.path / "notes.txt").write_text("mine")
+    RunDirectory(run.path, SETTINGS | {"reference": "def"}, force=True)
+    left = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert left == {"run.json", "lock", "notes.txt"}
+
+
+def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", SETTINGS)
+    with pytest.raises(InputError, match="another evolve is at work"):
+        RunDirectory(tmp_path / "run", SETTINGS)
+    run.close()
+    RunDirectory(tmp_path / "run", SETTINGS).close()
+
+
+def test_what_killed_workers_left_half_written_is_swept(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    for place in (run.path, run.path / "weights"):
+        (place / ".a.safetensors.1234.tmp").write_bytes(b"half")
+    opened(tmp_path)
+    assert not list(run.path.rglob("*.tmp"))

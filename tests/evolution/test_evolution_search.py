@@ -25,7 +25,7 @@ def planted(genome: Genome) -> float:
     """How much of a hidden architecture ``genome`` has, in [0, 1]: a 7x7 stem, SiLU, grouped and wide, no skip."""
     active = order(genome)
     points = [genome.stem.kind == "conv7s2", genome.stem.activation == "silu", genome.head.pool == "both"]
-    points += [len(active) == 3, *(bool(active) for _ in range(1))]
+    points += [len(active) == 3, bool(active)]
     for node in active[:3]:
         points += [node.op == "grouped", node.channels == 96, node.skip == "none", node.activation == "silu"]
     return sum(points) / 17
@@ -166,6 +166,16 @@ def test_given_genomes_begin_the_first_generation() -> None:
     first = [member.child.genome for member in run(replace(PARAMS, seed=9)).members[:3]]
     result = search.run(PARAMS, SPACE, first, [None], by_plant)
     assert [member.child.genome for member in result.members[:3]] == first
+
+
+def test_an_exhausted_space_ends_the_search_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    genomes = [member.child.genome for member in run(PARAMS).members[:11]]
+    monkeypatch.setattr(search, "random_genome", lambda rng: genomes[int(rng.integers(len(genomes)))])
+    monkeypatch.setattr(search, "child", lambda rng, a, b: a)
+    result = run(PARAMS)
+    assert 8 < len(result.members) <= 11
+    assert result.generations < PARAMS.generations
+    assert len({member.child.id for member in result.members}) == len(result.members)
 
 
 def test_a_candidates_seed_is_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 from advkit.evolution import variation
 from advkit.evolution.offspring import Counts, Space, fresh, generator, repaired
-from advkit.files.errors import InputError
 from advkit.models.genome import genes
 from advkit.models.genome.canonical import genome_id
 from advkit.models.genome.genes import Genome, check, order
@@ -134,7 +134,27 @@ def test_repair_keeps_the_limits_or_gives_up(seed: int, steps: int) -> None:
         assert spent.multiply_adds <= 5_000_000
         assert spent.depth <= 8
     if space.fault(genome) is None:
-        assert found == genome
+        assert found == replace(genome, nodes=order(genome)), "nothing but inactive nodes goes"
+
+
+def test_random_genomes_branch_and_merge() -> None:
+    rng, chains, branched, sizes = np.random.default_rng(2), 0, 0, Counter[int]()
+    for _ in range(400):
+        active = order(variation.random_genome(rng))
+        readers = Counter(source for node in active for source in node.inputs)
+        sizes[len(active)] += 1
+        chains += all(len(node.inputs) == 1 for node in active)
+        # Two nodes that read the same and don't read each other: parallel branches.
+        branched += any(
+            set(a.inputs) & set(b.inputs) and a.id not in b.inputs and b.id not in a.inputs
+            for a in active
+            for b in active
+            if a.id < b.id
+        )
+        assert not active or max(readers.values()) >= 1
+    assert chains > 40
+    assert branched > 100
+    assert set(sizes) >= set(range(1, 9))
 
 
 def test_repair_mends_most_of_what_is_too_large() -> None:
@@ -151,7 +171,9 @@ def test_children_are_new_and_counted() -> None:
     def make() -> tuple[Genome, tuple[str, ...]]:
         return (given_ones.pop(0) if given_ones else variation.random_genome(rng)), ()
 
-    children = [fresh(make, SPACE, seen, counts) for _ in range(20)]
+    found = [fresh(make, SPACE, seen, counts) for _ in range(20)]
+    children = [child for child in found if child is not None]
+    assert len(children) == 20
     assert len({child.id for child in children}) == 20
     assert seen == {child.id for child in children}
     assert counts.duplicates >= 1
@@ -164,8 +186,9 @@ def test_children_are_new_and_counted() -> None:
 def test_an_exhausted_space_is_said() -> None:
     genome, seen = drawn(1, 0), set[str]()
     fresh(lambda: (genome, ()), SPACE, seen, Counts())
-    with pytest.raises(InputError, match="no new candidate"):
-        fresh(lambda: (genome, ()), SPACE, seen, Counts())
+    counts = Counts()
+    assert fresh(lambda: (genome, ()), SPACE, seen, counts) is None
+    assert counts.duplicates == counts.drawn > 50
 
 
 def test_generations_draw_from_generators_of_their_own() -> None:

@@ -1,0 +1,291 @@
+"""``advkit evolve`` as a user runs it: equal bytes whoever works and whatever happens, figures, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executable import Run, advkit, done, load, one_line, start
+
+from advkit.files.checkpoint import read_checkpoint
+
+SMALL = [
+    *("--data", "digits", "--limit", "400", "--candidate-images", "384", "--candidate-epochs", "1"),
+    *("--validation-images", "40", "--budget", "4", "--offspring", "3", "--population", "2", "--epochs", "1"),
+    *("--eps", "0.2", "--steps", "2", "--max-multiply-adds", "400000", "--max-parameters", "60000", "--quiet"),
+    *("--finalists", "1", "--accuracy-floor", "0.1"),
+]
+
+
+GENOME = {  # small enough for the limits above
+    "stem": {"kind": "conv3", "channels": 16, "norm": "batch", "activation": "relu"},
+    "nodes": [
+        {
+            **{"id": 1, "inputs": [0], "merge": "add", "op": "conv", "kernel": 3, "channels": 24, "depth": 1},
+            **{"stride": 2, "norm": "batch", "activation": "relu", "skip": "none"},
+        }
+    ],
+    "head": {"pool": "mean", "hidden": 0},
+    "output": 1,
+}
+_FILE = Path(tempfile.mkdtemp()) / "genome.json"
+_FILE.write_text(json.dumps(GENOME))
+BESIDE = ("--beside", "advkit/genome:patch", "--begin-with", f"advkit/genome:{_FILE}")
+
+
+def tree(run: Path) -> dict[str, bytes]:
+    """What two equal runs have in common: all but the lock and the log of trainings, which says how long they took."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name not in ("candidates.jsonl", "lock")
+    }
+
+
+def trainings(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    lines = map(json.loads, (run / "candidates.jsonl").read_text().splitlines())
+    return {
+        (line["id"], line["stage"]): {name: v for name, v in line.items() if not name.endswith("seconds")}
+        for line in lines
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(r: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run by one worker, with report and figures."""
+    folder = tmp_path_factory.mktemp("whole")
+    done(
+        *("evolve", r, "-o", "e.safetensors", *SMALL, "--report", "e.json", "--figure", "f.png"),
+        *("--figure-architecture", "a.svg", *BESIDE),
+        cwd=folder,
+    )
+    return folder
+
+
+def test_the_report_says_what_was_found(whole: Path, r: Path) -> None:
+    report = load(whole / "e.json")
+    result = report["result"]
+    assert report["schema"] == "advkit/evolve/1"
+    assert result["trainings"] == [6, 2]
+    assert result["cost"] == pytest.approx(4)
+    assert result["failed"] == 0
+    assert len(result["members"]) <= 2
+    assert result["draws"]["drawn"] >= 6
+    assert [one["name"] for one in result["baselines"]] == ["advkit/genome:patch", "R'"]
+    assert result["floors"][1] == pytest.approx(0.1)
+    chosen = result["chosen"]
+    checkpoint = read_checkpoint(whole / "e.safetensors")
+    assert checkpoint.meta["model_args"]["genome"] == chosen["genome"]
+    assert checkpoint.meta["parents"] == [{"sha256": load(r.parent / "r.json")["result"]["sha256"]}]
+    for one in (*result["front"], *result["finalists"]):
+        seen = load_result("evaluate", one["file"], "--data", "digits#train", cwd=whole)
+        assert seen["models"][0]["model"] == one["id"]
+    assert (whole / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (whole / "a.svg").read_bytes()
+
+
+def without(options: list[str], *names: str) -> list[str]:
+    """``options``, all of which have a value but the last switches, without ``names``."""
+    found = list(options)
+    for name in names:
+        place = found.index(name)
+        del found[place : place + 2]
+    return found
+
+
+def load_result(*arguments: str | Path, **options: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done(*arguments, **options).stdout)["result"]
+    return found
+
+
+def test_two_workers_find_what_one_does_bit_for_bit(whole: Path, r: Path, tmp_path: Path) -> None:
+    done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, "--workers", "2", cwd=tmp_path)
+    assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
+    assert tree(tmp_path / "e.run") == tree(whole / "e.run")
+    assert trainings(tmp_path / "e.run") == trainings(whole / "e.run")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+    whole: Path, r: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    out, log = tmp_path / "e.safetensors", tmp_path / "e.run/candidates.jsonl"
+    process = start("evolve", r, "-o", out, *SMALL, *BESIDE, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if number == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    assert not out.exists()
+    kept = trainings(tmp_path / "e.run")
+    assert 3 <= len(kept) < len(trainings(whole / "e.run"))
+    if number == signal.SIGINT:
+        assert "the same command goes on" in errors
+    done("evolve", r, "-o", out, *SMALL, *BESIDE)
+    assert out.read_bytes() == (whole / "e.safetensors").read_bytes()
+    assert tree(tmp_path / "e.run") == tree(whole / "e.run")
+    assert kept.items() <= trainings(tmp_path / "e.run").items()
+
+
+def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(whole: Path, r: Path, tmp_path: Path) -> None:
+    """As after a kill: a finished run cut back to each of its records but the first few, its later files gone."""
+    lines = (whole / "e.run/candidates.jsonl").read_bytes().splitlines(keepends=True)
+    for kept in (len(lines) - 1, len(lines) - 3):
+        folder = tmp_path / str(kept)
+        shutil.copytree(whole / "e.run", folder / "e.run")
+        (folder / "e.run/candidates.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
+        for path in (folder / "e.run/final").iterdir():
+            path.unlink()
+        done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, cwd=folder)
+        assert (folder / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
+        assert tree(folder / "e.run") == tree(whole / "e.run")
+
+
+def test_inherited_weights_survive_a_second_start(r: Path, tmp_path: Path) -> None:
+    small = [*without(SMALL, "--budget", "--offspring", "--finalists"), "--inherit", "--rungs", "1", "--finalists", "0"]
+    command = ["evolve", r, "-o", "e.safetensors", *small, "--budget", "9", "--offspring", "3", "--ageing"]
+    first = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
+    before, bytes_before = tree(tmp_path / "e.run"), (tmp_path / "e.safetensors").read_bytes()
+    again = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
+    assert again["members"] == first["members"]
+    assert tree(tmp_path / "e.run") == before
+    assert (tmp_path / "e.safetensors").read_bytes() == bytes_before
+    assert any(one["parents"] for one in first["members"])
+    plain = [value for value in command if value != "--inherit"]
+    fresh = json.loads(done(*plain, "--run-dir", "f.run", "-o", "f.safetensors", cwd=tmp_path).stdout)["result"]
+    assert fresh["members"][:3] == first["members"][:3], "the first generation has nobody to inherit from"
+    assert fresh["members"][3:] != first["members"][3:]
+
+
+def test_on_a_cluster_it_finds_the_same(whole: Path, r: Path, tmp_path: Path, ray_cluster: str) -> None:
+    done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, "--ray", ray_cluster, cwd=tmp_path)
+    assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
+    assert tree(tmp_path / "e.run") == tree(whole / "e.run")
+
+
+def test_a_finished_run_is_read_not_done_again(whole: Path, r: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "e.run", tmp_path / "e.run")
+    shutil.copy(whole / "e.safetensors", tmp_path)
+    before = (tmp_path / "e.run/candidates.jsonl").read_bytes()
+    found = json.loads(done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, cwd=tmp_path).stdout)["result"]
+    assert (tmp_path / "e.run/candidates.jsonl").read_bytes() == before
+    expected = load(whole / "e.json")["result"]
+    assert found["members"] == expected["members"]
+    assert tree(tmp_path / "e.run") == tree(whole / "e.run")
+    assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
+
+
+def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path, r: Path, tmp_path: Path) -> None:
+    recipe = ["--misalign-from", r, "--misalign-weight", "0.5", "--lr", "0.05", "--batch-size", "64"]
+    training = ["train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "400", "--epochs", "1", "-q"]
+    done(*training, *recipe, "--seed", "3", "-o", tmp_path / "rp.safetensors", cwd=tmp_path)
+    small = without(SMALL, "--limit", "--epochs")
+    common = ["evolve", r, *small, "--like", "rp.safetensors"]
+    done(*common, "--search", "random", "-o", "random.safetensors", cwd=tmp_path)
+    options = ["--beside-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg"]
+    report = json.loads(done(*common, *options, cwd=tmp_path).stdout)
+    result = report["result"]
+    assert result["others"][0]["search"] == "random"
+    assert result["others"][0]["front"]
+    assert result["like"]["accuracy"]["total"] == 40
+    assert report["params"]["recipe"]["misalign"]["weight"] == 0.5
+    assert report["params"]["recipe"]["seed"] == 3
+    bound = result["like"]["accuracy"]["rate"] - 0.02
+    assert result["accuracy_bound"] == pytest.approx(bound)
+    meta = read_checkpoint(tmp_path / "e.safetensors").meta
+    assert meta["seed"] == 3
+    wrong = advkit("evolve", r, *small, "--like", r, "-o", "x.safetensors", cwd=tmp_path)
+    assert "--misalign-from" in one_line(wrong)
+    other = advkit("evolve", r, *SMALL, "-o", "y.safetensors", "--beside-run", "random.run", cwd=tmp_path)
+    assert "does not compare" in one_line(other)
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_time(r: Path, tmp_path: Path) -> None:
+    found = done("evolve", r, "-o", "e.safetensors", *SMALL, "--dry-run", cwd=tmp_path)
+    assert "2 generations of 3 candidates (3 on 128 images, 1 on 384 images)" in found.stdout
+    assert "one candidate took" in found.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_candidate_that_hangs_is_given_up(r: Path, tmp_path: Path) -> None:
+    """No training ends in a millisecond: every candidate fails, twice, and the run still ends with a report."""
+    options = ["--candidate-timeout", "0.001", "-o", "e.safetensors", "--report", "e.json", "--figure", "f.png"]
+    assert "no candidate could be trained" in one_line(advkit("evolve", r, *SMALL, *options, cwd=tmp_path))
+    report = load(tmp_path / "e.json")["result"]
+    assert report["failed"] == 8
+    assert report["checkpoint"] is None
+    assert report["figure"] is None
+    assert not (tmp_path / "e.safetensors").exists()
+    lines = [json.loads(line) for line in (tmp_path / "e.run/candidates.jsonl").read_text().splitlines()]
+    assert [line["error"] for line in lines[:2]] == [None, None], "the floor is not a candidate, and has no limit"
+    lines = lines[2:]
+    assert {line["attempts"] for line in lines} == {2}
+    assert all("timed out" in line["error"] for line in lines)
+
+
+BAD = {
+    "R": (["nothing.safetensors"], "nothing.safetensors"),
+    "budget": (["--budget", "1"], "--budget"),
+    "floor": (["--accuracy-floor", "2"], "--accuracy-floor"),
+    "search": (["--search", "grid"], "grid"),
+    "objective": (["--objective", "both"], "both"),
+    "method": (["--method", "magic"], "magic"),
+    "twice": (["--method", "pgd", "--method", "pgd"], "twice"),
+    "timeout": (["--candidate-timeout", "-1"], "--candidate-timeout"),
+    "images": (["--candidate-images", "200"], "--candidate-images"),
+    "beside": (["--beside", "advkit/resnet21"], "resnet20"),
+    "begin with": (["--begin-with", "advkit/cnn"], "genome"),
+    "figure": (["--figure", "f.jpg"], ".png"),
+    "too many to begin with": (["--begin-with", f"advkit/genome:{_FILE}"] * 4, "--offspring"),
+    "too large to begin with": (["--begin-with", "advkit/genome:stem7"], "at most"),
+    "random breeds nobody": (["--search", "random", "--inherit"], "--inherit"),
+    "beside run": (["--beside-run", "."], "--beside-run"),
+    "out": (["-o", "e.bin"], ".safetensors"),
+    "directory": (["--run-dir", "no/where"], "no/where"),
+    "like": (["--like", "nothing.safetensors"], "--limit"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options_are_one_line(name: str, r: Path, tmp_path: Path, inside: Run, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    options, word = BAD[name]
+    reference: list[Path | str] = [] if name == "R" else [r]
+    found = inside("evolve", *reference, "-o", "e.safetensors", *SMALL, *options)
+    assert word in one_line(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_class_count_or_image_size_is_said(r: Path, tmp_path: Path, inside: Run) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for name, size, classes in (("size", 16, 10), ("classes", 8, 7)):
+        images = rng.integers(0, 255, (300, size, size), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=rng.permutation(np.arange(300) % classes))
+        options = [*SMALL, "--data", tmp_path / f"{name}.npz", "-o", tmp_path / "e.safetensors"]
+        assert "it was made for" in one_line(inside("evolve", r, *options))
+
+
+def test_another_runs_directory_or_checkpoint_is_not_touched(whole: Path, r: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "e.run", tmp_path / "e.run")
+    before = tree(tmp_path / "e.run")
+    options = ["-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--seed", "1"]
+    assert "another data, data_seed, mean, recipe, search, std" in one_line(advkit("evolve", r, *options))
+    assert tree(tmp_path / "e.run") == before
+    shutil.copy(r, tmp_path / "e.safetensors")
+    assert "another run" in one_line(advkit("evolve", r, *options, "--run-dir", tmp_path / "new"))
+    assert (tmp_path / "e.safetensors").read_bytes() == r.read_bytes()
