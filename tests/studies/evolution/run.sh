@@ -31,36 +31,43 @@ train R-mis --arch advkit/resnet20 --seed 1 $penalty
 search() { # KIND NAME OPTIONS...
     kind=$1 name=$2
     shift 2
-    [ -f "$out/$name.json" ] ||
-        $advkit evolve "$out/R.safetensors" --data "$cifar#train" --search "$kind" --seed 1 \
-            --limit $images --epochs $epochs --budget 24 --max-multiply-adds 30000000 --begin-with advkit/genome:stem7 --workers "$workers" \
-            -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
+    $advkit evolve "$out/R.safetensors" --data "$cifar#train" --like "$out/R-mis.safetensors" --search "$kind" --seed 1 \
+        --budget 96 --max-multiply-adds 30000000 --begin-with advkit/genome:stem7 --workers "$workers" \
+        -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
 }
-search evolution E
-train R2 --arch advkit/resnet20 --seed 1
-train A7 --arch advkit/genome:stem7 --seed 1
-train A7-mis --arch advkit/genome:stem7 --seed 1 $penalty
-train P4-mis --arch advkit/genome:patch --seed 1 $penalty
-search random random
-search evolution E-figure --run-dir "$out/E.run" -o "$out/E.safetensors" --beside-run "$out/random.run" \
+beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
+[ -f "$out/random.json" ] || search random random
+[ -f "$out/E.json" ] || search evolution E --population 8 $beside --beside-run "$out/random.run" \
     --figure "$out/front.png" --figure-architecture "$out/architecture.png"
+
+train R2 --arch advkit/resnet20 --seed 1
 train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
+for family in stem7 patch; do
+    train "$family" --arch "advkit/genome:$family" --seed 1
+    train "$family-mis" --arch "advkit/genome:$family" --seed 1 $penalty
+done
 for seed in $seeds; do
     [ "$seed" = 1 ] && continue
     train "R-mis-$seed" --arch advkit/resnet20 --seed "$seed" $penalty
-    train "E-$seed" --arch "advkit/genome:$out/E.safetensors" --seed "$seed" $penalty
+    train "stem7-mis-$seed" --arch advkit/genome:stem7 --seed "$seed" $penalty
+    for found in E random; do
+        train "$found-$seed" --arch "advkit/genome:$out/$found.safetensors" --seed "$seed" $penalty
+    done
 done
 
 matrix() { # NAME VICTIM=FILE...
     name=$1
     shift
-    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --surrogate R --surrogate E --data "$cifar#test" \
-        --method pgd --method mi,di --method fgsm --report "$out/$name.json" --figure "$out/$name.png"
+    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --method pgd --method mi,di \
+        --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
 }
 matrix matrix "R'=$out/R-mis.safetensors" "E=$out/E.safetensors" "random=$out/random.safetensors" \
-    "R2=$out/R2.safetensors" "E0=$out/E0.safetensors" "A=$out/A7.safetensors" "A'=$out/A7-mis.safetensors" \
-    "P'=$out/P4-mis.safetensors" --compare "R:R',E" --compare "R:A',E" --compare "R:random,E"
+    "R2=$out/R2.safetensors" "E0=$out/E0.safetensors" "A=$out/stem7.safetensors" "A'=$out/stem7-mis.safetensors" \
+    "P=$out/patch.safetensors" "P'=$out/patch-mis.safetensors" --surrogate R --surrogate E --surrogate A \
+    --compare "R:R',E" --compare "R:A',E" --compare "R:P',E" --compare "R:random,E"
 for seed in $seeds; do
     [ "$seed" = 1 ] && continue
-    matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" --compare "R:R',E"
+    matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" \
+        "random=$out/random-$seed.safetensors" "A'=$out/stem7-mis-$seed.safetensors" --surrogate R \
+        --compare "R:R',E" --compare "R:A',E" --compare "R:random,E"
 done
