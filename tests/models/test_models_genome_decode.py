@@ -341,5 +341,13 @@ def test_residual_branches_without_norm_start_small():
     assert branch(9, "batch") == pytest.approx(branch(1, "batch"), rel=0.3)
 
 
+def test_a_long_row_of_residual_nodes_without_norms_is_reckoned_right():
+    """The first convolution of each node gives unit variance, which takes the second moment of what was summed up."""
+    nodes = [node(k, (k - 1,), norm="none", channels=16, skip="residual", depth=2) for k in range(1, 13)]
+    at = seen(decoded(genome(*nodes, stem=Stem("conv3", 16, "none", "relu"))), images(16, SIZES[0]))
+    for number in (1, 6, 12):
+        assert 0.6 < at[f"nodes.{number}.0"][1].std() < 1.6
+
+
 def test_the_genome_of_a_network_is_json_again():
     assert to_json(decoded(replace(named("patch"), output=1)).genome)["nodes"][0]["id"] == 1
