@@ -35,7 +35,7 @@ def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any
         if images is None:
             raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
         if mean is None or std is None:
-            found = _statistics(images, train_part)
+            found = statistics(images, train_part)
             mean, std = mean or found[0], std or found[1]
         network = build.create(
             arch,
@@ -60,7 +60,7 @@ def _start_from(network: Network, other: Network, ref: str) -> None:
     network.net.load_state_dict(theirs)
 
 
-def _statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over (a part of) the training images, to four digits."""
     import torch
 
