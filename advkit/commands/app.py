@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -16,16 +16,15 @@ from advkit.files.errors import InputError, Interrupted
 app = typer.Typer(
     name="advkit",
     help="Measure adversarial transferability, and train against it. Manual pages: man advkit.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train.train)
-app.command("attack")(attack.attack)
-app.command("transfer-matrix")(transfer_matrix.transfer_matrix)
-app.command("evolve")(evolve.evolve)
-app.command("evaluate")(evaluate.evaluate)
+app.command("train", short_help="Train a classifier.")(train.train)
+app.command("attack", short_help="Write adversarial images.")(attack.attack)
+app.command("transfer-matrix", short_help="Count which attacks fool which models.")(transfer_matrix.transfer_matrix)
+app.command("evolve", short_help="Search for an architecture that resists.")(evolve.evolve)
+app.command("evaluate", short_help="Measure accuracy on clean and adversarial sets.")(evaluate.evaluate)
 app.add_typer(visualize.app, name="visualize")
 
 TOOLS = ("train", "attack", "transfer-matrix", "evolve", "evaluate", "visualize")
@@ -65,13 +64,21 @@ def main() -> NoReturn:
     """Run the command line and leave with 0 (done), 1 (a gate failed), 2 (error), 130 or 143 (interrupted)."""
     # Threads that spin while they wait slow each other down tenfold on a busy machine. torch reads this when imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.stdout is None or sys.stderr is None:  # closed by the caller: files must not get its numbers
+        sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     sys.exit(run(sys.argv[1:]))
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit status."""
     debug = os.environ.get("ADVKIT_DEBUG", "") not in ("", "0")
     signal.signal(signal.SIGTERM, _terminated)
+    if not arguments or arguments == ["visualize"]:
+        arguments = [*arguments, "--help"]
     try:
         status = app(arguments, standalone_mode=False)
     except Interrupted as error:
@@ -82,6 +89,10 @@ def run(arguments: list[str]) -> int:
         return 130
     except typer.Exit as error:
         return error.exit_code
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # a reader that left, as the option parser tells it
+            return 128 + signal.SIGPIPE
+        raise
     except Exception as error:
         if debug:
             raise

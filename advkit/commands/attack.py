@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import names_of, open_all, pick_device
+from advkit.commands.opening import names_of, open_all, pick_device, untrained
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -69,6 +69,7 @@ def attack(
         raise InputError(f"-o {out}: write FILE.safetensors, or a name without suffix for a folder of PNGs")
     quantize = quantize or out.suffix == ""  # PNG files have 8 bits
     params = options.attack_params(given, method, goal)
+    options.refuse_unused(given, [params])
     names = names_of(models)
     device = pick_device(device)
     networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
@@ -99,7 +100,7 @@ def attack(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=tally.flags(),
+        flags=untrained(names, models) + tally.flags(),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -298,7 +299,8 @@ def _table(result: AttackResult, params: AttackParams) -> list[str]:
     if len(result.surrogates) > 1:
         lines.append(f"ensemble success        {output.percent(result.ensemble_success)}")
     lines.append(
-        f"norms reached: Linf {result.norms.linf_max:.5f} at most, L2 {result.norms.l2_mean:.4f} on average; "
-        f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward passes an image"
+        f"norms reached         Linf {result.norms.linf_max:.5f} at most, L2 {result.norms.l2_mean:.4f} on average"
     )
+    passes = f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward"
+    lines.append(f"passes an image       {passes}")
     return lines

@@ -87,8 +87,8 @@ def _pair(pair: Pair) -> list[str]:
 
     return [
         f"{pair.surrogate} -> {pair.victim}, {pair.method}: {output.percent(pair.cond)}",
-        f"    both {short(pair.both)}  raw {short(pair.raw)}  same class {short(pair.same)}"
-        f"   controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
+        f"    both {short(pair.both)}  raw {short(pair.raw)}  same {short(pair.same)}"
+        f"  controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
     ]
 
 

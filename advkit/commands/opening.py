@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advkit.files.errors import InputError
@@ -58,6 +59,19 @@ def names_of(refs: Sequence[str]) -> list[str]:
     return names
 
 
+def untrained(names: Sequence[str], refs: Sequence[str]) -> list[str]:
+    """A flag for each model whose weights are fresh: rates on it say nothing."""
+    return [
+        f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others"
+        for name, ref in zip(names, refs, strict=True)
+        if _is_fresh(split_name(ref)[1])
+    ]
+
+
+def _is_fresh(ref: str) -> bool:
+    return "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision") and not Path(ref).exists()
+
+
 def open_all(
     refs: Sequence[str],
     data_ref: str,
@@ -98,10 +112,9 @@ def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
     """
     from advkit.models import reference as model_reference
 
-    fresh = "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision")
     network = model_reference.load(
         ref,
-        num_classes=data.num_classes if fresh else None,
+        num_classes=data.num_classes if _is_fresh(ref) else None,
         input_size=data.size,
         device=device,
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,11 +99,15 @@ SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in s
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32 or bfloat16.")]
 
 
+# Options of one modifier; ni brings mi along.
+_MODIFIERS = {"decay": "mi", "di_probability": "di", "di_shrink": "di", "ti_kernel": "ti", "si_scales": "si"}
+
+
 def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
     """The :class:`~advkit.attacks.params.AttackParams` that the options ask for.
 
     Raises:
-        InputError: values out of range, options that the method does not use.
+        InputError: values out of range.
     """
     from advkit.attacks.budget import check_eps, parse_eps
     from advkit.attacks.losses import LOSSES
@@ -137,6 +142,19 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
         si_scales=given["si_scales"],
         precision=choice("precision", given["precision"], ("float32", "bfloat16")),
     )
+
+
+def refuse_unused(given: dict[str, Any], methods: Sequence[Any]) -> None:
+    """An option of a modifier that no method has would do nothing: say so.
+
+    Raises:
+        InputError: such an option was given another value than its default.
+    """
+    from advkit.attacks.params import AttackParams
+
+    for name, modifier in _MODIFIERS.items():
+        if given[name] != getattr(AttackParams, name) and not any(modifier in params.method for params in methods):
+            raise InputError(f"--{name.replace('_', '-')} does nothing without {modifier} in --method")
 
 
 def params_json(params: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.matrix_setup import measured, open_setup, threads_of
-from advkit.commands.opening import names_of
+from advkit.commands.opening import names_of, untrained
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -106,7 +106,7 @@ def transfer_matrix(
             "rate": rate,
         },
         inputs=[*inputs, output.data_input(setup.images)],
-        flags=_flags(plan, chosen, result),
+        flags=untrained(names, models) + _flags(plan, chosen, result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -125,6 +125,8 @@ def _check(given: dict[str, Any], names: list[str]) -> None:
     options.choice("rate", given["rate"], RATES)
     for name in ("fail_above", "fail_below"):
         options.within(name.replace("_", "-"), given[name], 0.0, 1.0)
+        if given[name] is not None and len(names) < 2 and not given["adversarial"]:
+            raise InputError(f"--{name.replace('_', '-')}: no pair of two models to judge; give another MODEL")
     for name in given["surrogate"] or []:
         if name not in names:
             raise InputError(f"--surrogate {name}: no such model; there are {', '.join(names)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import names_of, open_all, pick_device
+from advkit.commands.opening import names_of, open_all, pick_device, untrained
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from advkit.files.results import VisualizeResult
     from advkit.models.network import Network
 
-app = typer.Typer(help="Draw what networks attend to.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Draw what networks attend to.", rich_markup_mode=None)
 
 RULES = ("first", "all-correct", "disagree", "all-wrong")
 MAPS = ("saliency", "grad-cam")
+MOST = 50  # images of one figure that still show anything
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -33,7 +34,7 @@ def visualize() -> None:
     """Draw what networks attend to."""
 
 
-@app.command("attention")
+@app.command("attention", short_help="Draw saliency and Grad-CAM of the same images.")
 def attention(
     models: Annotated[list[str], typer.Argument(metavar="[NAME=]MODEL...", help="Networks to look through.")],
     data: options.DataOption,
@@ -42,7 +43,7 @@ def attention(
         list[int] | None, typer.Option(min=0, metavar="I", help="This image of the split; repeatable.")
     ] = None,
     pick: Annotated[str, typer.Option(help="first, all-correct, disagree or all-wrong.")] = "first",
-    count: Annotated[int, typer.Option(min=1, help="Images that --pick takes.")] = 4,
+    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images that --pick takes.")] = 4,
     maps: Annotated[str, typer.Option("--map", help="saliency, grad-cam or both, with a comma.")] = "saliency,grad-cam",
     samples: Annotated[int, typer.Option(min=1, help="Noisy copies that saliency averages.")] = 16,
     sigma: Annotated[float, typer.Option(help="Their noise, in pixel units of [0, 1].")] = 0.1,
@@ -88,11 +89,20 @@ def attention(
         clock=clock,
         seed=seed,
         device=device,
-        params={"index": index, "pick": pick, "count": count, "map": list(kinds), "samples": samples, "sigma": sigma},
+        params={
+            "index": index,
+            "pick": pick,
+            "count": count,
+            "map": list(kinds),
+            "samples": samples,
+            "sigma": sigma,
+            "limit": limit,
+        },
         inputs=[
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
+        flags=untrained(names, models),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -116,10 +126,13 @@ def _chosen(
     import torch
 
     if index:
+        if len(index) > MOST:
+            raise InputError(f"--index: {len(index)} images; one figure shows {MOST} at most")
         place = {number: position for position, number in enumerate(images.indices.tolist())}
         missing = [number for number in index if number not in place]
         if missing:
-            raise InputError(f"--index {missing[0]}: {images.ref} has no such image (0 to {max(place)})")
+            known = f"the {len(images)} images taken of {images.ref}"
+            raise InputError(f"--index {missing[0]}: not among {known}, whose indices are 0 to {max(place)}")
         return images.subset(torch.tensor([place[number] for number in index]))
     found: list[int] = []
     for start in range(0, len(images), batch_size):

@@ -124,7 +124,7 @@ def unknown(architecture: str, near: Sequence[str]) -> InputError:
 def seeded(make: Callable[[], T], seed: int) -> T:
     """What ``make`` gives with the CPU's global random state at ``seed``; that state is put back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed & (2**63 - 1))
         return make()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,6 +12,12 @@ from pathlib import Path
 import pytest
 
 from advkit.commands.app import app
+from advkit.commands.attack import attack
+from advkit.commands.evaluate import evaluate
+from advkit.commands.evolve import evolve
+from advkit.commands.train import train
+from advkit.commands.transfer_matrix import transfer_matrix
+from advkit.commands.visualize import attention
 from advkit.files.report import TOOLS, schema_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -24,6 +31,16 @@ HELP = {
     "advkit-visualize": ["visualize", "attention"],
     "advkit": [],
 }
+
+COMMANDS = {
+    "advkit-train": train,
+    "advkit-attack": attack,
+    "advkit-transfer-matrix": transfer_matrix,
+    "advkit-evolve": evolve,
+    "advkit-evaluate": evaluate,
+    "advkit-visualize": attention,
+}
+SPELT = {"maps": "map"}  # options that are not called what their parameter is
 
 
 def offered(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
@@ -72,3 +89,39 @@ def test_help_is_fast_and_imports_no_torch() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=REPOSITORY).returncode == 0
     )
+
+
+def described(page: str, option: str) -> str:
+    """What a page says under ``option``, as plain words."""
+    text = (MAN / f"{page}.1").read_text()
+    for block in re.split(r"^\.It ", text, flags=re.M)[1:]:
+        head, _, body = block.partition("\n")
+        if re.search(rf"(?:Fl|,) -{option}\b(?!-)", head):
+            return re.sub(r"^\.(?:Cm|Ar|Pa|Fl|Xr|Em) ", "", body.partition("\n.El")[0], flags=re.M)
+    raise AssertionError(f"{page}: no --{option}")
+
+
+def said(text: str, default: object) -> bool:
+    """Whether ``text`` names ``default`` as one."""
+    words = [word.strip(",;.()") for word in text.split()]
+    if isinstance(default, str):
+        return "default" in text and all(word in words for word in default.split(","))
+    numbers = [float(word) for word in words if re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", word)]
+    return "default" in text and float(str(default)) in numbers
+
+
+def test_said() -> None:
+    assert said("the default is 5e-4.", 0.0005)
+    assert not said("the default is 5e-3.", 0.0005)
+    assert not said("ten, as ever: 10", 10)
+    assert said("sgd\n(Nesterov, the default) or\nadamw .", "sgd")
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_every_default_is_the_one_that_the_page_says(page: str) -> None:
+    for name, parameter in inspect.signature(COMMANDS[page]).parameters.items():
+        default = parameter.default
+        if default is inspect.Parameter.empty or default is None or default == "" or isinstance(default, bool):
+            continue
+        option = SPELT.get(name, name).replace("_", "-")
+        assert said(described(page, option), default), f"--{option}: the default is {default}"
