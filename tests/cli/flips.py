@@ -1,0 +1,160 @@
+"""For every option of every command: what to give it, and what that must change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Two runs that differ in one option.
+
+    Attributes:
+        flip: arguments of the second run only.
+        base: arguments of both, beside the command's own.
+        same: the option has no effect on results, by contract.
+        models, data: of both runs, instead of the command's own.
+        flip_models, flip_data: of the second run only.
+    """
+
+    flip: str = ""
+    base: str = ""
+    same: bool = False
+    models: str = ""
+    data: str = ""
+    flip_models: str = ""
+    flip_data: str = ""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The option's effect is no result; ``test`` (a function of this directory or of tests/data) shows it."""
+
+    test: str
+
+
+STREAMS: dict[str, Flip | Elsewhere] = {
+    "report": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
+    "as_json": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
+    "quiet": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
+    "download": Elsewhere("test_download_reaches_torchvision_and_its_output_leaves_stdout_alone"),
+    "device": Flip("--device cpu", same=True),
+}
+# A picture folder has a size of its own only with an untrained network, which takes any.
+SIZE = Flip("--size 12", "--limit 8", models="A=advkit/cnn B=advkit/resnet8", data="pictures")
+DATA: dict[str, Flip | Elsewhere] = {
+    "data": Flip(flip_data="digits#train"),
+    "limit": Flip("--limit 20"),
+    "size": SIZE,
+    **STREAMS,
+}
+ATTACK: dict[str, Flip | Elsewhere] = {
+    "method": Flip("--method mi"),
+    "eps": Flip("--eps 0.05"),
+    "norm": Flip("--norm l2"),
+    "steps": Flip("--steps 4"),
+    "step_size": Flip("--step-size 0.01"),
+    "loss": Flip("--loss margin"),
+    "target": Flip("--target next"),
+    "random_start": Flip("--no-random-start"),
+    "restarts": Flip("--restarts 3"),
+    "decay": Flip("--decay 0.3", "--method mi"),
+    "di_probability": Flip("--di-probability 1", "--method di --di-shrink 0.5"),
+    "di_shrink": Flip("--di-shrink 0.5", "--method di --di-probability 1"),
+    "ti_kernel": Flip("--ti-kernel 3", "--method ti"),
+    "si_scales": Flip("--si-scales 2", "--method si"),
+    "precision": Flip("--precision bfloat16"),
+    "seed": Flip("--seed 1"),
+    "batch_size": Flip("--batch-size 7", same=True),
+}
+OWN = {  # what every run of a command begins with; {models} and {data} are filled in
+    "train": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu -o t.safetensors",
+    "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
+    "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
+    "evaluate": "{models} --data {data}",
+    "visualize attention": "{models} --data {data} --limit 40 --count 1 --samples 2 --figure f.png",
+}
+MODELS = {"transfer-matrix": "R=r.safetensors V=r2.safetensors", "visualize attention": "r.safetensors r2.safetensors"}
+FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
+    "train": DATA
+    | {
+        "data": Flip(flip_data="digits#test"),
+        "size": Flip("--size 12", "--size 16 --batch-size 4", data="pictures"),
+        "out": Elsewhere("test_equal_runs_give_equal_bytes"),
+        "arch": Flip("--arch advkit/resnet8"),
+        "init": Flip("--init r.safetensors"),
+        "validation": Flip("--validation 0.2"),
+        "epochs": Flip("--epochs 2"),
+        "batch_size": Flip("--batch-size 8"),
+        "optimizer": Flip("--optimizer adamw"),
+        "lr": Flip("--lr 0.05"),
+        "weight_decay": Flip("--weight-decay 0.01"),
+        "momentum": Flip("--momentum 0.5"),
+        "schedule": Flip("--schedule cosine"),
+        "label_smoothing": Flip("--label-smoothing 0.1"),
+        "clip": Flip("--clip 0.1"),
+        "ema": Flip("--ema 0.9"),
+        "augment": Flip("--augment crop"),
+        "precision": Flip("--precision bfloat16", "--precision float32"),
+        "mean": Flip("--mean 0.1"),
+        "std": Flip("--std 0.7"),
+        "misalign_from": Flip("--misalign-from r.safetensors"),
+        "misalign_weight": Flip("--misalign-weight 0.3", "--misalign-from r.safetensors"),
+        "misalign_penalty": Flip("--misalign-penalty square", "--misalign-from r.safetensors"),
+        "misalign_at": Flip("--misalign-at clean,noise", "--misalign-from r.safetensors"),
+        "misalign_eps": Flip("--misalign-eps 0.2", "--misalign-from r.safetensors --misalign-at noise"),
+        "misalign_steps": Flip("--misalign-steps 4", "--misalign-from r.safetensors --misalign-at adversarial"),
+        "misalign_warm_up": Flip("--misalign-warm-up 0", "--misalign-from r.safetensors"),
+        "smoothness_weight": Flip("--smoothness-weight 0.5", "--misalign-from r.safetensors"),
+        "resume": Elsewhere("test_an_interrupted_run_resumes_to_the_same_bytes"),
+        "limit": Flip("--limit 80"),
+        "seed": Flip("--seed 1"),
+        "force": Elsewhere("test_a_checkpoint_of_another_run_is_not_replaced_unasked"),
+    },
+    "attack": DATA
+    | ATTACK
+    | {
+        "models": Flip(flip_models="r2.safetensors"),
+        "out": Flip("-o pngs"),
+        "goal": Flip("--goal transfer"),
+        "quantize": Flip("--quantize"),
+        "force": Elsewhere("test_attack_replaces_only_what_it_may"),
+    },
+    "transfer-matrix": DATA
+    | ATTACK
+    | {
+        "models": Flip(flip_models="R=r.safetensors V=advkit/cnn"),
+        "surrogate": Flip("--surrogate R"),
+        "adversarial": Flip("--adversarial adv.safetensors --method pgd"),
+        "compare": Flip("--compare R:R,V"),
+        "gradients": Flip("--no-gradients"),
+        "rate": Flip("--rate raw", "--fail-above 1"),
+        "fail_above": Flip("--fail-above 0.9"),
+        "fail_below": Flip("--fail-below 0.01"),
+        "figure": Flip("--figure m.svg"),
+        "workers": Elsewhere("test_workers_change_nothing"),
+        "ray": Elsewhere("test_a_cluster_changes_nothing"),
+    },
+    "evaluate": DATA
+    | {
+        "models": Flip(flip_models="r2.safetensors"),
+        "fail_above": Flip("--fail-above 0.9"),
+        "fail_below": Flip("--fail-below 0.1"),
+        "seed": Flip("--seed 1", "--limit 20"),
+        "batch_size": Flip("--batch-size 7", same=True),
+    },
+    "visualize attention": DATA
+    | {
+        "models": Flip(flip_models="r2.safetensors"),
+        "figure": Flip("--figure g.svg"),
+        "index": Flip("--index 491"),
+        "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
+        "count": Flip("--count 2"),
+        "maps": Flip("--map saliency"),
+        "samples": Flip("--samples 3"),
+        "sigma": Flip("--sigma 0.3"),
+        "limit": Flip("--limit 20"),
+        "seed": Flip("--seed 1"),
+        "batch_size": Flip("--batch-size 1", "--pick all-correct", same=True),
+    },
+}
