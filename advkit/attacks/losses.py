@@ -16,8 +16,15 @@ Loss = Callable[[Tensor, Tensor, bool], Tensor]
 
 
 def cross_entropy(logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
-    """Cross-entropy (Goodfellow et al. 2015). Its gradient underflows to 0 on over-confident networks."""
-    loss = F.cross_entropy(logits, classes, reduction="none")
+    """Cross-entropy (Goodfellow et al. 2015), as softplus(m) with m = logsumexp of the other logits - the class's own.
+
+    The usual form takes the difference p - 1 for the class itself, which is exactly 0 in float32 from a margin of 17
+    on, while the other classes keep their gradients: an image's direction is then wrong, not zero. This form loses
+    nothing before its gradient as a whole underflows, at a margin of about 88.
+    """
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    others = logits.scatter(1, classes[:, None], float("-inf")).logsumexp(1)
+    loss = F.softplus(others - own)
     return -loss if targeted else loss
 
 

@@ -33,7 +33,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "schedule": "one-cycle",
     "label_smoothing": 0.0,
-    "clip": None,
+    "clip": 1.0,
     "ema": 0.0,
     "augment": "auto",
     "precision": "auto",

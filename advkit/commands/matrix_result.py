@@ -106,7 +106,7 @@ def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name
     counts = count(sides)
     held = sides[0][0].right & sides[0][1].right & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
     flipped = np.any([attempt.control(victim, attempt.flipped) for attempt in attempts], axis=0)
-    noise = attempts[0].control(victim, attempts[0].noise)
+    noise = np.any([attempt.control(victim, attempt.noise) for attempt in attempts], axis=0)
     return Pair(
         surrogate=attempts[0].surrogate,
         victim=name,

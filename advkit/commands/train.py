@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +33,7 @@ def train(
     momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9,
     schedule: Annotated[str, typer.Option(help="one-cycle, cosine or constant.")] = "one-cycle",
     label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0,
-    clip: Annotated[
-        float | None, typer.Option(help="Bound on the gradient's norm, 0 for none [1 with --misalign-from, else 0].")
-    ] = None,
+    clip: Annotated[float, typer.Option(help="Bound on the norm of the whole gradient; 0 for none.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0,
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -128,6 +127,10 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
     if world > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // world))
     device, out = pick_device(given["device"]), given["out"]
+    if world > 1 and device == "cuda":  # a GPU for each process
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    if given["misalign_from"] and not given["epochs"] and not given["data"]:
+        raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
     images = _open_data(given)
     train_part, validation_part = _parts(images, given)
     network = train_setup.open_network(given, images, train_part, device)

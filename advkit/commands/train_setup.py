@@ -34,7 +34,13 @@ def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any
     else:
         if images is None:
             raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
-        if mean is None or std is None:
+        other = None
+        if given["init"]:  # weights go with the normalisation that they were trained under
+            other = reference.load(given["init"], **known, device=device)
+            mean, std = mean or other.spec.mean, std or other.spec.std
+            if (mean, std) != (other.spec.mean, other.spec.std):
+                raise InputError(f"--init {given['init']}: has its own mean and std; leave --mean and --std out")
+        elif mean is None or std is None:
             found = statistics(images, train_part)
             mean, std = mean or found[0], std or found[1]
         network = build.create(
@@ -46,8 +52,8 @@ def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any
             labels=images.class_names,
             seed=given["seed"],
         ).to(device)
-        if given["init"]:
-            _start_from(network, reference.load(given["init"], **known, device=device), given["init"])
+        if other is not None:
+            _start_from(network, other, given["init"])
     return network
 
 
@@ -98,7 +104,7 @@ def train_params(given: dict[str, Any], images: ImageSet | None, device: str) ->
         momentum=given["momentum"],
         schedule=given["schedule"],
         label_smoothing=given["label_smoothing"],
-        clip=given["clip"] if given["clip"] is not None else float(bool(given["misalign_from"])),
+        clip=given["clip"],
         ema=given["ema"],
         augment=frozenset(kinds),
         precision=_precision(given["precision"], device),

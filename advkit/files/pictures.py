@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,12 +23,16 @@ def picture_folder(
     survive reading.
 
     Raises:
-        InputError: something stands at ``path`` and ``force`` is off; the disk is full or can't be written.
+        InputError: something stands at ``path`` and ``force`` is off; a folder with anything else in it than such
+            pictures, whatever ``force`` says; the disk is full or can't be written.
     """
     from PIL import Image
 
     if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: exists; choose another name or --force")
+    foreign = _foreign(path)
+    if foreign is not None:
+        raise InputError(f"{path}: holds {foreign.name}, which attack did not write; choose another name")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
             folder = Path(temporary) / "pictures"
@@ -42,10 +45,21 @@ def picture_folder(
                     Image.fromarray(pixels).save(folder / class_names[label] / f"{index:06}.png")
 
             yield save
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if path.exists():
+                path.rename(Path(temporary) / "old")  # deleted with the rest, once the new one stands
             folder.rename(path)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _foreign(path: Path) -> Path | None:
+    """Something under ``path`` that is no class directory of numbered pictures; None when there is nothing else."""
+    if not path.is_dir():
+        return path if path.exists() else None
+    for folder in path.iterdir():
+        if not folder.is_dir() or folder.is_symlink():
+            return folder
+        for file in folder.iterdir():
+            if file.suffix != ".png" or not file.stem.isdecimal() or not file.is_file():
+                return file
+    return None

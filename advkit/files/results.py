@@ -118,7 +118,7 @@ class Pair(Strict):
     raw: Rate = Field(description="all images: victim wrong, or at the target")
     same: Rate = Field(description="as cond: victim fooled into the surrogate's class")
     flipped: Rate | None = Field(description="over the images of cond: the sign-flipped perturbation fools the victim")
-    noise: Rate | None = Field(description="over the images of cond: noise of the same norm fools the victim")
+    noise: Rate | None = Field(description="as flipped, noise of the same norm, one draw for each method")
 
 
 class SurrogateSuccess(Strict):

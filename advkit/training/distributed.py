@@ -24,7 +24,7 @@ def start() -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         except (ValueError, RuntimeError) as error:
             raise InputError(f"cannot join the process group: {error}; start with torchrun") from error
     return dist.get_rank(), dist.get_world_size()
@@ -86,6 +86,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
+        given, input = input.dtype, input.float()  # statistics are float32, whatever the step computes in
         count = input.numel() // input.shape[1] * world_size()
         mean = _GlobalSum.apply(input.sum(dim=(0, 2, 3))) / count
         centred = input - mean[:, None, None]
@@ -98,15 +99,22 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, factor)
                 self.running_var.lerp_(variance * (count / max(count - 1, 1)), factor)
         normed = centred * torch.rsqrt(variance + self.eps)[:, None, None]
-        return F.batch_norm(  # only the affine part: statistics 0 and 1
+        whole = F.batch_norm(  # only the affine part: statistics 0 and 1
             normed, torch.zeros_like(mean), torch.ones_like(variance), self.weight, self.bias, False, 0.0, 0.0
         )
+        return whole.to(given)
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Let every BatchNorm2d of ``network`` take its statistics over all ranks, in place; does nothing on one."""
+    """Let every BatchNorm2d of ``network`` take its statistics over all ranks, in place; does nothing on one.
+
+    Raises:
+        InputError: batch-norm of another kind, whose statistics would differ from rank to rank.
+    """
     if world_size() == 1:
         return
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GlobalBatchNorm2d
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, GlobalBatchNorm2d):
+            raise InputError(f"{type(module).__name__}: has no statistics over several processes; train in one process")

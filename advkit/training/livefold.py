@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.models.fold import fold_pairs, fold_weights, folded_skeleton
 from advkit.models.network import Network
@@ -34,7 +35,7 @@ class LiveFold(nn.Module):
         self._before = {
             name: (norm.running_mean.clone(), norm.running_var.clone())
             for name, norm in self._network[0].net.named_modules()
-            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+            if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
         }
 
     def refresh(self) -> LiveFold:
@@ -55,11 +56,13 @@ class LiveFold(nn.Module):
 
     def _batch_statistics(self, name: str) -> tuple[Tensor, Tensor]:
         """Mean and (unbiased) variance of the last batch, solved for in the update of the running statistics."""
-        norm = cast(nn.BatchNorm2d, self._network[0].net.get_submodule(name))
+        norm = cast(_BatchNorm, self._network[0].net.get_submodule(name))
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
-        part = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        part = norm.momentum if norm.momentum is not None else 1.0 / max(float(norm.num_batches_tracked), 1.0)
+        if not norm.training or part == 0.0:  # frozen: the running statistics are what the step sees, or all there is
+            return norm.running_mean.clone(), norm.running_var.clone()
         before, now = self._before[name], (norm.running_mean, norm.running_var)
         mean, variance = (new + (new - old) * (1.0 / part - 1.0) for old, new in zip(before, now, strict=True))
         return mean, variance.clamp_min(0.0)

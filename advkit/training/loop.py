@@ -86,6 +86,11 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
     distributed.synchronise_batch_norm(run.network)
     run.network.net.to(memory_format=torch.channels_last)  # 1.2 to 1.8 times as fast
     optimizer = make_optimizer(run.network, params)
+    if params.batch_size % distributed.world_size():
+        world = distributed.world_size()
+        raise InputError(
+            f"a batch of {params.batch_size} is not shared evenly by {world} processes; change --batch-size"
+        )
     steps = len(run.train) // params.batch_size
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")

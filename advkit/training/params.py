@@ -42,7 +42,7 @@ class TrainParams:
     ema: float = 0.0
     augment: frozenset[str] = frozenset()
     precision: Literal["float32", "bfloat16"] = "float32"
-    clip: float = 0.0
+    clip: float = 1.0
     seed: int = 0
     misalign: MisalignParams | None = None
 

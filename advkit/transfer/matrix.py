@@ -125,7 +125,8 @@ class Part:
     """What one batch of B images gave: small, and picklable.
 
     Attributes:
-        clean, noise: (M, B) predictions for clean images, and for noise of the attack's norm.
+        clean: (M, B) predictions for clean images.
+        noise: (methods, M, B) predictions for noise of the attacks' norm, one draw for each method.
         rows: one for each attempt.
         cosines: (2, M, M) float64 sums of the input-gradient cosines, and of their absolute values; or None.
         seconds: spent in attacks.
@@ -139,7 +140,7 @@ class Part:
 
     def put(self, batch: slice, part: Part) -> None:
         """Copy the predictions of ``part`` to the images of ``batch``, and add up the rest."""
-        self.clean[:, batch], self.noise[:, batch] = part.clean, part.noise
+        self.clean[:, batch], self.noise[:, :, batch] = part.clean, part.noise
         for row, found in zip(self.rows, part.rows, strict=True):
             row.classes[batch] = found.classes
             row.victims[:, batch], row.flipped[:, batch] = found.victims, found.flipped
@@ -176,7 +177,7 @@ def batches(plan: Plan, data: ImageSet) -> list[slice]:
 def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
     """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
     images, labels = (value.to(plan.device) for value in data.batch(batch))
-    first, indices = plan.params[0], data.indices[batch].to(plan.device)
+    indices = data.indices[batch].to(plan.device)
     rows, seconds = [], 0.0
     for surrogate, params in _attempts(plan):
         one, folded = [plan.networks[surrogate]], [plan.optimised[surrogate]]
@@ -193,7 +194,13 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
         )
     return Part(
         clean=look(plan.networks, images).numpy(),
-        noise=look(plan.networks, budget.noise(images, indices, first.eps, first.norm, first.seed)).numpy(),
+        noise=np.stack(
+            [
+                # A draw for each method: the union of several is held against the best of as many draws.
+                look(plan.networks, budget.noise(images, indices, params.eps, params.norm, params.seed + draw)).numpy()
+                for draw, params in enumerate(plan.params)
+            ]
+        ),
         rows=rows,
         cosines=torch.stack(cosine_sums(plan.optimised, images, labels)) if plan.gradients else None,
         seconds=seconds,
@@ -230,7 +237,8 @@ def _empty(plan: Plan, count: int) -> Part:
 
     rows = [Row(np.empty(count, np.int64), predictions(), predictions(), (0, 0, 0, 0)) for _ in _attempts(plan)]
     cosines = torch.zeros(2, models, models, dtype=torch.float64) if plan.gradients else None
-    return Part(predictions(), predictions(), rows, cosines, 0.0)
+    noise = np.empty((len(plan.params), models, count), np.int64)
+    return Part(predictions(), noise, rows, cosines, 0.0)
 
 
 def look(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
@@ -255,6 +263,6 @@ def _attempt(plan: Plan, number: int, whole: Part, labels: np.ndarray) -> Attemp
         row.flipped,
         row.victims[surrogate],
         whole.clean[surrogate] == labels,
-        whole.noise,
+        whole.noise[number % len(plan.params)],
         *row.costs,
     )

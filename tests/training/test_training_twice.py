@@ -1,0 +1,46 @@
+"""The quick second derivative of a convolution is torch's own, whatever the geometry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from advkit.training.twice import TwiceConv2d, quicken
+
+GEOMETRIES = {
+    "plain": {},
+    "strided": {"stride": 2},
+    "uneven": {"stride": (2, 1), "padding": (0, 2), "kernel_size": (3, 5)},
+    "dilated": {"dilation": 2, "padding": 2},
+    "grouped": {"groups": 2},
+    "depthwise": {"groups": 4},
+    "no bias": {"bias": False},
+}
+
+
+def derivatives(net: nn.Module, x: Tensor) -> list[Tensor]:
+    """Gradients, by every parameter, of a function of the input's gradient and of the output."""
+    x = x.clone().requires_grad_()
+    out = net(x)
+    (first,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+    loss = (first * torch.linspace(-1, 1, first.numel(), dtype=x.dtype).view_as(first)).sum() + out.square().sum()
+    return [first.detach(), *torch.autograd.grad(loss, list(net.parameters()))]
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_second_derivatives_are_those_of_autograd(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"kernel_size": 3, "padding": 1} | GEOMETRIES[name]
+    net = nn.Sequential(nn.Conv2d(4, 8, **options), nn.SiLU(), nn.Conv2d(8, 4, 3)).double()  # type: ignore[arg-type]
+    x = torch.randn(3, 4, 9, 8, dtype=torch.float64)
+    expected = derivatives(net, x)
+    found = derivatives(quicken(net), x)
+    assert sum(isinstance(module, TwiceConv2d) for module in net) == 2
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_other_paddings_are_left_to_torch() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.Conv2d(3, 3, 3, padding="same"))
+    assert not any(isinstance(module, TwiceConv2d) for module in quicken(net))
