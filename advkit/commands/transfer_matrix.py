@@ -80,10 +80,11 @@ def transfer_matrix(
     plan, chosen = setup.plan, setup.chosen
     from advkit.commands import matrix_result, matrix_text
 
+    ready = [_ready_made(plan, chosen, path, names) for path in adversarial or []]  # first: they may not fit
     line = output.Progress(quiet)
     found = measured(setup, given, lambda done: line.step("attack and look", done, len(chosen)))
     line.clear()
-    found.attempts += [_ready_made(plan, chosen, path, names) for path in adversarial or []]
+    found.attempts += ready
     comparisons = [_parse_compare(text, names, matrix_result.rows(found)) for text in compare or []]
     result = matrix_result.collect(plan, found, chosen, comparisons, seed)
     result.gates = _gates(given, result.pairs)
