@@ -1,0 +1,193 @@
+"""A run that was stopped after any step goes on to the same bits; what is held out is never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from advkit.data import reference as data_reference
+from advkit.data.images import ImageSet
+from advkit.data.sampling import hold_out
+from advkit.files.errors import InputError, Interrupted
+from advkit.files.signals import Stop
+from advkit.files.tensors import read_header, read_tensors, write_tensors
+from advkit.models.build import create
+from advkit.models.fold import folded
+from advkit.models.network import Network
+from advkit.training import loop
+from advkit.training.loop import Progress, Run, epoch_order, make_optimizer, train
+from advkit.training.misalign import MisalignParams
+from advkit.training.params import TrainParams
+
+BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)
+STEPS = 4  # of an epoch: 80 images, a fifth held out, in batches of 16
+SETTINGS = {
+    "sgd, ema, augmented": replace(BASE, ema=0.9, augment=frozenset({"crop", "flip", "cutout"})),
+    "adamw, constant, bfloat16": replace(
+        BASE, optimizer="adamw", lr=0.002, schedule="constant", precision="bfloat16", label_smoothing=0.1
+    ),
+    "misaligned": replace(BASE, misalign=MisalignParams(at=("clean", "noise"), smoothness=0.1)),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return data_reference.load("digits", role="train", limit=80)
+
+
+def fresh(data: ImageSet, seed: int = 1) -> Network:
+    return create("advkit/cnn", num_classes=10, input_size=data.size, mean=(0.3,), std=(0.4,), seed=seed)
+
+
+def a_run(data: ImageSet, params: TrainParams, state: Path | None = None) -> Run:
+    part, held = hold_out(data.labels, 0.2, 0)
+    references = [folded(fresh(data, 7).eval())] if params.misalign else []
+    return Run(fresh(data), data, part, held, references, params, state, {"params": params.to_json()})
+
+
+def go(run: Run, stop_after: int | None = None, resume: bool = False) -> Run:
+    stop, taken = Stop(), 0
+
+    def show(progress: Progress) -> None:
+        nonlocal taken
+        taken += 1
+        stop.signum = 15 if taken == stop_after else None
+
+    train(run, resume=resume, stop=stop, show=show)
+    return run
+
+
+def state_of(run: Run) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
+
+
+def same(a: Run, b: Run) -> bool:
+    ours, theirs = state_of(a), state_of(b)
+    return a.history == b.history and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_stopped_after_any_step_it_goes_on_to_the_same_bits(name: str, digits: ImageSet, tmp_path: Path) -> None:
+    params = SETTINGS[name]
+    whole = go(a_run(digits, params))
+    assert len(whole.history) == params.epochs
+    for number in (1, STEPS - 1, STEPS, STEPS + 1):
+        state = tmp_path / f"{number}.resume.safetensors"
+        with pytest.raises(Interrupted):
+            go(a_run(digits, params, state), stop_after=number)
+        assert same(go(a_run(digits, params, state), resume=True), whole), number
+
+
+def test_stopped_twice_and_once_more(digits: ImageSet, tmp_path: Path) -> None:
+    params, state = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
+    for turn in range(3):
+        with pytest.raises(Interrupted):
+            go(a_run(digits, params, state), stop_after=2, resume=turn > 0)
+    assert same(go(a_run(digits, params, state), resume=True), go(a_run(digits, params)))
+
+
+def test_a_state_that_does_not_fit_is_refused(digits: ImageSet, tmp_path: Path) -> None:
+    params, state = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
+    with pytest.raises(InputError, match="nothing to resume"):
+        go(a_run(digits, params, state), resume=True)
+    with pytest.raises(Interrupted):
+        go(a_run(digits, params, state), stop_after=3)
+    with pytest.raises(InputError, match="another lr"):
+        go(a_run(digits, replace(params, lr=0.04), state), resume=True)
+    with pytest.raises(InputError, match="another momentum"):
+        go(a_run(digits, replace(params, momentum=0.5), state), resume=True)
+    tensors, meta = read_tensors(state)[0], read_header(state)[1]["advkit"]
+    name = next(name for name in tensors if name.startswith("model."))
+    write_tensors(state, {key: value for key, value in tensors.items() if key != name}, meta)
+    with pytest.raises(InputError, match="does not fit"):
+        go(a_run(digits, params, state), resume=True)
+
+
+def test_a_run_does_not_touch_the_global_randomness_it_starts_from(digits: ImageSet) -> None:
+    first = go(a_run(digits, BASE))
+    torch.manual_seed(12345)
+    torch.rand(10)
+    assert same(go(a_run(digits, BASE)), first)
+
+
+def test_held_out_images_are_never_trained_on(digits: ImageSet) -> None:
+    _, held = hold_out(digits.labels, 0.2, 0)
+    hidden = set(digits.rows[held].tolist())
+    read = digits.read
+
+    def blackened(rows: Tensor) -> Tensor:
+        keep = torch.tensor([float(row not in hidden) for row in rows.tolist()])
+        return read(rows) * keep[:, None, None, None]
+
+    other = go(a_run(replace(digits, read=blackened), BASE))
+    plain = go(a_run(digits, BASE))
+    ours, theirs = state_of(other), state_of(plain)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    right = [run.history[-1]["validation_right"] for run in (other, plain)]
+    assert right[0] != right[1], "the held-out images were looked at, in vain"
+
+
+def test_every_image_is_seen_once_an_epoch(digits: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    step = loop._step
+
+    def watched(run: Run, optimizer: Any, misalignment: Any, positions: Tensor, *more: Any) -> None:
+        seen.extend(positions.tolist())
+        step(run, optimizer, misalignment, positions, *more)
+
+    monkeypatch.setattr(loop, "_step", watched)
+    run = go(a_run(digits, BASE))
+    half = len(seen) // 2
+    assert sorted(seen[:half]) == sorted(seen[half:]) == sorted(run.train.tolist())
+    assert seen[:half] != seen[half:]
+
+
+def test_the_order_belongs_to_seed_and_epoch() -> None:
+    orders = [epoch_order(50, seed, epoch).tolist() for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2] != orders[3] != orders[0]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+def test_the_average_of_the_weights_is_the_recurrence(digits: ImageSet) -> None:
+    """Decay d after a short memory at first: d_n = min(d, (1 + n) / (10 + n))."""
+    run = a_run(digits, replace(BASE, ema=0.5, epochs=1))
+    expected = state_of(run)
+    number = 0
+
+    def show(progress: Progress) -> None:
+        nonlocal number
+        decay = min(0.5, (1 + number) / (10 + number))
+        for name, tensor in run.network.net.state_dict().items():
+            if tensor.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * tensor
+        number += 1
+
+    train(run, resume=False, stop=Stop(), show=show)
+    assert number == STEPS
+    for name, tensor in run.network.net.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_only_weights_decay(digits: ImageSet) -> None:
+    network = fresh(digits)
+    for kind in ("sgd", "adamw"):
+        optimizer = make_optimizer(network, replace(BASE, optimizer=kind, weight_decay=0.3))  # type: ignore[arg-type]
+        decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        assert len(decays) == len(list(network.net.parameters()))
+        assert all(decays[id(p)] == (0.3 if p.ndim > 1 else 0.0) for p in network.net.parameters())
