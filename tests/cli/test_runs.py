@@ -83,12 +83,19 @@ def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
         "--batch-size",
         "32",
     ]
-    options += ["--lr", "0.02"]
+    options += ["--lr", "0.02", "--precision", "float32"]
     assert advkit(*options, "-o", tmp_path / "one.safetensors", "--report", tmp_path / "one.json").returncode == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "advkit"]
     command = [*torchrun, *options, "-o", str(tmp_path / "two.safetensors"), "--report", str(tmp_path / "two.json")]
     found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200, check=False)
     assert found.returncode == 0, found.stderr
+    half = [*command, "--precision", "bfloat16", "--epochs", "1", "-o", str(tmp_path / "half.safetensors")]
+    found = subprocess.run(half, capture_output=True, text=True, env=environment(), timeout=200, check=False)
+    assert found.returncode == 0, found.stderr
+    odd = subprocess.run(
+        [*half, "--batch-size", "33", "--force"], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert "not shared evenly by 2 processes" in odd.stderr
     one, two = (json.loads((tmp_path / name).read_text())["result"] for name in ("one.json", "two.json"))
     for a, b in zip(one["epochs"], two["epochs"], strict=True):
         assert a["images"] == b["images"]
