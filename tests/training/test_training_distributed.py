@@ -1,0 +1,136 @@
+"""Two processes do what one does: batch-norm over the global batch, mean gradients, summed counts, one decision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advkit.data import reference as data_reference
+from advkit.data.sampling import hold_out
+from advkit.files.errors import InputError
+from advkit.files.signals import Stop
+from advkit.files.tensors import read_tensors, write_tensors
+from advkit.models.build import create
+from advkit.models.fold import folded
+from advkit.training import distributed
+from advkit.training.loop import Run, _stopped, train
+from advkit.training.measure import accuracy, cosines
+from advkit.training.misalign import MisalignParams
+from advkit.training.params import TrainParams
+
+WORLD = 2
+SIZE = (1, 8, 8)
+
+
+def whole_batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 3, 4, 4, generator=generator) * 2 + 1, torch.arange(8) % 5
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5))
+
+
+def step(net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Gradients and running statistics after one training-mode pass."""
+    torch.autograd.backward(F.cross_entropy(net.train()(images), labels))
+    distributed.average_gradients(net.parameters())
+    found = {f"gradient {name}": p.grad for name, p in net.named_parameters() if p.grad is not None}
+    return found | {f"buffer {name}": b.double() for name, b in net.named_buffers()}
+
+
+def a_run() -> Run:
+    """Five steps with everything on: augmentation, penalty at two places, averaged weights, bound on the gradient."""
+    data = data_reference.load("digits", role="train", limit=100)
+    part, held = hold_out(data.labels, 0.2, 0)
+    misalign = MisalignParams(at=("clean", "noise"), smoothness=0.1, warm_up=0.0)
+    params = TrainParams(
+        epochs=1,
+        batch_size=16,
+        lr=0.1,
+        schedule="constant",
+        ema=0.5,
+        clip=1.0,
+        augment=frozenset({"crop"}),
+        misalign=misalign,
+    )
+    network, reference = (create("advkit/cnn", num_classes=10, input_size=SIZE, seed=seed) for seed in (1, 7))
+    return Run(network, data, part, held, [folded(reference.eval())], params, None, {})
+
+
+def measured() -> dict[str, Tensor]:
+    """All that one process and two must agree on."""
+    run = a_run()
+    history = train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    right, total = accuracy(run.network, run.data, run.validation)
+    cosine = cosines(run.network, run.references, run.data, run.validation)[0]
+    numbers = [history[0][key] for key in ("images", "right", "cross_entropy", "cosine", "absolute_cosine", "penalty")]
+    return {name: tensor.float() for name, tensor in run.network.net.state_dict().items()} | {
+        "epoch": torch.tensor(numbers),
+        "held out": torch.tensor([right, total, cosine["cosine"], cosine["absolute_cosine"], cosine["images"]]),
+    }
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
+    try:
+        images, labels = whole_batch()
+        net = small_net()
+        distributed.synchronise_batch_norm(net)
+        share = slice(rank, None, WORLD)
+        found = step(net, images[share], labels[share])
+        stop = Stop()
+        stop.signum = 2 if rank == 1 else None
+        found["stopped"] = torch.tensor([float(_stopped(stop)), float(_stopped(Stop()))])
+        found["sum"] = distributed.sum_over_ranks(torch.tensor([rank + 1, 10]))
+        with pytest.raises(InputError, match="BatchNorm1d"):
+            distributed.synchronise_batch_norm(nn.Sequential(nn.BatchNorm1d(3)))
+        found |= measured()
+        write_tensors(Path(folder) / f"{rank}.safetensors", {k: v.contiguous() for k, v in found.items()}, "{}")
+    finally:
+        distributed.stop()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(worker, (str(folder),), nprocs=WORLD)
+    return [read_tensors(folder / f"{rank}.safetensors")[0] for rank in range(WORLD)]
+
+
+def test_batch_norm_and_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Tensor]]) -> None:
+    expected = step(small_net(), *whole_batch())
+    for found in ranks:
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_one_rank_that_is_told_to_stop_stops_all(ranks: list[dict[str, Tensor]]) -> None:
+    for found in ranks:
+        assert found["stopped"].tolist() == [1.0, 0.0]
+        assert found["sum"].tolist() == [3, 20]
+
+
+def test_a_whole_run_agrees_with_that_of_one_process(ranks: list[dict[str, Tensor]]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = measured()
+    torch.set_num_threads(before)
+    start = a_run().network.net.state_dict()
+    for found in ranks:
+        for name, tensor in alone.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+            assert torch.equal(found[name], ranks[0][name]), "ranks must not drift apart"
+    weight = next(name for name in start if name.endswith("weight"))
+    assert float((alone[weight] - start[weight]).abs().max()) > 0.01, "weights moved by more than they may differ"
