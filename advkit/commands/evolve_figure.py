@@ -53,7 +53,7 @@ def draw_architecture(path: Path, campaign: Campaign, result: EvolveResult) -> N
 
     chosen = result.chosen
     assert chosen is not None
-    note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds / 1e6:.1f} M multiply-adds"
+    note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds:,} multiply-adds."
     channels, height, width = campaign.reference.spec.input_size
     maps = plan(from_json(chosen.genome), campaign.reference.spec.num_classes, channels).maps
     shapes = {k: (one.channels, side(height, one.halvings), side(width, one.halvings)) for k, one in maps.items()}

@@ -123,6 +123,9 @@ def flags(result: EvolveResult, inherited: bool) -> list[str]:
         found.append(f"{result.failed} candidate trainings failed: see {result.run_directory}/candidates.jsonl")
     if result.search == "evolution" and inherited and result.others:
         found.append("children inherited weights: their training adds up, and does not compare with another run's")
+    e, like = result.chosen.measured if result.chosen is not None else None, result.like
+    if e is not None and like is not None and (e.cond.rate or 0.0) >= (like.cond.rate or 0.0):
+        found.append("E takes over as many of R's adversarial examples as R' does: a longer search may find better")
     for one in result.finalists:
         got = one.measured
         if got is None or got.cond.rate is None:

@@ -30,7 +30,7 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
         validation_accuracy=output.rate(last["validation_right"], held) if held else None,
         misalignment=[
             Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
-            for reference, found in zip(run.references, cosines, strict=True)
+            for reference, found in zip(run.references, cosines, strict=bool(cosines))  # none without held-out images
         ],
     )
 
