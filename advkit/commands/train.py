@@ -146,9 +146,8 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
         raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
     if params.epochs:
         _fit(run, given, rank)
-    cosines = (
-        measure.cosines(network, references, images, validation_part) if references and len(validation_part) else []
-    )
+    looked = images is not None and references and len(validation_part)
+    cosines = measure.cosines(network, references, images, validation_part) if looked and images else []
     result = train_result.collect(run, out, cosines)
     status = 0
     if rank == 0:
