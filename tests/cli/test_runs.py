@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_run_is_not_replaced_unasked(r: Path, tmp_path: 
 
 
 def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
-    """Batch statistics and gradients are summed in another order: and rounding grows from step to step: losses agree to 1 %, counts to 5 images."""
+    """Sums are taken in another order, and rounding grows: losses agree to 1 %, counts to 5 images."""
     options = [
         "train",
         "--arch",
