@@ -78,7 +78,7 @@ def paired(fooled_a: np.ndarray, fooled_b: np.ndarray, *, seed: int = 0, draws: 
     difference, interval = None, None
     if total:
         difference = (only_a - only_b) / total
-        drawn = np.random.default_rng(seed).multinomial(total, np.array(cells) / total, size=draws)
+        drawn = np.random.default_rng(seed % 2**128).multinomial(total, np.array(cells) / total, size=draws)
         low, high = np.quantile((drawn[:, 1] - drawn[:, 2]) / total, [0.025, 0.975])
         interval = (float(low), float(high))
     return Paired(total, both, only_a, only_b, cells[3], difference, interval, mcnemar(only_a, only_b))

@@ -1,0 +1,112 @@
+"""What a command line can say wrongly: one line that names the option; and what it may say in silence elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from executable import Run, one_line
+
+DIGITS = "--data digits --limit 20 -q"
+ATTACK = f"attack r.safetensors {DIGITS} -o a.safetensors"
+MATRIX = f"transfer-matrix R=r.safetensors V=r2.safetensors {DIGITS}"
+TRAIN = "train --arch advkit/cnn --data digits --limit 100 --batch-size 16 --epochs 1 -q -o t.safetensors"
+VISUALIZE = f"visualize attention r.safetensors {DIGITS} --figure f.png"
+BAD = {  # command line: words of the answer
+    f"{ATTACK} --decay 0.5": ("--decay", "mi"),
+    f"{ATTACK} --method ti --di-probability 1": ("--di-probability", "di"),
+    f"{ATTACK} --di-shrink 0.5": ("--di-shrink", "di"),
+    f"{ATTACK} --method mi,di --ti-kernel 3": ("--ti-kernel", "ti"),
+    f"{ATTACK} --method noise --si-scales 2": ("--si-scales", "si"),
+    f"{MATRIX} --method pgd --method di --si-scales 2": ("--si-scales", "si"),
+    f"{ATTACK} --ti-kernel 4 --method ti": ("--ti-kernel 4", "odd"),
+    f"{ATTACK} --decay -1 --method mi": ("--decay -1", "[0, 10]"),
+    f"{ATTACK} --di-probability 1.5 --method di": ("--di-probability 1.5", "[0, 1]"),
+    f"{ATTACK} --steps 0": ("--steps",),
+    f"{ATTACK} --eps eight": ("--eps eight", "8/255"),
+    f"{ATTACK} --norm l3": ("--norm l3", "linf, l2"),
+    f"{ATTACK} --goal win": ("--goal win", "robustness, transfer"),
+    f"{ATTACK} --precision half": ("--precision half", "bfloat16"),
+    f"{ATTACK} -o a.npz": ("a.npz", ".safetensors"),
+    f"{ATTACK} --target 3 --target 11": ("--target 11",),
+    f"{MATRIX} --fail-above 2": ("--fail-above 2", "[0, 1]"),
+    f"{MATRIX} --fail-below nan": ("--fail-below",),
+    f"transfer-matrix r.safetensors {DIGITS} --fail-above 0.5": ("--fail-above", "two models"),
+    f"transfer-matrix r.safetensors r.safetensors {DIGITS}": ("two models are called r", "NAME=MODEL"),
+    f"{MATRIX} --surrogate X": ("--surrogate X", "R, V"),
+    f"{MATRIX} --compare R:X,V": ("--compare R:X,V", "'X'"),
+    f"{MATRIX} --compare RV": ("--compare RV", "R:A,B"),
+    f"{MATRIX} --rate most": ("--rate most", "cond, both, raw, same"),
+    f"{MATRIX} --figure m.gif": ("m.gif", ".svg"),
+    f"{MATRIX} --method pgd --method pgd": ("--method", "twice"),
+    f"{VISUALIZE} --count 51": ("--count", "50"),
+    f"{VISUALIZE} --index 1": ("--index 1", "20 images"),
+    f"{VISUALIZE} {' '.join(['--index 491'] * 51)}": ("--index", "50"),
+    f"{VISUALIZE} --pick best": ("--pick best", "disagree"),
+    f"{VISUALIZE} --map cam": ("--map cam", "grad-cam"),
+    f"{VISUALIZE} --sigma -1": ("--sigma -1",),
+    f"{TRAIN} --optimizer adam": ("--optimizer adam", "adamw"),
+    f"{TRAIN} --lr -1": ("--lr -1",),
+    f"{TRAIN} --validation 1": ("--validation 1", "[0, 1)"),
+    f"{TRAIN} --augment rotate": ("--augment rotate", "crop"),
+    f"{TRAIN} --mean a": ("--mean a", "numbers"),
+    f"{TRAIN} --mean 0.1,0.2": ("mean", "1 channels"),
+    f"{TRAIN} --misalign-weight 2": ("--misalign-weight", "--misalign-from"),
+    f"{TRAIN} --batch-size 1000": ("100", "--batch-size"),
+    "train --data digits -o t.safetensors": ("--arch", "--init"),
+    "train --arch advkit/cnn -o t.safetensors": ("--data",),
+    "train --arch advkit/cnn --data digits -o t.pt": ("t.pt", ".safetensors"),
+    f"evaluate nothing.safetensors {DIGITS}": ("nothing.safetensors", "no such file"),
+    f"evaluate advkit/resnet21 {DIGITS}": ("advkit/resnet21", "advkit/resnet20"),
+    "evaluate r.safetensors": ("--data",),
+    "evaluate --data digits": ("MODEL",),
+    "--schema nothing": ("--schema nothing", "transfer-matrix"),
+    "nothing": ("nothing",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", BAD, ids=lambda line: line.replace(DIGITS, "").replace(".safetensors", "")[-60:])
+def test_refused(line: str, r: Path, r2: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in (r, r2):
+        shutil.copy(file, tmp_path)
+    answer = one_line(inside(*line.split()))
+    assert len(answer) < 400
+    for word in BAD[line]:
+        assert word in answer
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.safetensors", "r2.safetensors"]
+
+
+def test_one_method_that_has_the_modifier_is_enough(r: Path, inside: Run) -> None:
+    command = ["transfer-matrix", r, "--data", "digits", "--limit", "8", "-q", "--method", "pgd", "--method", "ni"]
+    assert inside(*command, "--decay", "0.5").returncode == 0
+
+
+def test_fresh_weights_are_flagged(r: Path, inside: Run, tmp_path: Path) -> None:
+    def flags(*arguments: object) -> list[str]:
+        found = inside(*map(str, arguments), "--data", "digits", "--limit", "8", "-q")
+        assert found.returncode == 0, found.stderr
+        return [flag for flag in json.loads(found.stdout)["flags"] if "never trained" in flag]
+
+    assert flags("evaluate", r) == flags("evaluate", f"advkit/cnn@{r}") == []
+    for command in (
+        ["evaluate", f"R={r}", "advkit/cnn"],
+        ["attack", "advkit/cnn", "-o", tmp_path / "a.safetensors"],
+        ["transfer-matrix", f"R={r}", "advkit/cnn"],
+        ["visualize", "attention", f"R={r}", "advkit/cnn", "--count", "1", "--figure", tmp_path / "f.png"],
+    ):
+        assert [flag.partition(":")[0] for flag in flags(*command)] == ["cnn"]
+
+
+@pytest.mark.parametrize("seed", ["-1", "0", "99999999999999999999"])
+def test_any_whole_number_is_a_seed(seed: str, r: Path, inside: Run, tmp_path: Path) -> None:
+    few = ["--data", "digits", "--limit", "40", "--seed", seed, "-q"]
+    for command in (
+        ["train", "--arch", "advkit/cnn", "--epochs", "1", "--batch-size", "16", "-o", tmp_path / "t.safetensors"],
+        ["attack", r, "--method", "di", "--target", "random", "-o", tmp_path / "a.safetensors"],
+        ["transfer-matrix", f"A={r}", f"B={r}", "--compare", "A:A,B"],
+        ["visualize", "attention", r, "--count", "1", "--figure", tmp_path / "f.png"],
+    ):
+        assert inside(*command, *few).returncode == 0
