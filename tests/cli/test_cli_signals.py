@@ -1,0 +1,51 @@
+"""A command that is told to stop, or killed, in the middle of its work leaves the old files whole."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from executable import TIMEOUT, start
+
+LONG = ["--data", "digits#train", "--eps", "0.3", "--steps", "2000", "--goal", "transfer", "--batch-size", "8"]
+
+
+def begun(process: subprocess.Popen[str], folder: Path) -> None:
+    """Wait until ``process`` writes a temporary file or folder."""
+    deadline = time.monotonic() + TIMEOUT
+    while not list(folder.glob(".*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("out", ["a.safetensors", "pngs"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_attack_that_is_stopped_leaves_what_was_there(
+    number: signal.Signals, status: int, out: str, r: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "a.safetensors"
+    old.write_text("old")
+    process = start("attack", r, *LONG, "--force", "-o", out, cwd=tmp_path)
+    begun(process, tmp_path)
+    process.send_signal(number)
+    text, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, text) == (status, "")
+    assert old.read_text() == "old"
+    assert not (tmp_path / "pngs").exists()
+    if number != signal.SIGKILL:
+        assert errors == "advkit: interrupted\n"
+        assert [path.name for path in tmp_path.iterdir()] == [old.name]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_matrix_that_is_stopped_says_so(number: signal.Signals, status: int, r: Path, tmp_path: Path) -> None:
+    few = [option for option in LONG if option not in ("--goal", "transfer")]
+    process = start("transfer-matrix", r, *few, "--report", "m.json", cwd=tmp_path)
+    time.sleep(4)  # torch is imported, the work is on; a signal before is answered alike
+    process.send_signal(number)
+    text, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, text, errors) == (status, "", "advkit: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
