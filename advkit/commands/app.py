@@ -88,8 +88,6 @@ def run(arguments: list[str]) -> int:
         _complain("interrupted")
         return 130
     except typer.Exit as error:
-        if error.exit_code == 128 + signal.SIGINT:  # what the option parser makes of Ctrl-C
-            _complain("interrupted")
         return error.exit_code
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # a reader that left, as the option parser tells it
@@ -100,6 +98,8 @@ def run(arguments: list[str]) -> int:
             raise
         _complain(_line(error))
         return 2
+    if status == 128 + signal.SIGINT:  # what the option parser makes of Ctrl-C
+        _complain("interrupted")
     return status if isinstance(status, int) else 0
 
 
