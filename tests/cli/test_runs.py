@@ -90,6 +90,7 @@ def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200, check=False)
     assert found.returncode == 0, found.stderr
     half = [*command, "--precision", "bfloat16", "--epochs", "1", "-o", str(tmp_path / "half.safetensors")]
+    half += ["--report", str(tmp_path / "half.json")]
     found = subprocess.run(half, capture_output=True, text=True, env=environment(), timeout=200, check=False)
     assert found.returncode == 0, found.stderr
     odd = subprocess.run(
