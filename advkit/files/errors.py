@@ -13,8 +13,11 @@ class InputError(Exception):
         super().__init__(" ".join(message.split()))
 
 
-class Interrupted(Exception):  # noqa: N818  (a signal is no error)
-    """SIGINT or SIGTERM arrived and the state needed to resume, if any, is written."""
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived and the state needed to resume, if any, is written.
+
+    No ``Exception``: code that takes anything for a damaged file or a failing model must not swallow it.
+    """
 
     def __init__(self, signum: int, message: str = "") -> None:
         super().__init__(message)

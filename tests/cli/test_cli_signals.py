@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from executable import TIMEOUT, start
+from executable import TIMEOUT, Run, start
 
 LONG = ["--data", "digits#train", "--eps", "0.3", "--steps", "2000", "--goal", "transfer", "--batch-size", "8"]
 
@@ -49,3 +49,11 @@ def test_a_matrix_that_is_stopped_says_so(number: signal.Signals, status: int, r
     text, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, text, errors) == (status, "", "advkit: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_is_not_taken_for_a_failing_model(tmp_path: Path, inside: Run) -> None:
+    """It may arrive anywhere, also where any exception is an answer about a file."""
+    code = "import os, signal\ndef net():\n    os.kill(os.getpid(), signal.SIGTERM)\n    raise ValueError('not this')\n"
+    (tmp_path / "slow.py").write_text(code)
+    found = inside("evaluate", f"{tmp_path / 'slow.py'}:net", "--data", "digits")
+    assert (found.returncode, found.stdout, found.stderr) == (143, "", "advkit: interrupted\n")
