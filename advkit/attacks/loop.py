@@ -95,6 +95,7 @@ def _climb(batch: Batch, gradients: Gradients, params: AttackParams, restart: in
         direction, logits = gradients.direction(batch, x, direction, first_stream)
         if params.goal == "robustness":
             logits = gradients.logits(x) if logits is None else logits
+            logits = gradients.confirmed(logits, x, batch.classes)
             hit = _keep_better(result, result_loss, places, x, logits, batch.classes, params)
             if bool(hit.any()):
                 left = ~hit
@@ -105,7 +106,8 @@ def _climb(batch: Batch, gradients: Gradients, params: AttackParams, restart: in
         x = (batch.images + budget.project(moved, batch.images, params.eps, params.norm)).clamp(0.0, 1.0)
     if params.goal == "transfer" and params.restarts == 1:
         return x, torch.zeros_like(result_loss)  # nothing to compare with: no pass spent on its loss
-    _keep_better(result, result_loss, places, x, gradients.logits(x), batch.classes, params)
+    logits = gradients.confirmed(gradients.logits(x), x, batch.classes)
+    _keep_better(result, result_loss, places, x, logits, batch.classes, params)
     return result, result_loss
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
+
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def pick_device(name: str) -> str:
@@ -32,6 +34,23 @@ def pick_device(name: str) -> str:
     ):
         raise InputError(f"--device {name}: not available here; use auto or cpu")
     return name
+
+
+def pick_precision(wanted: str, device: str) -> Any:
+    """``auto`` is bfloat16 where it was measured to pay: GPUs and processors that compute in it.
+
+    Raises:
+        InputError: a device that is not there.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if pick_device(device).startswith("cuda"):
+        pays = torch.cuda.is_bf16_supported()
+    else:
+        pays = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if pays else "float32"
 
 
 def split_name(ref: str) -> tuple[str | None, str]:

@@ -96,7 +96,7 @@ DiProbability = Annotated[float, typer.Option(help="Of transforming an image in 
 DiShrink = Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")]
 TiKernel = Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")]
 SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32 or bfloat16.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32, bfloat16 or auto.")]
 
 
 # Options of one modifier; ni brings mi along.
@@ -113,6 +113,7 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
     from advkit.attacks.losses import LOSSES
     from advkit.attacks.methods import parse_method
     from advkit.attacks.params import AttackParams
+    from advkit.commands.opening import PRECISIONS, pick_precision
 
     norm = choice("norm", given["norm"], ("linf", "l2"))
     eps = parse_eps(given["eps"])
@@ -140,7 +141,7 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
         di_shrink=given["di_shrink"],
         ti_kernel=kernel,
         si_scales=given["si_scales"],
-        precision=choice("precision", given["precision"], ("float32", "bfloat16")),
+        precision=pick_precision(choice("precision", given["precision"], PRECISIONS), given.get("device", "cpu")),
     )
 
 

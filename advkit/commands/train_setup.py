@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from advkit.commands import options
+from advkit.commands.opening import pick_precision
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,23 +108,10 @@ def train_params(given: dict[str, Any], images: ImageSet | None, device: str) ->
         clip=given["clip"],
         ema=given["ema"],
         augment=frozenset(kinds),
-        precision=_precision(given["precision"], device),
+        precision=pick_precision(given["precision"], device),
         seed=given["seed"],
         misalign=_misalign(given),
     )
-
-
-def _precision(wanted: str, device: str) -> Any:
-    """bfloat16 where it was measured to pay (tests/benchmarks/precision.py): GPUs and processors that compute in it."""
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if device.startswith("cuda"):
-        pays = torch.cuda.is_bf16_supported()
-    else:
-        pays = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if pays else "float32"
 
 
 def _misalign(given: dict[str, Any]) -> MisalignParams | None:

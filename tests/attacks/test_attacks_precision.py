@@ -1,0 +1,49 @@
+"""Attacks that compute in bfloat16 stop on what float32 says, and are as strong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advkit.attacks.loop import attack
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.models.network import Network
+
+
+class Close(nn.Module):
+    """Class 1 by a margin that bfloat16 rounds away: there both logits are equal, and the first one wins."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.linear(images.flatten(1), torch.tensor([[1.0], [1.001]]))
+
+
+def settings(**more: object) -> AttackParams:
+    common = {"eps": 0.01, "steps": 4, "goal": "robustness", "precision": "bfloat16"}
+    return AttackParams(parse_method("mi"), **{**common, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_an_image_is_not_left_before_float32_says_that_it_is_fooled(restarts: int) -> None:
+    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([1])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert int(Close()(image).argmax(1)) == 0, "the trap is set"
+    found = attack([Close()], image, label, torch.arange(1), settings(restarts=restarts))
+    assert found.backwards >= 4 * restarts
+
+
+@pytest.mark.parametrize("goal", ["robustness", "transfer"])
+@pytest.mark.parametrize("eps", [4 / 255, 8 / 255, 16 / 255])
+def test_success_in_float32_is_that_of_a_float32_attack(
+    eps: float, goal: str, trained: Network, test_digits: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = test_digits
+    held = []
+    for precision in ("float32", "bfloat16"):
+        params = settings(eps=eps, goal=goal, precision=precision, steps=8)
+        found = attack([trained], images, labels, torch.arange(len(labels)), params)
+        held.append(int((trained(found.images).argmax(1) == labels).sum()))
+    assert held[1] <= held[0] + 0.01 * len(labels)
+    assert held[0] < len(labels)
