@@ -70,18 +70,21 @@ def chance_level(dimensions: int) -> float:
     return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
-def cosine_sums(networks: Sequence[nn.Module], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the batch of the cosines, and of their absolute values, between all networks' input gradients.
+def cosine_sums(networks: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
+    """Sums over the batch of the cosines between all networks' input gradients.
+
+    A gradient that is zero or not finite has no direction: its image is left out of that network's pairs.
 
     Returns:
-        two (M, M) float64 tensors for M networks.
+        (3, M, M) float64 for M networks: sums of cosines, of their absolute values, and the number of images.
     """
     gradients = [directions(network, images, labels)[0] for network in networks]
-    signed = torch.zeros(len(networks), len(networks), dtype=torch.float64)
-    absolute = signed.clone()
+    sizes = [flat_norm(gradient, "linf") for gradient in gradients]
+    defined = [(size > 0) & size.isfinite() for size in sizes]
+    sums = torch.zeros(3, len(networks), len(networks), dtype=torch.float64)
     for i, a in enumerate(gradients):
         for j in range(i, len(gradients)):
-            c = cosines(a, gradients[j]).double()
-            signed[i, j] = signed[j, i] = c.sum()
-            absolute[i, j] = absolute[j, i] = c.abs().sum()
-    return signed, absolute
+            both = defined[i] & defined[j]
+            c = cosines(a, gradients[j]).double()[both]
+            sums[:, i, j] = sums[:, j, i] = torch.stack([c.sum(), c.abs().sum(), both.double().sum()]).cpu()
+    return sums

@@ -17,6 +17,28 @@ from advkit.data.images import ImageSet
 CLEAN_WRONG, FOOLED, HELD = 0, 1, 2
 
 
+@dataclass(frozen=True)
+class Clean:
+    """One batch of clean images, on the CPU.
+
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1].
+        labels, indices: (N,) int64.
+        num_classes: of the data.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    num_classes: int
+
+
+def clean_batch(data: ImageSet, part: slice) -> Clean:
+    """The images of ``data`` at ``part``."""
+    images, labels = data.batch(part)
+    return Clean(images, labels, data.indices[part], data.num_classes)
+
+
 @dataclass
 class Attacked:
     """One batch of results; all tensors on the CPU.
@@ -59,30 +81,31 @@ def attack_set(
         device: where to work.
     """
     for start in range(0, len(data), batch_size):
-        yield attack_batch(surrogates, optimised, data, slice(start, start + batch_size), params, target, device)
+        clean = clean_batch(data, slice(start, start + batch_size))
+        yield attack_images(surrogates, optimised, clean, params, target, device)
 
 
-def attack_batch(
+def attack_images(
     surrogates: Sequence[nn.Module],
     optimised: Sequence[nn.Module],
-    data: ImageSet,
-    part: slice,
+    clean: Clean,
     params: AttackParams,
     target: str | int | None,
     device: str,
 ) -> Attacked:
-    """Attack the images of ``data`` at ``part``; arguments as :func:`attack_set`."""
-    clean, labels = data.batch(part)
-    images, truth, indices = clean.to(device), labels.to(device), data.indices[part].to(device)
+    """Attack one batch; arguments as :func:`attack_set`."""
+    images, truth, indices = (value.to(device) for value in (clean.images, clean.labels, clean.indices))
     classes = truth
     if target is not None:
-        logits = judge.logits(surrogates, images) if target == "least-likely" else images.new_empty(1, data.num_classes)
+        logits = (
+            judge.logits(surrogates, images) if target == "least-likely" else images.new_empty(1, clean.num_classes)
+        )
         classes = targets(target, truth, indices, logits, params.seed)
     began = time.perf_counter()
     found = attack(optimised, images, classes, indices, params)
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
-    return Attacked(clean, adversarial, labels, data.indices[part], classes.cpu(), found, seconds)
+    return Attacked(clean.images, adversarial, clean.labels, clean.indices, classes.cpu(), found, seconds)
 
 
 def without_target(data: ImageSet, target: str | int | None) -> ImageSet:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import names_of, open_all, pick_device, untrained
+from advkit.commands.opening import doubts, names_of, open_all, pick_device
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -100,7 +100,7 @@ def attack(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=untrained(names, models) + tally.flags(),
+        flags=doubts(names, models, networks, images) + tally.flags(),
         report_file=report,
         as_json=as_json,
         quiet=quiet,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from advkit.commands.evolve_run import Campaign
@@ -20,20 +20,22 @@ def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
         bars = (measured.accuracy.interval, measured.cond.interval) if label else (None, None)
         return Point(measured.accuracy.rate, measured.cond.rate, *bars, label)
 
-    def points(candidates: Sequence[Candidate]) -> list[Point]:
-        return [point(one.measured) for one in candidates]
+    chosen = result.chosen.id if result.chosen is not None else None
 
-    mine = result.search
+    def points(candidates: Sequence[Candidate]) -> list[Point]:
+        return [point(one.measured, "E" if one.id == chosen else "") for one in candidates]
+
+    def hand(wanted: Callable[[str], bool]) -> list[Point]:
+        return [point(one.measured, one.name) for one in result.baselines if wanted(one.name)]
+
+    found = {one.id for one in result.front}
     groups = [
-        Group(f"{mine}, {len(result.members)} candidates", points(result.members), "candidates"),
-        Group(f"front of {mine}", points(result.front), "front"),
+        Group(result.search, points([one for one in result.members if one.id not in found]), "candidates"),
+        Group(f"front of {result.search}", points(result.front), "front"),
+        *(Group(f"front of {other.search}", points(other.front), "random-front") for other in result.others),
+        Group("R's architecture", hand(lambda name: name == campaign.own.name), "reference"),
+        Group("made by hand", hand(lambda name: name != campaign.own.name), "control"),
     ]
-    groups += [
-        Group(f"front of {other.search} ({other.members})", points(other.front), "random-front")
-        for other in result.others
-    ]
-    named = [point(one.measured, one.name) for one in result.baselines]
-    groups.append(Group("made by hand", named, "reference"))
     images = next((one.measured.accuracy.total for one in result.members if one.measured is not None), 0)
     front.draw(
         path,

@@ -29,6 +29,7 @@ def measured(record: Record) -> Measured:
         noise=output.rate(*record["noise"]),
         cosine=record["cosine"],
         absolute_cosine=record["absolute_cosine"],
+        cosine_images=record["cosine_images"],
     )
 
 
@@ -130,8 +131,7 @@ def flags(result: EvolveResult, inherited: bool) -> list[str]:
         got = one.measured
         if got is None or got.cond.rate is None:
             continue
-        single = max((rate.rate or 0.0) for rate in got.by_method)  # noise is one draw: held against one attack
-        if got.noise.rate and got.noise.rate >= single:
+        if got.noise.rate and got.noise.rate >= got.cond.rate:
             found.append(f"{one.id}: noise of the same norm fools it as often as R's adversarial examples")
         if got.flipped.rate and got.flipped.rate >= got.cond.rate:
             found.append(f"{one.id}: the sign-flipped perturbation fools it as often: fragile, not turned away")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from advkit.commands import output
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from advkit.commands.evolve_run import Campaign
     from advkit.evolution.search import Record, Result
+    from advkit.files.results import Rate
     from advkit.files.results_evolve import EvolveResult, Measured
 
 
@@ -141,14 +142,14 @@ def table(result: EvolveResult) -> list[str]:
         f"  {result.draws.drawn} drawn, {result.draws.repaired} repaired, {result.draws.invalid} invalid, "
         f"{result.draws.duplicates} seen before",
         "",
-        "on the validation images, candidates' budget   accuracy   T_cond   flipped  noise",
+        f"{'trained as candidates are':23}  accuracy, %     T_cond, %  95 %, counts    flipped noise",
     ]
     lines += [_row(one.id, one.measured) for one in result.front]
     lines += [_row(one.name, one.measured) for one in result.baselines]
     for other in result.others:
         lines += [_row(f"{other.search} {one.id}", one.measured) for one in other.front]
     if result.finalists:
-        lines += ["", "after the whole recipe"]
+        lines += ["", "trained by the whole recipe"]
         lines += [
             _row(f"{'E ' if result.chosen and one.id == result.chosen.id else '  '}{one.id}", one.measured)
             for one in result.finalists
@@ -161,10 +162,17 @@ def table(result: EvolveResult) -> list[str]:
 
 
 def _row(name: str, measured: Measured | None) -> str:
-    def percent(value: Any) -> str:
-        return f"{'-' if value.rate is None else f'{100 * value.rate:.1f}':>8}"
-
     if measured is None:
-        return f"  {name[:42]:44} failed"
-    rates = (measured.accuracy, measured.cond, measured.flipped, measured.noise)
-    return f"  {name[:42]:42}" + "".join(percent(value) for value in rates)
+        return f"  {name[:21]:21}  failed"
+    accuracy, cond = measured.accuracy, measured.cond
+    low, high = cond.interval or (0.0, 0.0)
+    interval = f"[{100 * low:.1f}, {100 * high:.1f}]" if cond.interval else "-"
+    return (
+        f"  {name[:21]:21}  {_percent(accuracy)} {f'({accuracy.successes}/{accuracy.total})':11}"
+        f"{_percent(cond)} {interval:13} {f'{cond.successes}/{cond.total}':8} "
+        f"{_percent(measured.flipped)} {_percent(measured.noise)}"
+    )
+
+
+def _percent(value: Rate) -> str:
+    return f"{'-' if value.rate is None else f'{100 * value.rate:.1f}':>5}"

@@ -44,14 +44,15 @@ def collect(
     pairs = [pair for row in rows(found) for pair in _pairs(plan, found, row)]
     total = len(images)
     gradients = None
-    if found.cosine is not None and found.absolute is not None:
+    if found.cosines is not None:
         channels, height, width = images.size
+        signed, absolute, counted = found.cosines.tolist()
         gradients = GradientMatrix(
             models=plan.names,
-            cosine=found.cosine.tolist(),
-            absolute_cosine=found.absolute.tolist(),
+            cosine=_means(signed, counted),
+            absolute_cosine=_means(absolute, counted),
             chance=chance_level(channels * height * width),
-            images=total,
+            images=[[int(value) for value in row] for row in counted],
         )
     return TransferMatrixResult(
         images=total,
@@ -72,13 +73,19 @@ def collect(
     )
 
 
-def _success(attempt: Attempt) -> SurrogateSuccess:
+def _means(sums: list[list[float]], counts: list[list[float]]) -> list[list[float | None]]:
+    return [[a / n if n else None for a, n in zip(*rows, strict=True)] for rows in zip(sums, counts, strict=True)]
 
+
+def _success(attempt: Attempt) -> SurrogateSuccess:
     surrogate = attempt.as_surrogate()
     total = len(attempt.positions)
     return SurrogateSuccess(
         surrogate=attempt.surrogate,
         method=attempt.method,
+        norm=attempt.norm,
+        eps=attempt.eps,
+        goal=attempt.goal,
         success=output.rate(int((surrogate.fooled & surrogate.right).sum()), int(surrogate.right.sum())),
         zero_gradients=attempt.zero,
         dead_gradients=attempt.dead,
@@ -101,7 +108,6 @@ def _pairs(plan: Plan, found: Matrix, row: str) -> list[Pair]:
 
 
 def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name: str) -> Pair:
-
     sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.clean, found.labels)) for attempt in attempts]
     counts = count(sides)
     held = sides[0][0].right & sides[0][1].right & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
@@ -111,6 +117,7 @@ def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name
         surrogate=attempts[0].surrogate,
         victim=name,
         method=method,
+        white_box=any(victim in attempt.makers for attempt in attempts),
         cond=output.rate(*counts.cond),
         both=output.rate(*counts.both),
         raw=output.rate(*counts.raw),
@@ -121,7 +128,6 @@ def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name
 
 
 def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int) -> list[Comparison]:
-
     own = [attempt for attempt in found.attempts if attempt.surrogate == row]
 
     def both(attempt: Attempt) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

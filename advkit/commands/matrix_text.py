@@ -29,7 +29,7 @@ def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
     lines += _grid(result, rate)
     lines += ["  * on the surrogate itself: success of the attack", ""]
     for pair in result.pairs:
-        if pair.surrogate != pair.victim:
+        if not pair.white_box:
             lines += _pair(pair)
     if result.gradients is not None and len(result.models) > 1:
         lines += ["", f"cosine of input gradients, mean (mean absolute; chance {result.gradients.chance:.4f})"]
@@ -65,9 +65,9 @@ def _grid(result: TransferMatrixResult, rate: str) -> list[str]:
     for surrogate in result.surrogates:
         line = f"  {_short(surrogate)}"
         for victim in result.models:
-            same = surrogate == victim
-            value = own[surrogate].rate if same else getattr(best[surrogate, victim], rate).rate
-            line += _cell(value, "*" if same else " ").rjust(width)
+            pair = best[surrogate, victim]
+            value = own[surrogate].rate if pair.white_box else getattr(pair, rate).rate
+            line += _cell(value, "*" if pair.white_box else " ").rjust(width)
         lines.append(line.rstrip())
     return lines
 
@@ -99,7 +99,10 @@ def _cosines(result: TransferMatrixResult) -> list[str]:
     for i, a in enumerate(names):
         for j in range(i + 1, len(names)):
             signed, absolute = result.gradients.cosine[i][j], result.gradients.absolute_cosine[i][j]
-            lines.append(f"  {_short(a)}  {_short(names[j])}  {signed:+.4f}  ({absolute:.4f})")
+            told = "-" if signed is None else f"{signed:+.4f}  ({absolute:.4f})"
+            counted = result.gradients.images[i][j]
+            told += "" if counted == result.images else f"  on {counted} images that have a gradient"
+            lines.append(f"  {_short(a)}  {_short(names[j])}  {told}")
     return lines
 
 
@@ -111,7 +114,8 @@ def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> 
     best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
 
     def cell(surrogate: str, victim: str) -> Rate:
-        found: Rate = own[surrogate] if surrogate == victim else getattr(best[surrogate, victim], rate)
+        pair = best[surrogate, victim]
+        found: Rate = own[surrogate] if pair.white_box else getattr(pair, rate)
         return found
 
     grid = [[cell(surrogate, victim) for victim in result.models] for surrogate in result.surrogates]
@@ -124,4 +128,10 @@ def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> 
         title=f"{' ∪ '.join(methods)}, {subtitle}, {result.images} images",
         label=f"T_{rate}",
         counts=[[f"{value.successes}/{value.total}" for value in row] for row in grid],
+        white_box={
+            (i, j)
+            for i, surrogate in enumerate(result.surrogates)
+            for j, victim in enumerate(result.models)
+            if best[surrogate, victim].white_box
+        },
     )

@@ -78,13 +78,17 @@ def names_of(refs: Sequence[str]) -> list[str]:
     return names
 
 
-def untrained(names: Sequence[str], refs: Sequence[str]) -> list[str]:
-    """A flag for each model whose weights are fresh: rates on it say nothing."""
-    return [
-        f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others"
-        for name, ref in zip(names, refs, strict=True)
-        if _is_fresh(split_name(ref)[1])
-    ]
+def doubts(names: Sequence[str], refs: Sequence[str], networks: Sequence[Network], data: ImageSet) -> list[str]:
+    """Flags: models whose weights are fresh, so that rates say nothing, or whose classes are called otherwise."""
+    flags = []
+    for name, ref, network in zip(names, refs, networks, strict=True):
+        if _is_fresh(split_name(ref)[1]):
+            flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
+        pairs = list(zip(network.spec.labels, data.class_names, strict=False))
+        strange = [f"{ours!r} for {theirs!r}" for ours, theirs in pairs if ours != theirs]
+        if strange and not _nameless(network.spec.labels) and not _nameless(data.class_names):
+            flags.append(f"{name}: calls {len(strange)} classes otherwise than the data, such as {strange[0]}")
+    return flags
 
 
 def _is_fresh(ref: str) -> bool:
@@ -140,9 +144,25 @@ def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
     )
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
-    nameless = all(name == str(k) for k, name in enumerate(data.class_names))
-    if classes != data.num_classes and not (nameless and classes > data.num_classes):
+    if classes != data.num_classes and not (_nameless(data.class_names) and classes > data.num_classes):
         raise InputError(
             f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
         )
+    _check_names(ref, network.spec.labels, data)
     return network
+
+
+def _check_names(ref: str, labels: Sequence[str], data: ImageSet) -> None:
+    """Raise InputError when model and data give the same names to other numbers: no rate would mean anything."""
+    ours = data.class_names
+    if sorted(labels) == sorted(ours) and list(labels) != list(ours):
+        place = next(k for k, (a, b) in enumerate(zip(labels, ours, strict=True)) if a != b)
+        raise InputError(
+            f"{ref}: its class {place} is {labels[place]!r}, that of {data.ref} is {ours[place]!r}; "
+            "bring the data's classes into the model's order"
+        )
+
+
+def _nameless(class_names: Sequence[str]) -> bool:
+    """Whether classes have no names but their numbers."""
+    return all(name == str(k) for k, name in enumerate(class_names))

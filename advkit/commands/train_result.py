@@ -82,8 +82,10 @@ def table(result: TrainResult) -> list[str]:
     if result.validation_accuracy:
         lines.append(f"held-out accuracy {output.percent(result.validation_accuracy)}")
     for found in result.misalignment:
-        lines.append(
-            f"gradients against {found.reference}: cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} "
-            f"(chance {found.chance:.4f}, {found.images} held-out images)"
+        told = (
+            "no direction on any image"
+            if found.cosine is None
+            else f"cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} (chance {found.chance:.4f})"
         )
+        lines.append(f"gradients against {found.reference}: {told}, {found.images} held-out images")
     return lines

@@ -10,14 +10,14 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.matrix_setup import measured, open_setup, threads_of
-from advkit.commands.opening import names_of, untrained
+from advkit.commands.opening import doubts, names_of
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
-    from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
     from advkit.files.results import Gate, Pair, TransferMatrixResult
+    from advkit.models.network import Network
     from advkit.transfer.matrix import Attempt, Plan
 
 RATES = ("cond", "both", "raw", "same")
@@ -77,10 +77,10 @@ def transfer_matrix(
     names = names_of(models)
     _check(given, names)
     setup = open_setup(given)
-    plan, chosen = setup.plan, setup.chosen
+    plan, chosen, images = setup.plan, setup.chosen, setup.images
     from advkit.commands import matrix_result, matrix_text
 
-    ready = [_ready_made(plan, chosen, path, names) for path in adversarial or []]  # first: they may not fit
+    ready = [_ready_made(plan, setup.networks, chosen, path) for path in adversarial or []]  # first: they may not fit
     line = output.Progress(quiet)
     found = measured(setup, given, lambda done: line.step("attack and look", done, len(chosen)))
     line.clear()
@@ -89,7 +89,7 @@ def transfer_matrix(
     result = matrix_result.collect(plan, found, chosen, comparisons, seed)
     result.gates = _gates(given, result.pairs)
     result.figure = str(figure) if figure is not None else None
-    subtitle = _subtitle(plan.params[0])
+    subtitle = _subtitle(result)
     if figure is not None:
         matrix_text.draw(figure, result, rate, subtitle)
     inputs = [output.model_input(network, name) for network, name in zip(setup.networks, names, strict=True)]
@@ -101,13 +101,13 @@ def transfer_matrix(
         seed=seed,
         device=plan.device,
         params={
-            "methods": [options.params_json(params) for params in plan.params],
+            "methods": [options.params_json(params) for params in plan.params if plan.surrogates],
             "target": target,
             "limit": limit,
             "rate": rate,
         },
-        inputs=[*inputs, output.data_input(setup.images)],
-        flags=untrained(names, models) + _flags(plan, chosen, result),
+        inputs=[*inputs, output.data_input(images)],
+        flags=doubts(names, models, setup.networks, images) + _flags(plan, chosen, result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -154,11 +154,13 @@ def _parse_compare(text: str, names: Sequence[str], surrogates: Sequence[str]) -
     return surrogate, a, b
 
 
-def _subtitle(params: AttackParams) -> str:
-    return f"{'Linf' if params.norm == 'linf' else 'L2'} eps {params.eps:.4g}"
+def _subtitle(result: TransferMatrixResult) -> str:
+    """The budgets of all rows, those of ready-made sets too."""
+    budgets = {f"{'Linf' if row.norm == 'linf' else 'L2'} eps {row.eps:.4g}": None for row in result.surrogate_success}
+    return ", ".join(budgets)
 
 
-def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> Attempt:
+def _ready_made(plan: Plan, networks: Sequence[Network], images: ImageSet, path: Path) -> Attempt:
     """A ready-made set as a row; it must have been made from just these images."""
     import torch
 
@@ -183,17 +185,19 @@ def _ready_made(plan: Plan, images: ImageSet, path: Path, names: list[str]) -> A
         if adversarial.shape != clean.shape or bool((flat_norm(adversarial - clean, norm) > bound + 1e-5).any()):
             raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
 
-    return ready_made(plan, images, found, _set_name(path), positions, check)
+    made_on = {one.get("sha256") for one in found.meta.get("surrogates", ())}
+    makers = tuple(place for place, network in enumerate(networks) if network.spec.sha256 in made_on)
+    return ready_made(plan, images, found, _set_name(path), makers, positions, check)
 
 
 def _gates(given: dict[str, Any], pairs: Sequence[Pair]) -> list[Gate]:
-    """Every transfer (not a model's own row) must keep the bounds."""
+    """Every transfer (to another network than the images were made on) must keep the bounds."""
     from advkit.commands import matrix_result
 
     kind = given["rate"]
     found: list[Gate] = []
     for pair in matrix_result.headline(pairs):
-        if pair.surrogate != pair.victim:
+        if not pair.white_box:
             what = f"T_{kind} {pair.surrogate} -> {pair.victim} ({pair.method})"
             found += output.gates(what, getattr(pair, kind).rate, given["fail_above"], given["fail_below"])
     return found
@@ -210,6 +214,9 @@ def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[s
         for flag in judge.suspicions(network, sample)
     ]
     for success in result.surrogate_success:
+        if success.goal == "robustness":
+            told = "made with --goal robustness, which stops on fooled images; transfer is understated"
+            flags.append(f"{success.surrogate}, {success.method}: {told}")
         if success.zero_gradients:
             flags.append(f"{success.surrogate}, {success.method}: zero gradients on {success.zero_gradients} images")
         if success.dead_gradients:
@@ -218,7 +225,7 @@ def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[s
             )
     for pair in matrix_result.headline(result.pairs):
         noise, cond = pair.noise, pair.cond
-        if pair.surrogate == pair.victim or noise is None or noise.rate is None or cond.rate is None:
+        if pair.white_box or noise is None or noise.rate is None or cond.rate is None:
             continue
         if noise.rate and noise.rate >= cond.rate:
             flags.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import names_of, open_all, pick_device, untrained
+from advkit.commands.opening import doubts, names_of, open_all, pick_device
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -102,7 +102,7 @@ def attention(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=untrained(names, models),
+        flags=doubts(names, models, networks, images),
         report_file=report,
         as_json=as_json,
         quiet=quiet,

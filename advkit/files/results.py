@@ -52,10 +52,10 @@ class Cosine(Strict):
 
     reference: str
     sha256: str
-    cosine: float
-    absolute_cosine: float
+    cosine: float | None = Field(description="null when no image counts")
+    absolute_cosine: float | None
     chance: float = Field(description="mean absolute cosine of random directions of this dimension")
-    images: int
+    images: int = Field(description="held-out images where both gradients have a direction")
 
 
 class TrainResult(Strict):
@@ -113,6 +113,7 @@ class Pair(Strict):
     surrogate: str
     victim: str
     method: str
+    white_box: bool = Field(description="the victim is the network (or one of those) that the images were made on")
     cond: Rate = Field(description="both right on clean, surrogate fooled: victim fooled")
     both: Rate = Field(description="both right on clean: victim fooled")
     raw: Rate = Field(description="all images: victim wrong, or at the target")
@@ -126,6 +127,9 @@ class SurrogateSuccess(Strict):
 
     surrogate: str
     method: str
+    norm: str
+    eps: float
+    goal: str = Field(description="robustness: stopped on fooled images, which understates transfer")
     success: Rate
     zero_gradients: int
     dead_gradients: int
@@ -144,10 +148,10 @@ class GradientMatrix(Strict):
     """Mean cosines between the models' input gradients on the clean images."""
 
     models: list[str]
-    cosine: list[list[float]]
-    absolute_cosine: list[list[float]]
+    cosine: list[list[float | None]] = Field(description="null when no image counts")
+    absolute_cosine: list[list[float | None]]
     chance: float = Field(description="mean absolute cosine of random directions of this dimension")
-    images: int
+    images: list[list[int]] = Field(description="images where both gradients have a direction")
 
 
 class Comparison(Strict):

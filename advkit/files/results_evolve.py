@@ -17,9 +17,10 @@ class Measured(Strict):
     both: Rate = Field(description="R and network right on clean: network fooled; union of the methods")
     by_method: list[Rate] = Field(description="cond for each method, in the order of the attacks")
     flipped: Rate = Field(description="over the images of cond: a sign-flipped perturbation fools it")
-    noise: Rate = Field(description="over the images of cond: noise of the same norm fools it")
-    cosine: float = Field(description="mean cosine of input gradients with R's")
-    absolute_cosine: float
+    noise: Rate = Field(description="over the images of cond: noise of the same norm fools it, a draw for each method")
+    cosine: float | None = Field(description="mean cosine of input gradients with R's; null without any")
+    absolute_cosine: float | None
+    cosine_images: int = Field(description="images where both gradients have a direction")
 
 
 class Candidate(Strict):

@@ -30,19 +30,24 @@ def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, 
 
 def cosines(
     network: Network, references: Sequence[Network], data: ImageSet, positions: Tensor
-) -> list[dict[str, float | int]]:
-    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and each reference on held-out images."""
+) -> list[dict[str, float | int | None]]:
+    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and each reference on held-out images.
+
+    ``images`` counts those where both have a direction; without any the means are None.
+    """
     network.eval()
     device = next(network.parameters()).device
-    count = len(references)
-    sums = torch.zeros(2, count, dtype=torch.float64)
+    sums = torch.zeros(3, len(references), dtype=torch.float64)
     share = positions[distributed.rank() :: distributed.world_size()]
     for start in range(0, len(share), _BATCH):
         images, labels = data.batch(share[start : start + _BATCH])
-        signed, absolute = cosine_sums([network, *references], images.to(device), labels.to(device))
-        sums += torch.stack([signed[0, 1:], absolute[0, 1:]])
-    sums = distributed.sum_over_ranks(sums) / max(len(positions), 1)
+        sums += cosine_sums([network, *references], images.to(device), labels.to(device))[:, 0, 1:]
+    sums = distributed.sum_over_ranks(sums)
     return [
-        {"cosine": float(sums[0, i]), "absolute_cosine": float(sums[1, i]), "images": len(positions)}
-        for i in range(count)
+        {
+            "cosine": signed / images if images else None,
+            "absolute_cosine": absolute / images if images else None,
+            "images": int(images),
+        }
+        for signed, absolute, images in sums.T.tolist()
     ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advkit.attacks import budget, judge
 from advkit.attacks.alignment import cosine_sums
-from advkit.attacks.over import attack_batch, reached
+from advkit.attacks.over import attack_images, clean_batch, reached
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
 from advkit.transfer.rates import Surrogate, Victim
@@ -26,6 +26,8 @@ class Attempt:
         positions: (N,) positions in the data of the images that were attacked.
         classes: (N,) true classes, or targets.
         targeted: which of the two.
+        norm, eps, goal: the budget, and whether the attack stopped on fooled images.
+        makers: positions of the models that the images were made on.
         victims, flipped: (M, N) predictions of all models for the images, and for the sign-flipped perturbation.
         own: (N,) predictions of the surrogate for its own images.
         own_right: (N,) bool, the surrogate is right on the clean images.
@@ -38,6 +40,10 @@ class Attempt:
     positions: np.ndarray
     classes: np.ndarray
     targeted: bool
+    norm: str
+    eps: float
+    goal: str
+    makers: tuple[int, ...]
     victims: np.ndarray
     flipped: np.ndarray
     own: np.ndarray
@@ -73,15 +79,15 @@ class Matrix:
         labels: (images,) true classes.
         clean: (M, images) predictions for clean images.
         attempts: surrogates times methods, then ready-made sets.
-        cosine, absolute: (M, M) mean input-gradient cosines; None when not asked for.
+        cosines: (3, M, M) sums of input-gradient cosines and of their absolute values, and numbers of images; None
+            when not asked for.
         seconds: spent in attacks, summed over batches.
     """
 
     labels: np.ndarray
     clean: np.ndarray
     attempts: list[Attempt]
-    cosine: Tensor | None
-    absolute: Tensor | None
+    cosines: Tensor | None
     seconds: float
 
 
@@ -128,7 +134,7 @@ class Part:
         clean: (M, B) predictions for clean images.
         noise: (methods, M, B) predictions for noise of the attacks' norm, one draw for each method.
         rows: one for each attempt.
-        cosines: (2, M, M) float64 sums of the input-gradient cosines, and of their absolute values; or None.
+        cosines: (3, M, M), see :func:`advkit.attacks.alignment.cosine_sums`; or None.
         seconds: spent in attacks.
     """
 
@@ -176,12 +182,13 @@ def batches(plan: Plan, data: ImageSet) -> list[slice]:
 
 def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
     """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
-    images, labels = (value.to(plan.device) for value in data.batch(batch))
-    indices = data.indices[batch].to(plan.device)
+    clean = clean_batch(data, batch)
+    images, labels = clean.images.to(plan.device), clean.labels.to(plan.device)
+    indices = clean.indices.to(plan.device)
     rows, seconds = [], 0.0
     for surrogate, params in _attempts(plan):
         one, folded = [plan.networks[surrogate]], [plan.optimised[surrogate]]
-        done = attack_batch(one, folded, data, batch, params, plan.target, plan.device)
+        done = attack_images(one, folded, clean, params, plan.target, plan.device)
         adversarial, found = done.adversarial.to(plan.device), done.batch
         seconds += done.seconds
         rows.append(
@@ -202,7 +209,7 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
             ]
         ),
         rows=rows,
-        cosines=torch.stack(cosine_sums(plan.optimised, images, labels)) if plan.gradients else None,
+        cosines=cosine_sums(plan.optimised, images, labels) if plan.gradients else None,
         seconds=seconds,
     )
 
@@ -217,13 +224,11 @@ def merged(plan: Plan, data: ImageSet, parts: Iterable[Part]) -> Matrix:
     for batch, part in zip(batches(plan, data), parts, strict=True):
         whole.put(batch, part)
     labels = data.labels.numpy()
-    signed, absolute = whole.cosines / len(data) if whole.cosines is not None else (None, None)
     return Matrix(
         labels=labels,
         clean=whole.clean,
         attempts=[_attempt(plan, number, whole, labels) for number in range(len(_attempts(plan)))],
-        cosine=signed,
-        absolute=absolute,
+        cosines=whole.cosines,
         seconds=whole.seconds,
     )
 
@@ -236,7 +241,7 @@ def _empty(plan: Plan, count: int) -> Part:
         return np.empty((models, count), np.int64)
 
     rows = [Row(np.empty(count, np.int64), predictions(), predictions(), (0, 0, 0, 0)) for _ in _attempts(plan)]
-    cosines = torch.zeros(2, models, models, dtype=torch.float64) if plan.gradients else None
+    cosines = torch.zeros(3, models, models, dtype=torch.float64) if plan.gradients else None
     noise = np.empty((len(plan.params), models, count), np.int64)
     return Part(predictions(), noise, rows, cosines, 0.0)
 
@@ -259,6 +264,10 @@ def _attempt(plan: Plan, number: int, whole: Part, labels: np.ndarray) -> Attemp
         np.arange(len(labels)),
         row.classes,
         params.targeted,
+        params.norm,
+        params.eps,
+        params.goal,
+        (surrogate,),
         row.victims,
         row.flipped,
         row.victims[surrogate],

@@ -18,6 +18,7 @@ def ready_made(
     data: ImageSet,
     found: AdversarialSet,
     name: str,
+    makers: tuple[int, ...],
     positions: Tensor,
     check: Callable[[Tensor, Tensor], None],
 ) -> Attempt:
@@ -28,6 +29,7 @@ def ready_made(
         data: clean images.
         found: the set; what its surrogates said of it stands in the file.
         name: of the row.
+        makers: positions of the models that it was made on.
         positions: (N,) where in ``data`` the clean image of each adversarial one is.
         check: called with each batch of adversarial and clean images; raises when they don't belong together.
     """
@@ -50,6 +52,10 @@ def ready_made(
         positions.numpy(),
         found.target.numpy(),
         bool(attack.get("targeted", False)),
+        norm,
+        eps,
+        str(attack.get("goal", "transfer")),
+        makers,
         victims.numpy(),
         flipped.numpy(),
         found.prediction.numpy(),

@@ -26,11 +26,29 @@ def test_cosines_of_linear_models_are_those_of_their_weights() -> None:
     a, b = torch.randn(2, 3, 4, 4, generator=generator)
     networks = [Linear(a), Linear(b), Linear(-2 * a), Linear(50 * b)]
     images, labels = torch.rand(6, 3, 4, 4, generator=generator), torch.arange(6) % 2
-    signed, absolute = cosine_sums(networks, images, labels)
+    signed, absolute, counted = cosine_sums(networks, images, labels)
+    assert bool((counted == 6).all())
     c = float((a * b).sum() / (a.norm() * b.norm()))
     expected = torch.tensor([[1, c, -1, c], [c, 1, -c, 1], [-1, -c, 1, -c], [c, 1, -c, 1]], dtype=torch.float64)
     assert torch.allclose(signed / 6, expected, atol=1e-5)
     assert torch.allclose(absolute / 6, expected.abs(), atol=1e-5)
+
+
+def test_gradients_without_a_direction_are_counted_out_not_in_as_zero() -> None:
+    class Patchy(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            score = super().forward(images)
+            score[0] = score[0].detach().requires_grad_() * images.new_tensor(1.0)
+            score[1] = score[1] * float("nan")
+            return score
+
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(3, 4, 4, generator=generator)
+    images, labels = torch.rand(5, 3, 4, 4, generator=generator), torch.zeros(5, dtype=torch.int64)
+    signed, absolute, counted = cosine_sums([Linear(a), Patchy(a)], images, labels)
+    assert counted.tolist() == [[5, 3], [3, 3]]
+    assert signed.tolist() == absolute.tolist()
+    assert torch.allclose(signed, counted, atol=1e-6), "three images at cosine 1, none at 0 or NaN"
 
 
 def test_gradient_is_cross_entropys() -> None:

@@ -18,7 +18,22 @@ def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int
 
     right = np.array([True] * 5)
     zeros = np.zeros(5, np.int64)
-    return Attempt("S", method, np.arange(5), zeros, False, both(victims), both(flipped), own, right, both(noise))
+    return Attempt(
+        "S",
+        method,
+        np.arange(5),
+        zeros,
+        False,
+        "linf",
+        0.1,
+        "transfer",
+        (0,),
+        both(victims),
+        both(flipped),
+        own,
+        right,
+        both(noise),
+    )
 
 
 def test_flipped_and_noise_are_not_mixed_up_and_unions_take_the_best_of_each() -> None:
@@ -26,7 +41,7 @@ def test_flipped_and_noise_are_not_mixed_up_and_unions_take_the_best_of_each() -
     two = attempt("mi", victims=[0, 0, 2, 0, 0], flipped=[0, 0, 0, 0, 0], noise=[2, 0, 0, 2, 0])
     clean = np.zeros((2, 5), np.int64)
     clean[1, 1] = 3  # the victim is wrong on the second image, which does not count
-    found = Matrix(np.zeros(5, np.int64), clean, [one, two], None, None, 0.0)
+    found = Matrix(np.zeros(5, np.int64), clean, [one, two], None, 0.0)
     single, union = _pair(found, "pgd", [one], 1, "V"), _pair(found, "union", [one, two], 1, "V")
     counts = {name: getattr(single, name) for name in ("cond", "both", "raw", "same", "flipped", "noise")}
     assert {name: (rate.successes, rate.total) for name, rate in counts.items()} == {
