@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -10,24 +11,16 @@ from typing import Annotated, NoReturn, TextIO
 import typer
 
 import advkit
-from advkit.commands import attack, evaluate, evolve, train, transfer_matrix, visualize
 from advkit.files.errors import InputError, Interrupted
 
-app = typer.Typer(
-    name="advkit",
-    help="Measure adversarial transferability, and train against it. Manual pages: man advkit.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("train", short_help="Train a classifier.")(train.train)
-app.command("attack", short_help="Write adversarial images.")(attack.attack)
-app.command("transfer-matrix", short_help="Count which attacks fool which models.")(transfer_matrix.transfer_matrix)
-app.command("evolve", short_help="Search for an architecture that resists.")(evolve.evolve)
-app.command("evaluate", short_help="Measure accuracy on clean and adversarial sets.")(evaluate.evaluate)
-app.add_typer(visualize.app, name="visualize")
-
-TOOLS = ("train", "attack", "transfer-matrix", "evolve", "evaluate", "visualize")
+TOOLS = {
+    "train": "Train a classifier.",
+    "attack": "Write adversarial images.",
+    "transfer-matrix": "Count which attacks fool which models.",
+    "evolve": "Search for an architecture that resists.",
+    "evaluate": "Measure accuracy on clean and adversarial sets.",
+    "visualize": "Draw what models look at.",
+}
 
 
 def _version(wanted: bool) -> None:
@@ -47,7 +40,6 @@ def _schema(tool: str | None) -> None:
     raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -58,6 +50,24 @@ def root(
     ] = None,
 ) -> None:
     """Measure adversarial transferability, and train against it. Manual pages: man advkit."""
+
+
+def application(tool: str | None = None) -> typer.Typer:
+    """The command line with ``tool`` alone, which makes for a quick start, or with all tools."""
+    app = typer.Typer(
+        name="advkit",
+        callback=root,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name in [tool] if tool in TOOLS else TOOLS:
+        module = importlib.import_module(f"advkit.commands.{name.replace('-', '_')}")
+        if name == "visualize":
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name, short_help=TOOLS[name])(getattr(module, name.replace("-", "_")))
+    return app
 
 
 def main() -> NoReturn:
@@ -80,7 +90,7 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments == ["visualize"]:
         arguments = [*arguments, "--help"]
     try:
-        status = app(arguments, standalone_mode=False)
+        status = application(arguments[0])(arguments, standalone_mode=False)
     except Interrupted as error:
         _complain(f"interrupted{f': {error}' if str(error) else ''}")
         return 128 + error.signum

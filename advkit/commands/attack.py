@@ -46,7 +46,7 @@ def attack(
     di_shrink: options.DiShrink = 0.9,
     ti_kernel: options.TiKernel = None,
     si_scales: options.SiScales = 5,
-    precision: options.PrecisionOption = "float32",
+    precision: options.PrecisionOption = "auto",
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False,
     limit: options.Limit = None,
     seed: options.Seed = 0,

@@ -96,7 +96,7 @@ DiProbability = Annotated[float, typer.Option(help="Of transforming an image in 
 DiShrink = Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")]
 TiKernel = Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")]
 SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32, bfloat16 or auto.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: auto, float32 or bfloat16.")]
 
 
 # Options of one modifier; ni brings mi along.

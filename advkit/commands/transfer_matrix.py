@@ -50,7 +50,7 @@ def transfer_matrix(
     di_shrink: options.DiShrink = 0.9,
     ti_kernel: options.TiKernel = None,
     si_scales: options.SiScales = 5,
-    precision: options.PrecisionOption = "float32",
+    precision: options.PrecisionOption = "auto",
     gradients: Annotated[bool, typer.Option("--gradients/--no-gradients", help="Measure gradient cosines.")] = True,
     rate: Annotated[str, typer.Option(help="Shown and gated: cond, both, raw or same.")] = "cond",
     fail_above: options.FailAbove = None,

@@ -63,7 +63,7 @@ ATTACK: dict[str, Flip | Elsewhere] = {
     "di_shrink": Flip("--di-shrink 0.5", "--method di --di-probability 1"),
     "ti_kernel": Flip("--ti-kernel 3", "--method ti"),
     "si_scales": Flip("--si-scales 2", "--method si"),
-    "precision": Flip("--precision bfloat16"),
+    "precision": Flip("--precision bfloat16", "--precision float32"),
     "seed": Flip("--seed 1"),
     "batch_size": Flip("--batch-size 7", same=True),
 }
@@ -130,7 +130,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "gradients": Flip("--no-gradients"),
         "rate": Flip("--rate raw", "--fail-above 1"),
         "fail_above": Flip("--fail-above 0.9"),
-        "fail_below": Flip("--fail-below 0.01"),
+        "fail_below": Flip("--fail-below 0"),
         "figure": Flip("--figure m.svg"),
         "workers": Elsewhere("test_workers_change_nothing"),
         "ray": Elsewhere("test_a_cluster_changes_nothing"),

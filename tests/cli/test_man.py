@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from advkit.commands.app import app
+from advkit.commands.app import application
 from advkit.commands.attack import attack
 from advkit.commands.evaluate import evaluate
 from advkit.commands.evolve import evolve
@@ -44,7 +44,7 @@ SPELT = {"maps": "map"}  # options that are not called what their parameter is
 
 
 def offered(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
-    app([*arguments, "--help"], standalone_mode=False)
+    application()([*arguments, "--help"], standalone_mode=False)
     text = capsys.readouterr().out
     options = [line for line in text.splitlines() if re.match(r"  -", line)]
     assert options

@@ -58,7 +58,7 @@ done
 matrix() { # NAME VICTIM=FILE...
     name=$1
     shift
-    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --method pgd --method mi,di \
+    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --precision float32 --method pgd --method mi,di \
         --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
 }
 matrix matrix "R'=$out/R-mis.safetensors" "E=$out/E.safetensors" "random=$out/random.safetensors" \

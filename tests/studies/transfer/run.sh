@@ -34,7 +34,7 @@ train A --arch advkit/cnn --seed 1
 train A-mis --arch advkit/cnn --seed 1 $penalty
 
 $advkit transfer-matrix "R=$out/R.safetensors" "R'=$out/R-mis.safetensors" "R2=$out/R2.safetensors" \
-    "A=$out/A.safetensors" "A'=$out/A-mis.safetensors" --surrogate R --data "$cifar#test" --method pgd \
+    "A=$out/A.safetensors" "A'=$out/A-mis.safetensors" --surrogate R --data "$cifar#test" --precision float32 --method pgd \
     --method mi,di,ti --method fgsm --compare "R:R2,R'" --compare "R:A,A'" --compare "R:R',A'" \
     --report "$out/matrix.json" --figure "$out/matrix.png"
 
