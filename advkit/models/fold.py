@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -70,13 +71,13 @@ def fold_weights(
     return layer.weight * scale.view(-1, *[1] * (layer.weight.dim() - 1)), bias
 
 
-def folded_skeleton(net: nn.Module) -> nn.Module:
-    """A deep copy of ``net`` whose folded batch-norms do nothing and whose folded convolutions have a bias.
+def folded_skeleton(net: nn.Module, pairs: Sequence[tuple[str, str]]) -> nn.Module:
+    """A deep copy of ``net`` whose folded batch-norms (of :func:`fold_pairs`) do nothing; the convolutions have a bias.
 
     Run it through :func:`torch.func.functional_call` with weights from :func:`fold_weights`; its own are meaningless.
     """
     skeleton = copy.deepcopy(net)
-    for conv_name, norm_name in fold_pairs(net):
+    for conv_name, norm_name in pairs:
         layer = cast(nn.Conv2d, skeleton.get_submodule(conv_name))
         if layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
@@ -92,9 +93,10 @@ def folded(network: Network) -> Network:
     copy should a net that traces in one way run in another.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
-    net = folded_skeleton(plain.net)
+    pairs = fold_pairs(plain.net)
+    net = folded_skeleton(plain.net, pairs)
     with torch.no_grad():
-        for conv_name, norm_name in fold_pairs(plain.net):
+        for conv_name, norm_name in pairs:
             weight, bias = fold_weights(plain.net.get_submodule(conv_name), plain.net.get_submodule(norm_name))
             layer = cast(nn.Conv2d, net.get_submodule(conv_name))
             layer.weight.copy_(weight)

@@ -25,8 +25,8 @@ class LiveFold(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self._network = [network]  # in a list: its parameters must not become this module's own
-        self._skeleton = [quicken(folded_skeleton(network.net).eval())]
         self._pairs = fold_pairs(network.net)
+        self._skeleton = [quicken(folded_skeleton(network.net, self._pairs).eval())]
         self._weights: dict[str, Tensor] = {}
         self._before: dict[str, tuple[Tensor, Tensor]] = {}
 

@@ -103,7 +103,7 @@ def test_live_fold_has_the_derivatives_of_the_net(name):
         weight, bias = fold_weights(net.get_submodule(conv), net.get_submodule(norm))
         live = {key: value for key, value in live.items() if not key.startswith(f"{norm}.")}
         live |= {f"{conv}.weight": weight, f"{conv}.bias": bias}
-    skeleton = folded_skeleton(net).eval()
+    skeleton = folded_skeleton(net, fold_pairs(net)).eval()
     gradient, second = penalty(lambda x: functional_call(skeleton, live, (x,)))
     expected, expected_second = penalty(net)
     torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-10)
