@@ -10,13 +10,12 @@ npz, MNIST and pickled CIFAR lie in memory as the bytes that they are.
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from processes import ADVKIT, cost
-
-from advkit.files.tensors import write_tensors
 
 SIZE = (3, 64, 64)
 SHARE = 0.1  # of the larger set, as floats, that a peak may grow by
@@ -25,6 +24,14 @@ from torch import nn
 
 def net():
     return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+"""
+# In a process of its own: a child's peak begins with the memory of the process that starts it, which must stay small.
+WRITE = f"""
+import sys, torch
+from pathlib import Path
+from advkit.files.tensors import write_tensors
+pixels = torch.randint(0, 256, (int(sys.argv[2]), *{SIZE}), dtype=torch.uint8)
+write_tensors(Path(sys.argv[1]), {{"images": pixels, "labels": torch.arange(len(pixels)) % 10}}, "{{}}")
 """
 MODELS = "A=net.py:net B=net.py:net"
 COMMANDS = (
@@ -39,26 +46,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=2000)
     count = parser.parse_args().images
-    room = SHARE * 4 * count * torch.Size(SIZE).numel() * 4 / 2**20
+    room = SHARE * 4 * count * math.prod(SIZE) * 4 / 2**20
     print(f"MiB at most for {count} and {4 * count} images; {room:.0f} more are allowed")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "net.py").write_text(FACTORY)
         for images in (count, 4 * count):
-            write_images(folder / f"{images}.safetensors", images)
+            cost([sys.executable, "-c", WRITE, f"{images}.safetensors", str(images)], folder)
         for command in COMMANDS:
             few, many = (
                 cost([*ADVKIT, *command.format(data=f"{images}.safetensors").split()], folder).peak
                 for images in (count, 4 * count)
             )
             print(f"{few:5.0f} {many:5.0f}  {'flat ' if many - few <= room else 'GROWS'}  {command}")
-
-
-def write_images(path: Path, count: int) -> None:
-    """``count`` random images of ten classes."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (count, *SIZE), generator=generator, dtype=torch.uint8)
-    write_tensors(path, {"images": pixels, "labels": torch.arange(count) % 10}, "{}")
 
 
 if __name__ == "__main__":
