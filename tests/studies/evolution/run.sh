@@ -32,7 +32,7 @@ search() { # KIND NAME OPTIONS...
     kind=$1 name=$2
     shift 2
     $advkit evolve "$out/R.safetensors" --data "$cifar#train" --like "$out/R-mis.safetensors" --search "$kind" --seed 1 \
-        --budget 96 --max-multiply-adds 30000000 --begin-with advkit/genome:stem7 --workers "$workers" \
+        --budget 40 --max-multiply-adds 16000000 --finalists 3 --begin-with advkit/genome:stem7 --workers "$workers" \
         -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
 }
 beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
@@ -42,32 +42,39 @@ beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advki
 
 train R2 --arch advkit/resnet20 --seed 1
 train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
-for family in stem7 patch; do
-    train "$family" --arch "advkit/genome:$family" --seed 1
-    train "$family-mis" --arch "advkit/genome:$family" --seed 1 $penalty
-done
-for seed in $seeds; do
-    [ "$seed" = 1 ] && continue
-    train "R-mis-$seed" --arch advkit/resnet20 --seed "$seed" $penalty
-    train "stem7-mis-$seed" --arch advkit/genome:stem7 --seed "$seed" $penalty
-    for found in E random; do
-        train "$found-$seed" --arch "advkit/genome:$out/$found.safetensors" --seed "$seed" $penalty
-    done
-done
+train stem7-mis --arch advkit/genome:stem7 --seed 1 $penalty
 
 matrix() { # NAME VICTIM=FILE...
     name=$1
     shift
-    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --precision float32 --method pgd --method mi,di \
-        --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
+    [ -f "$out/$name.json" ] && return
+    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --precision float32 \
+        --method pgd --method mi,di --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
 }
+for seed in $seeds; do
+    [ "$seed" = 1 ] && continue
+    train "R-mis-$seed" --arch advkit/resnet20 --seed "$seed" $penalty
+    train "E-$seed" --arch "advkit/genome:$out/E.safetensors" --seed "$seed" $penalty
+    train "stem7-mis-$seed" --arch advkit/genome:stem7 --seed "$seed" $penalty
+    matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" \
+        "A'=$out/stem7-mis-$seed.safetensors" --surrogate R --compare "R:R',E" --compare "R:A',E"
+done
+train stem7 --arch advkit/genome:stem7 --seed 1
+train patch-mis --arch advkit/genome:patch --seed 1 $penalty
+train patch --arch advkit/genome:patch --seed 1
+
 matrix matrix "R'=$out/R-mis.safetensors" "E=$out/E.safetensors" "random=$out/random.safetensors" \
     "R2=$out/R2.safetensors" "E0=$out/E0.safetensors" "A=$out/stem7.safetensors" "A'=$out/stem7-mis.safetensors" \
     "P=$out/patch.safetensors" "P'=$out/patch-mis.safetensors" --surrogate R --surrogate E --surrogate A \
     --compare "R:R',E" --compare "R:A',E" --compare "R:P',E" --compare "R:random,E"
-for seed in $seeds; do
-    [ "$seed" = 1 ] && continue
-    matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" \
-        "random=$out/random-$seed.safetensors" "A'=$out/stem7-mis-$seed.safetensors" --surrogate R \
-        --compare "R:R',E" --compare "R:A',E" --compare "R:random,E"
-done
+
+pool() { # NAME PAIR
+    name=$1 pair=$2
+    set -- "$out/matrix.json"
+    for seed in $seeds; do
+        [ "$seed" = 1 ] || set -- "$@" "$out/matrix-$seed.json"
+    done
+    "${PYTHON:-python3}" "$(dirname "$0")/pool.py" "$pair" "$@" > "$out/$name.json"
+}
+pool pooled-R-mis "R:R',E"
+pool pooled-stem7 "R:A',E"
