@@ -71,17 +71,21 @@ def chance_level(dimensions: int) -> float:
 
 
 def cosine_sums(networks: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
-    """Sums over the batch of the cosines between all networks' input gradients.
+    """Sums over the batch of the cosines between all networks' input gradients; see :func:`sums_of_cosines`."""
+    return sums_of_cosines([directions(network, images, labels)[0] for network in networks])
+
+
+def sums_of_cosines(gradients: Sequence[Tensor]) -> Tensor:
+    """Sums over N images of the cosines between M networks' input gradients, each (N, C, H, W).
 
     A gradient that is zero or not finite has no direction: its image is left out of that network's pairs.
 
     Returns:
-        (3, M, M) float64 for M networks: sums of cosines, of their absolute values, and the number of images.
+        (3, M, M) float64: sums of cosines, of their absolute values, and the number of images.
     """
-    gradients = [directions(network, images, labels)[0] for network in networks]
     sizes = [flat_norm(gradient, "linf") for gradient in gradients]
     defined = [(size > 0) & size.isfinite() for size in sizes]
-    sums = torch.zeros(3, len(networks), len(networks), dtype=torch.float64)
+    sums = torch.zeros(3, len(gradients), len(gradients), dtype=torch.float64)
     for i, a in enumerate(gradients):
         for j in range(i, len(gradients)):
             both = defined[i] & defined[j]

@@ -6,6 +6,7 @@ a few forward passes.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from advkit.attacks import budget, judge
-from advkit.attacks.alignment import cosine_sums
+from advkit.attacks.alignment import directions, sums_of_cosines
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out, stratified
@@ -86,6 +87,7 @@ class Job:
         epochs: passes over them.
         seed: of the weights.
         recorded: whether this training may take R's gradients from the bench's file.
+        controls: whether to measure what selection does not need.
         state: where a long training keeps its state, to go on after an interruption; None for nowhere.
         weights: where the checkpoint goes; None for nowhere.
         start: checkpoint of the parent, to start from; None for fresh weights.
@@ -99,6 +101,7 @@ class Job:
     epochs: int
     seed: int
     recorded: bool = True
+    controls: bool = True
     state: str | None = None
     weights: str | None = None
     start: str | None = None
@@ -119,6 +122,11 @@ class Bench:
     right: np.ndarray
     predictions: list[np.ndarray]
     gradients: Gradients | None
+
+    @functools.cached_property
+    def directions(self) -> Tensor:
+        """R's input gradients (N, C, H, W) on the validation images."""
+        return _directions(self.folded, self)
 
     @property
     def recipe(self) -> TrainParams:
@@ -177,7 +185,7 @@ def evaluate(bench: Bench, job: Job) -> dict[str, Any]:
     except Diverged as error:
         return {"error": str(error), "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     trained = time.perf_counter() - began
-    found = measure(bench, network)
+    found = measure(bench, network, controls=job.controls)
     if first_not_finite(network.net.state_dict()):
         why = "training diverged: weights are not finite"
         return {"error": why, "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
@@ -225,41 +233,53 @@ def _train(bench: Bench, job: Job, network: Network) -> None:
         state.unlink(missing_ok=True)
 
 
-def measure(bench: Bench, network: Network) -> dict[str, Any]:
-    """Accuracy, transfer from R with its controls, and gradient cosines, on the validation images."""
+def measure(bench: Bench, network: Network, *, controls: bool = True) -> dict[str, Any]:
+    """Accuracy and transfer from R on the validation images, and, with ``controls``, what else a report tells.
+
+    These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
+    """
     labels = bench.validation.labels.numpy()
     clean = _clean(bench.validation, bench.spec.device)
     guessed = _looked(network, clean)
     right = guessed == labels
+    surrogates = [Surrogate(bench.right, own, own != labels) for own in bench.predictions]
+    seen = [_looked(network, images) for images in bench.adversarial]
+    victims = [Victim(right, own, own != labels) for own in seen]
+    counts = count(list(zip(surrogates, victims, strict=True)))
+    found = {
+        "validation": [int(right.sum()), len(labels)],
+        "cond": list(counts.cond),
+        "both": list(counts.both),
+        "by_method": [list(count([pair]).cond) for pair in zip(surrogates, victims, strict=True)],
+    }
+    if not controls:
+        return found
     noisy = []
     for draw, path in enumerate(bench.spec.adversarial):  # as many draws as there are methods in the union
         attack = read_adversarial(Path(path)).meta["attack"]
         eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"]) + draw
         noise = budget.noise(clean, bench.validation.indices.to(clean.device), eps, norm, seed)
         noisy.append(_looked(network, noise) != labels)
-    surrogates = [Surrogate(bench.right, own, own != labels) for own in bench.predictions]
-    seen = [_looked(network, images) for images in bench.adversarial]
-    victims = [Victim(right, own, own != labels) for own in seen]
-    counts = count(list(zip(surrogates, victims, strict=True)))
     held = bench.right & right & np.any([one.fooled for one in surrogates], axis=0)
     flipped = np.any([_looked(network, budget.flipped(x, clean)) != labels for x in bench.adversarial], axis=0)
-    network_folded = folded(network)
-    sums = torch.zeros(3, dtype=torch.float64)
-    for start in range(0, len(labels), _BATCH):
-        images, truth = clean[start : start + _BATCH], bench.validation.labels[start : start + _BATCH]
-        sums += cosine_sums([network_folded, bench.folded], images, truth.to(images.device))[:, 0, 1]
-    signed, absolute, defined = sums.tolist()
+    signed, absolute, defined = sums_of_cosines([_directions(folded(network), bench), bench.directions])[
+        :, 0, 1
+    ].tolist()
     return {
-        "validation": [int(right.sum()), len(labels)],
-        "cond": list(counts.cond),
-        "both": list(counts.both),
-        "by_method": [list(count([pair]).cond) for pair in zip(surrogates, victims, strict=True)],
+        **found,
         "flipped": [int((flipped & held).sum()), int(held.sum())],
         "noise": [int((np.any(noisy, axis=0) & held).sum()), int(held.sum())],
         "cosine": signed / defined if defined else None,
         "absolute_cosine": absolute / defined if defined else None,
         "cosine_images": int(defined),
     }
+
+
+def _directions(network: Network, bench: Bench) -> Tensor:
+    """Input gradients (N, C, H, W) of ``network``, in eval mode, on the validation images."""
+    clean, labels = _clean(bench.validation, bench.spec.device), bench.validation.labels.to(bench.spec.device)
+    parts = range(0, len(labels), _BATCH)
+    return torch.cat([directions(network, clean[k : k + _BATCH], labels[k : k + _BATCH])[0] for k in parts])
 
 
 def _clean(images: ImageSet, device: str) -> Tensor:

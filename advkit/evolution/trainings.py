@@ -116,6 +116,7 @@ class Trainings:
             images=self._images(rung),
             epochs=self.epochs,
             seed=seed_of(self.params.seed, child.id),
+            controls=last,
             weights=str(self.directory.weights(child.id)) if last else None,
         )
         parent = self._genomes.get(child.parents[0]) if child.parents and self.params.inherit else None
