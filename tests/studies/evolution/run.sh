@@ -36,9 +36,7 @@ search() { # KIND NAME OPTIONS...
         -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
 }
 beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
-[ -f "$out/random.json" ] || search random random
-[ -f "$out/E.json" ] || search evolution E --population 8 $beside --beside-run "$out/random.run" \
-    --figure "$out/front.png" --figure-architecture "$out/architecture.png"
+[ -f "$out/E.json" ] || search evolution E --population 8 $beside --figure-architecture "$out/architecture.png"
 
 train R2 --arch advkit/resnet20 --seed 1
 train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
@@ -59,6 +57,10 @@ for seed in $seeds; do
     matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" \
         "A'=$out/stem7-mis-$seed.safetensors" --surrogate R --compare "R:R',E" --compare "R:A',E"
 done
+[ -f "$out/random.json" ] || search random random
+[ -f "$out/front.png" ] || # everything is recorded: this draws evolution and random search beside each other
+    search evolution E --population 8 $beside --figure-architecture "$out/architecture.png" \
+        --beside-run "$out/random.run" --figure "$out/front.png"
 train stem7 --arch advkit/genome:stem7 --seed 1
 train patch-mis --arch advkit/genome:patch --seed 1 $penalty
 train patch --arch advkit/genome:patch --seed 1
