@@ -53,6 +53,7 @@ def test_in_a_pipe_there_is_the_report_and_nothing_else(r: Path, r2: Path, tmp_p
         found = done(*arguments(name, r, r2), cwd=tmp_path)
         assert json.loads(found.stdout)["schema"] == f"advkit/{name}/1"
         assert all(line.startswith("advkit: note: ") for line in found.stderr.splitlines())
+    for name in ("evaluate", "transfer-matrix"):  # one function writes all reports
         into_file = done(*arguments(name, r, r2), "--report", "r.json", "-q", cwd=tmp_path)
         assert (into_file.stdout, into_file.stderr) == ("", "")
         both = done(*arguments(name, r, r2), "--report", "r.json", "--json", cwd=tmp_path)

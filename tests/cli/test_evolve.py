@@ -183,7 +183,8 @@ def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path
     recipe = ["--misalign-from", r, "--misalign-weight", "0.5", "--lr", "0.05", "--batch-size", "64"]
     training = ["train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "400", "--epochs", "1", "-q"]
     done(*training, *recipe, "--seed", "3", "-o", tmp_path / "rp.safetensors", cwd=tmp_path)
-    small = without(SMALL, "--limit", "--epochs", "--population")
+    small = [*without(SMALL, "--limit", "--epochs", "--population", "--budget", "--offspring")]
+    small += ["--budget", "2", "--offspring", "2"]
     common = ["evolve", r, *small, "--like", "rp.safetensors"]
     done(*common, "--search", "random", "-o", "random.safetensors", cwd=tmp_path)
     options = ["--beside-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg"]
