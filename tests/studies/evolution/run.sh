@@ -38,10 +38,6 @@ search() { # KIND NAME OPTIONS...
 beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
 [ -f "$out/E.json" ] || search evolution E --population 8 $beside --figure-architecture "$out/architecture.png"
 
-train R2 --arch advkit/resnet20 --seed 1
-train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
-train stem7-mis --arch advkit/genome:stem7 --seed 1 $penalty
-
 matrix() { # NAME VICTIM=FILE...
     name=$1
     shift
@@ -50,31 +46,38 @@ matrix() { # NAME VICTIM=FILE...
         --method pgd --method mi,di --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
 }
 for seed in $seeds; do
-    [ "$seed" = 1 ] && continue
-    train "R-mis-$seed" --arch advkit/resnet20 --seed "$seed" $penalty
-    train "E-$seed" --arch "advkit/genome:$out/E.safetensors" --seed "$seed" $penalty
+    # Seed 1 of E is the finalist that the search trained and chose.
+    [ "$seed" = 1 ] || train "E-$seed" --arch "advkit/genome:$out/E.safetensors" --seed "$seed" $penalty
+    [ "$seed" = 1 ] || train "R-mis-$seed" --arch advkit/resnet20 --seed "$seed" $penalty
     train "stem7-mis-$seed" --arch advkit/genome:stem7 --seed "$seed" $penalty
-    matrix "matrix-$seed" "R'=$out/R-mis-$seed.safetensors" "E=$out/E-$seed.safetensors" \
+done
+for seed in $seeds; do
+    number=-$seed
+    [ "$seed" = 1 ] && number=
+    matrix "seed-$seed" "R'=$out/R-mis$number.safetensors" "E=$out/E$number.safetensors" \
         "A'=$out/stem7-mis-$seed.safetensors" --surrogate R --compare "R:R',E" --compare "R:A',E"
 done
 [ -f "$out/random.json" ] || search random random
 [ -f "$out/front.png" ] || # everything is recorded: this draws evolution and random search beside each other
     search evolution E --population 8 $beside --figure-architecture "$out/architecture.png" \
         --beside-run "$out/random.run" --figure "$out/front.png"
+
+train R2 --arch advkit/resnet20 --seed 1
+train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
 train stem7 --arch advkit/genome:stem7 --seed 1
-train patch-mis --arch advkit/genome:patch --seed 1 $penalty
 train patch --arch advkit/genome:patch --seed 1
+train patch-mis --arch advkit/genome:patch --seed 1 $penalty
 
 matrix matrix "R'=$out/R-mis.safetensors" "E=$out/E.safetensors" "random=$out/random.safetensors" \
-    "R2=$out/R2.safetensors" "E0=$out/E0.safetensors" "A=$out/stem7.safetensors" "A'=$out/stem7-mis.safetensors" \
+    "R2=$out/R2.safetensors" "E0=$out/E0.safetensors" "A=$out/stem7.safetensors" "A'=$out/stem7-mis-1.safetensors" \
     "P=$out/patch.safetensors" "P'=$out/patch-mis.safetensors" --surrogate R --surrogate E --surrogate A \
     --compare "R:R',E" --compare "R:A',E" --compare "R:P',E" --compare "R:random,E"
 
 pool() { # NAME PAIR
     name=$1 pair=$2
-    set -- "$out/matrix.json"
+    set --
     for seed in $seeds; do
-        [ "$seed" = 1 ] || set -- "$@" "$out/matrix-$seed.json"
+        set -- "$@" "$out/seed-$seed.json"
     done
     "${PYTHON:-python3}" "$(dirname "$0")/pool.py" "$pair" "$@" > "$out/$name.json"
 }
