@@ -46,7 +46,7 @@ def attack(
     di_shrink: options.DiShrink = 0.9,
     ti_kernel: options.TiKernel = None,
     si_scales: options.SiScales = 5,
-    precision: options.PrecisionOption = "auto",
+    precision: options.PrecisionOption = "float32",
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False,
     limit: options.Limit = None,
     seed: options.Seed = 0,
@@ -62,9 +62,9 @@ def attack(
     """Write adversarial images made on MODEL, and say how well they fool it."""
     clock = output.Clock()
     given = dict(locals())
-    require_writable(out if out.suffix else out.parent / f".{out.name}")
-    if report:
-        require_writable(report)
+    if out.suffix == "":
+        require_writable(out.parent / f".{out.name}")
+    options.check_outputs(given, *(["out"] if out.suffix else []), "report")
     if out.suffix not in ("", ".safetensors"):
         raise InputError(f"-o {out}: write FILE.safetensors, or a name without suffix for a folder of PNGs")
     quantize = quantize or out.suffix == ""  # PNG files have 8 bits

@@ -8,7 +8,6 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.opening import doubts, names_of, open_all, pick_device
-from advkit.files.atomic import require_writable
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
@@ -34,8 +33,7 @@ def evaluate(
 ) -> int:
     """Accuracy of every MODEL on DATA; what attack wrote is DATA too."""
     clock = output.Clock()
-    if report is not None:
-        require_writable(report)
+    options.check_outputs(dict(locals()), "report")
     for name, bound in (("fail-above", fail_above), ("fail-below", fail_below)):
         options.within(name, bound, 0.0, 1.0)
     names = names_of(models)

@@ -9,7 +9,6 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.opening import pick_device
-from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,9 +122,7 @@ def evolve(
 
 
 def _check(given: dict[str, Any]) -> None:
-    for path in (given["out"], given["report"], given["figure"], given["figure_architecture"]):
-        if path is not None:
-            require_writable(path)
+    options.check_outputs(given, "out", "report", "figure", "figure_architecture")
     if given["out"].suffix != ".safetensors":
         raise InputError(f"-o {given['out']}: a checkpoint's name ends in .safetensors")
     for name in ("figure", "figure_architecture"):

@@ -54,6 +54,8 @@ def open_setup(given: dict[str, Any]) -> Setup:
     if len(chosen) == 0:
         raise InputError(f"--target {given['target']}: every image is of that class already; nothing to attack")
     only_sets = bool(given["adversarial"]) and not given["surrogate"] and given["method"] is None
+    if only_sets:
+        _refuse_attack_options(given)
     wanted = [] if only_sets else given["surrogate"] or names
     plan = Plan(
         names=names,
@@ -67,6 +69,16 @@ def open_setup(given: dict[str, Any]) -> Setup:
         device=device,
     )
     return Setup(networks, images, chosen, plan)
+
+
+def _refuse_attack_options(given: dict[str, Any]) -> None:
+    """Raise InputError when an option of an attack was given another value than its default though nobody attacks."""
+    usual = {"eps": "8/255", "norm": "linf", "steps": 10, "loss": "ce", "restarts": 1, "precision": "float32"}
+    usual |= dict.fromkeys(("step_size", "random_start", "target"))
+    for name, default in usual.items():
+        if given[name] != default:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option}: sets made before bring their own attack; leave it out, or give --method too")
 
 
 def measured(setup: Setup, given: dict[str, Any], show: Callable[[int], None]) -> Matrix:

@@ -27,7 +27,7 @@ def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
     lines += [f"{'clean accuracy':16}{_short(a.model)}  {output.percent(a.accuracy)}" for a in result.clean]
     lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
     lines += _grid(result, rate)
-    lines += ["  * on the surrogate itself: success of the attack", ""]
+    lines += ["  * white box, made on this very network: how often it is fooled", ""]
     for pair in result.pairs:
         if not pair.white_box:
             lines += _pair(pair)
@@ -56,7 +56,6 @@ def _cell(value: float | None, mark: str = " ") -> str:
 
 
 def _grid(result: TransferMatrixResult, rate: str) -> list[str]:
-    own = _own(result)
     best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
     width = max(9, *(min(len(name), _NAME) + 2 for name in result.models))
     lines = [
@@ -66,19 +65,16 @@ def _grid(result: TransferMatrixResult, rate: str) -> list[str]:
         line = f"  {_short(surrogate)}"
         for victim in result.models:
             pair = best[surrogate, victim]
-            value = own[surrogate].rate if pair.white_box else getattr(pair, rate).rate
+            value = _shown(pair, rate).rate
             line += _cell(value, "*" if pair.white_box else " ").rjust(width)
         lines.append(line.rstrip())
     return lines
 
 
-def _own(result: TransferMatrixResult) -> dict[str, Rate]:
-    """Success on the surrogate itself: the strongest method's."""
-    own: dict[str, Rate] = {}
-    for found in result.surrogate_success:
-        if found.surrogate not in own or found.success.successes > own[found.surrogate].successes:
-            own[found.surrogate] = found.success
-    return own
+def _shown(pair: Pair, rate: str) -> Rate:
+    """What a cell shows: how often the victim is fooled, where it is a network that the images were made on."""
+    found: Rate = pair.both if pair.white_box else getattr(pair, rate)
+    return found
 
 
 def _pair(pair: Pair) -> list[str]:
@@ -107,18 +103,11 @@ def _cosines(result: TransferMatrixResult) -> list[str]:
 
 
 def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> None:
-    """The headline rates as a heat map; the surrogate's own cell shows the attack's success."""
+    """The headline rates as a heat map; white-box cells show the attack's success."""
     from advkit.figures import heatmap
 
-    own = _own(result)
     best = {(pair.surrogate, pair.victim): pair for pair in headline(result.pairs)}
-
-    def cell(surrogate: str, victim: str) -> Rate:
-        pair = best[surrogate, victim]
-        found: Rate = own[surrogate] if pair.white_box else getattr(pair, rate)
-        return found
-
-    grid = [[cell(surrogate, victim) for victim in result.models] for surrogate in result.surrogates]
+    grid = [[_shown(best[surrogate, victim], rate) for victim in result.models] for surrogate in result.surrogates]
     methods: Sequence[str] = result.methods
     heatmap.draw(
         path,

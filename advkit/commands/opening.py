@@ -114,7 +114,8 @@ def open_all(
     from advkit.models import reference as model_reference
 
     plain = [split_name(ref)[1] for ref in refs]
-    channels, height, width = model_reference.load(plain[0]).spec.input_size
+    first = next((ref for ref in plain if ".py:" not in ref), plain[0])  # a Python file does not say what it takes
+    channels, height, width = model_reference.load(first).spec.input_size
     data = data_reference.load(
         data_ref,
         limit=limit,
@@ -124,6 +125,8 @@ def open_all(
         download=download,
     )
     networks = [load_for(ref, data, device) for ref in plain]
+    for ref, network in zip(plain[1:], networks[1:], strict=True):
+        _check_names(ref, network.spec.labels, plain[0], networks[0].spec.labels)
     return networks, data
 
 
@@ -148,19 +151,19 @@ def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
         raise InputError(
             f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
         )
-    _check_names(ref, network.spec.labels, data)
+    _check_names(ref, network.spec.labels, data.ref, data.class_names)
     return network
 
 
-def _check_names(ref: str, labels: Sequence[str], data: ImageSet) -> None:
-    """Raise InputError when model and data give the same names to other numbers: no rate would mean anything."""
-    ours = data.class_names
-    if sorted(labels) == sorted(ours) and list(labels) != list(ours):
-        place = next(k for k, (a, b) in enumerate(zip(labels, ours, strict=True)) if a != b)
-        raise InputError(
-            f"{ref}: its class {place} is {labels[place]!r}, that of {data.ref} is {ours[place]!r}; "
-            "bring the data's classes into the model's order"
-        )
+def _check_names(ref: str, labels: Sequence[str], other: str, theirs: Sequence[str]) -> None:
+    """Raise InputError when a name stands at different numbers here and there: no rate would mean anything."""
+    places = {name: k for k, name in enumerate(theirs)}
+    for place, name in enumerate(labels):
+        if places.get(name, place) != place:
+            raise InputError(
+                f"{ref}: its class {place} is {name!r}, which is class {places[name]} of {other}; "
+                "bring the classes into one order"
+            )
 
 
 def _nameless(class_names: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,11 +97,49 @@ DiProbability = Annotated[float, typer.Option(help="Of transforming an image in 
 DiShrink = Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")]
 TiKernel = Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")]
 SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: auto, float32 or bfloat16.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32, bfloat16 or auto.")]
 
 
 # Options of one modifier; ni brings mi along.
 _MODIFIERS = {"decay": "mi", "di_probability": "di", "di_shrink": "di", "ti_kernel": "ti", "si_scales": "si"}
+
+
+def check_outputs(given: dict[str, Any], *names: str) -> None:
+    """Fail now when one of the files to be written can't be, would replace another, or what the run reads.
+
+    Args:
+        given: all options.
+        names: those that are files to be written; ``out`` has rules of its own for what it may replace.
+
+    Raises:
+        InputError: one line for the first such file.
+    """
+    from advkit.files.atomic import require_writable
+
+    outputs = {name: Path(given[name]) for name in names if given[name] is not None}
+    inputs = [text for name, value in given.items() if name not in names for text in _texts(value)]
+    read = {os.path.realpath(file): text for text in inputs for file in _files(text)}
+    written: dict[str, str] = {}
+    for name, path in outputs.items():
+        option = "-o" if name == "out" else f"--{name.replace('_', '-')}"
+        require_writable(path, special=name == "report")
+        place = os.path.realpath(path)
+        if written.setdefault(place, option) != option:
+            raise InputError(f"{option} {path}: {written[place]} goes there too; give each its own file")
+        if name != "out" and place in read:
+            raise InputError(f"{option} {path}: the run reads {read[place]}; choose another name")
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, (list, tuple)):
+        return [text for one in value for text in _texts(one)]
+    return [str(value)] if isinstance(value, (str, Path)) else []
+
+
+def _files(text: str) -> list[str]:
+    """Files that a reference to a model or to data may name."""
+    spelt = [part for whole in (text, text.partition("=")[2]) for part in (whole, whole.rpartition("@")[2])]
+    return [name for part in spelt for name in (part, part.rpartition("#")[0]) if name and os.path.isfile(name)]
 
 
 def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:

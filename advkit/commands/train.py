@@ -76,13 +76,9 @@ def train(
 
 def _check(given: dict[str, Any]) -> None:
     """What can be found wrong before anything heavy is imported."""
-    from advkit.files.atomic import require_writable
-
-    require_writable(given["out"])
+    options.check_outputs(given, "out", "report")
     if given["out"].suffix != ".safetensors":
         raise InputError(f"-o {given['out']}: a checkpoint's name ends in .safetensors")
-    if given["report"]:
-        require_writable(given["report"])
     if not given["arch"] and not given["init"]:
         raise InputError("give --arch ARCH (e.g. advkit/resnet20), or --init MODEL to start from weights")
     if given["epochs"] and not given["data"]:

@@ -11,14 +11,13 @@ import typer
 from advkit.commands import options, output
 from advkit.commands.matrix_setup import measured, open_setup, threads_of
 from advkit.commands.opening import doubts, names_of
-from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.files.results import Gate, Pair, TransferMatrixResult
     from advkit.models.network import Network
-    from advkit.transfer.matrix import Attempt, Plan
+    from advkit.transfer.matrix import Attempt, Matrix, Plan
 
 RATES = ("cond", "both", "raw", "same")
 FIGURES = (".png", ".svg", ".pdf")
@@ -50,7 +49,7 @@ def transfer_matrix(
     di_shrink: options.DiShrink = 0.9,
     ti_kernel: options.TiKernel = None,
     si_scales: options.SiScales = 5,
-    precision: options.PrecisionOption = "auto",
+    precision: options.PrecisionOption = "float32",
     gradients: Annotated[bool, typer.Option("--gradients/--no-gradients", help="Measure gradient cosines.")] = True,
     rate: Annotated[str, typer.Option(help="Shown and gated: cond, both, raw or same.")] = "cond",
     fail_above: options.FailAbove = None,
@@ -81,6 +80,7 @@ def transfer_matrix(
     from advkit.commands import matrix_result, matrix_text
 
     ready = [_ready_made(plan, setup.networks, chosen, path) for path in adversarial or []]  # first: they may not fit
+    _require_pair(given, plan, ready)
     line = output.Progress(quiet)
     found = measured(setup, given, lambda done: line.step("attack and look", done, len(chosen)))
     line.clear()
@@ -107,7 +107,7 @@ def transfer_matrix(
             "rate": rate,
         },
         inputs=[*inputs, output.data_input(images)],
-        flags=doubts(names, models, setup.networks, images) + _flags(plan, chosen, result),
+        flags=doubts(names, models, setup.networks, images) + _flags(plan, chosen, found, result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -118,9 +118,7 @@ def transfer_matrix(
 
 
 def _check(given: dict[str, Any], names: list[str]) -> None:
-    for path in (given["report"], given["figure"]):
-        if path is not None:
-            require_writable(path)
+    options.check_outputs(given, "report", "figure")
     if given["figure"] is not None and given["figure"].suffix not in FIGURES:
         raise InputError(f"--figure {given['figure']}: the name ends in {', '.join(FIGURES)}")
     options.choice("rate", given["rate"], RATES)
@@ -131,6 +129,8 @@ def _check(given: dict[str, Any], names: list[str]) -> None:
     for name in given["surrogate"] or []:
         if name not in names:
             raise InputError(f"--surrogate {name}: no such model; there are {', '.join(names)}")
+        if given["surrogate"].count(name) > 1:
+            raise InputError(f"--surrogate {name}: given twice; drop one")
     sets = [_set_name(path) for path in given["adversarial"] or []]
     for name in sets:
         if [*names, *sets].count(name) > 1:
@@ -156,8 +156,13 @@ def _parse_compare(text: str, names: Sequence[str], surrogates: Sequence[str]) -
 
 def _subtitle(result: TransferMatrixResult) -> str:
     """The budgets of all rows, those of ready-made sets too."""
-    budgets = {f"{'Linf' if row.norm == 'linf' else 'L2'} eps {row.eps:.4g}": None for row in result.surrogate_success}
-    return ", ".join(budgets)
+    budgets: dict[str, list[str]] = {}
+    for row in result.surrogate_success:
+        rows = budgets.setdefault(f"{'Linf' if row.norm == 'linf' else 'L2'} eps {row.eps:.4g}", [])
+        rows += [row.surrogate] if row.surrogate not in rows else []
+    if len(budgets) == 1:
+        return next(iter(budgets))
+    return ", ".join(f"{' '.join(rows)}: {budget}" for budget, rows in budgets.items())
 
 
 def _ready_made(plan: Plan, networks: Sequence[Network], images: ImageSet, path: Path) -> Attempt:
@@ -178,16 +183,34 @@ def _ready_made(plan: Plan, networks: Sequence[Network], images: ImageSet, path:
     positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
     if not torch.equal(images.labels[positions], found.labels):
         raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
-    attack = found.meta.get("attack", {})
-    bound, norm = float(attack.get("eps", 0.0)), attack.get("norm", "linf")
+    bound, norm = float(found.meta["attack"]["eps"]), found.meta["attack"]["norm"]
 
     def check(adversarial: Any, clean: Any) -> None:
-        if adversarial.shape != clean.shape or bool((flat_norm(adversarial - clean, norm) > bound + 1e-5).any()):
+        if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):  # NaN is neither
+            raise InputError(f"{path}: pixels outside [0, 1]; write it again")
+        if adversarial.shape != clean.shape or not bool((flat_norm(adversarial - clean, norm) <= bound + 1e-5).all()):
             raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
 
-    made_on = {one.get("sha256") for one in found.meta.get("surrogates", ())}
+    made_on = {one["sha256"] for one in found.meta["surrogates"]}
     makers = tuple(place for place, network in enumerate(networks) if network.spec.sha256 in made_on)
     return ready_made(plan, images, found, _set_name(path), makers, positions, check)
+
+
+def _require_pair(given: dict[str, Any], plan: Plan, ready: Sequence[Attempt]) -> None:
+    """Raise InputError when a bound was given and every row was made on all the models there are."""
+    rows = [(one,) for one in plan.surrogates] + [one.makers for one in ready]
+    if any(set(range(len(plan.names))) - set(makers) for makers in rows):
+        return
+    for name in ("fail_above", "fail_below"):
+        if given[name] is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')}: no transfer to judge, every row was made on every model there is"
+            )
+
+
+def _twins(plan: Plan, a: str, b: str) -> bool:
+    one, two = (plan.networks[plan.names.index(name)].spec for name in (a, b))
+    return (one.sha256, one.architecture) == (two.sha256, two.architecture)
 
 
 def _gates(given: dict[str, Any], pairs: Sequence[Pair]) -> list[Gate]:
@@ -203,16 +226,24 @@ def _gates(given: dict[str, Any], pairs: Sequence[Pair]) -> list[Gate]:
     return found
 
 
-def _flags(plan: Plan, images: ImageSet, result: TransferMatrixResult) -> list[str]:
+def _flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixResult) -> list[str]:
     from advkit.attacks import judge
     from advkit.commands import matrix_result
 
     sample = images.batch(slice(0, 32))[0].to(plan.device)
-    flags = [
-        f"{name}: {flag}"
-        for name, network in zip(plan.names, plan.networks, strict=True)
-        for flag in judge.suspicions(network, sample)
-    ]
+    flags = []
+    for place, (name, network) in enumerate(zip(plan.names, plan.networks, strict=True)):
+        flags += [f"{name}: {flag}" for flag in judge.suspicions(network, sample) if flag != "not-finite"]
+        clean = int((found.clean[place] == -1).sum())
+        looks = [
+            f"{int(bad.sum())} of {one.surrogate}'s ({one.method})"
+            for one in found.attempts
+            if (bad := one.victims[place] == -1).any()
+        ]
+        if clean or looks:
+            flags.append(f"{name}: not finite on {', '.join([f'{clean} clean images', *looks])}; they count as fooled")
+        same = [other for other in plan.names[:place] if _twins(plan, other, name)]
+        flags += [f"{name}: has the weights of {other}" for other in same]
     for success in result.surrogate_success:
         if success.goal == "robustness":
             told = "made with --goal robustness, which stops on fooled images; transfer is understated"

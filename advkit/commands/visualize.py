@@ -10,7 +10,6 @@ import typer
 
 from advkit.commands import options, output
 from advkit.commands.opening import doubts, names_of, open_all, pick_device
-from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ def attention(
 ) -> int:
     """The same images through every MODEL: smoothed input gradients and Grad-CAM on one colour scale."""
     clock = output.Clock()
-    for path in (figure, report):
-        if path is not None:
-            require_writable(path)
+    options.check_outputs(dict(locals()), "figure", "report")
     if figure.suffix not in _FIGURES:
         raise InputError(f"--figure {figure}: the name ends in {', '.join(_FIGURES)}")
     options.choice("pick", pick, RULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def read_adversarial(path: Path) -> AdversarialSet:
     """
     header, metadata = read_header(path)
     meta = parse_metadata(path, metadata, SPEC, "adversarial set")
+    _check_metadata(path, meta)
     found = {}
     count = header["images"][1][0] if "images" in header and header["images"][1] else -1
     for name in ("labels", "index", "target", "prediction", "outcome"):
@@ -81,4 +83,22 @@ def read_adversarial(path: Path) -> AdversarialSet:
         found[name] = rows.rows(0, len(rows)).long()
         if rows.shape != (count,) or rows.dtype.is_floating_point:
             raise InputError(f"{path}: tensor {name!r} does not fit its {count} images; write it again")
+    if count and (int(found["outcome"].max()) > 2 or int(found["outcome"].min()) < 0):
+        raise InputError(f"{path}: tensor 'outcome' holds other numbers than 0, 1 and 2; write it again")
     return AdversarialSet(path, meta, **found)
+
+
+def _check_metadata(path: Path, meta: dict[str, Any]) -> None:
+    """Raise InputError when attack or surrogates are not told as :func:`stream` is given them."""
+    attack, surrogates = meta.get("attack"), meta.get("surrogates")
+    if not isinstance(attack, dict) or not isinstance(surrogates, list):
+        attack, surrogates = {}, []
+    eps, told = attack.get("eps"), [attack.get(name) for name in ("seed", "method", "targeted")]
+    sound = [
+        isinstance(eps, (int, float)) and 0 <= eps < math.inf,
+        [type(value) for value in told] == [int, str, bool],
+        attack.get("norm") in ("linf", "l2") and attack.get("goal") in ("robustness", "transfer"),
+        all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in surrogates),
+    ]
+    if not all(sound):
+        raise InputError(f"{path}: its metadata does not say by which attack on what it was made; write it again")

@@ -27,12 +27,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well it takes the place of ``path``.
 
     The data is synced to the disk before the rename and the mode follows the umask. Should the block raise, the
-    temporary file is removed and ``path`` stays as it was.
+    temporary file is removed and ``path`` stays as it was. A symbolic link stays one: its target is replaced.
 
     Raises:
-        InputError: the directory is missing or can't be written, the disk is full.
+        InputError: the directory is missing or can't be written, the disk is full, ``path`` is a device or a pipe.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if _special(path):
+        raise InputError(f"{path}: is no regular file; choose another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.touch(exist_ok=False)
@@ -47,19 +49,32 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` as UTF-8, atomically."""
-    write_bytes(path, text.encode())
+    """Write ``text`` to ``path`` as UTF-8, atomically; to a device or a pipe as it is."""
+    if not _special(path):
+        with replacing(path) as temporary:
+            temporary.write_bytes(text.encode())
+        return
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
-def require_writable(path: Path) -> None:
+def _special(path: Path) -> bool:
+    """A device, a pipe, a terminal: nothing that another file may take the place of."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def require_writable(path: Path, *, special: bool = False) -> None:
     """Fail now, not after an hour's work, when ``path`` can't be written.
+
+    Args:
+        path: a file to come.
+        special: whether a device or a pipe will do.
 
     Raises:
         InputError: the directory is missing, read-only, or ``path`` is itself a directory.
@@ -67,6 +82,10 @@ def require_writable(path: Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a file")
+    if _special(path):
+        if special and os.access(path, os.W_OK):
+            return
+        raise InputError(f"{path}: is no regular file; choose another name")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no directory {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):

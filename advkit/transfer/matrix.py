@@ -14,6 +14,7 @@ from advkit.attacks.alignment import cosine_sums
 from advkit.attacks.over import attack_images, clean_batch, reached
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
+from advkit.models.network import Network
 from advkit.transfer.rates import Surrogate, Victim
 
 
@@ -106,7 +107,7 @@ class Plan:
     """
 
     names: list[str]
-    networks: Sequence[nn.Module]
+    networks: Sequence[Network]
     optimised: Sequence[nn.Module]
     surrogates: list[int]
     params: list[AttackParams]

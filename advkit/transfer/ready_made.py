@@ -33,8 +33,8 @@ def ready_made(
         positions: (N,) where in ``data`` the clean image of each adversarial one is.
         check: called with each batch of adversarial and clean images; raises when they don't belong together.
     """
-    attack = found.meta.get("attack", {})
-    eps, norm, seed = float(attack.get("eps", 0.0)), attack.get("norm", "linf"), int(attack.get("seed", 0))
+    attack = found.meta["attack"]
+    eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"])
     # Made beforehand, as in matrix.merged: small arrays kept from every batch would let the heap grow.
     victims, flipped, noise = torch.empty(3, len(plan.networks), len(positions), dtype=torch.int64)
     for start in range(0, len(positions), plan.batch_size):
@@ -48,13 +48,13 @@ def ready_made(
         noise[:, rows] = look(plan.networks, budget.noise(clean, indices, eps, norm, seed))
     return Attempt(
         name,
-        str(attack.get("method", "ready-made")),
+        attack["method"],
         positions.numpy(),
         found.target.numpy(),
-        bool(attack.get("targeted", False)),
+        attack["targeted"],
         norm,
         eps,
-        str(attack.get("goal", "transfer")),
+        attack["goal"],
         makers,
         victims.numpy(),
         flipped.numpy(),
