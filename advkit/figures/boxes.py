@@ -17,7 +17,7 @@ _STEMS = {
     "patch4": "patches 4×4 {} /4",
 }
 _ACTIVATIONS = {"relu": "ReLU", "leaky": "leaky ReLU", "silu": "SiLU", "gelu": "GELU"}
-_POOLS = {"mean": "mean over the map", "max": "maximum over the map", "both": "mean and maximum"}
+_POOLS = {"mean": "mean over the map", "max": "max over the map", "both": "mean and maximum"}
 
 
 @dataclass(frozen=True)

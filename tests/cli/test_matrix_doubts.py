@@ -42,7 +42,15 @@ def test_a_network_without_numbers_costs_its_own_cosines_and_nothing_else(inside
     alone = json.loads(inside("evaluate", r, *FEW[:4]).stdout)["result"]["models"][0]["top1"]["successes"]
     assert accuracy["R"] == alone > 0
     assert accuracy["N"] == 0
-    assert any(flag.startswith("N") and "finite" in flag for flag in report["flags"])
+    assert any(flag.startswith("N: not finite on 60 clean images, 60 of R's (pgd)") for flag in report["flags"])
+    from advkit.commands import matrix_text
+    from advkit.files.results import TransferMatrixResult
+
+    result = TransferMatrixResult.model_validate(report["result"])
+    assert any(
+        line.split() == ["R", "N", "-", "on", "0", "images", "that", "have", "a", "gradient"]
+        for line in matrix_text.table(result, "cond", "")
+    )
 
 
 def test_a_set_made_on_a_model_is_no_transfer_to_it(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
@@ -50,7 +58,7 @@ def test_a_set_made_on_a_model_is_no_transfer_to_it(inside: Run, r: Path, r2: Pa
     assert (
         inside("attack", r, *FEW, "--norm", "l2", "--eps", "3", "--goal", "transfer", "-o", out, "-q").returncode == 0
     )
-    command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW, "--adversarial", out]
+    command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW[:4], "--adversarial", out]
     report = json.loads(inside(*command, "--fail-above", "1").stdout)
     pairs = {(pair["surrogate"], pair["victim"]): pair["white_box"] for pair in report["result"]["pairs"]}
     assert pairs == {("adv", "R"): True, ("adv", "V"): False}
@@ -70,29 +78,118 @@ def test_a_set_made_for_robustness_says_so(inside: Run, r: Path, r2: Path, tmp_p
     flags = {}
     for goal in ("robustness", "transfer"):
         assert inside("attack", r, *FEW, "--goal", goal, "-o", out, "-q").returncode == 0
-        report = json.loads(inside("transfer-matrix", f"V={r2}", *FEW, "--adversarial", out).stdout)
+        report = json.loads(inside("transfer-matrix", f"V={r2}", *FEW[:4], "--adversarial", out).stdout)
         flags[goal] = [flag for flag in report["flags"] if "understated" in flag]
     assert flags == {"robustness": [flags["robustness"][0]], "transfer": []}
 
 
-def test_the_table_has_the_budget_of_a_ready_made_set(r: Path, r2: Path, tmp_path: Path) -> None:
+def test_a_bound_needs_a_transfer_to_judge(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adv.safetensors"
+    assert inside("attack", f"R={r}", f"V={r2}", *FEW, "-o", out, "-q").returncode == 0
+    for bound in ("--fail-above", "--fail-below"):
+        command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW[:4], "--adversarial", out, bound, "0.5"]
+        assert "no transfer to judge" in one_line(inside(*command))
+    assert "no pair" in one_line(inside("transfer-matrix", r, *FEW, "--fail-above", "0.5"))
+
+
+@pytest.mark.parametrize("pixel", [float("nan"), 1.5, -0.1])
+def test_pixels_that_no_image_has_are_refused(inside: Run, r: Path, tmp_path: Path, pixel: float) -> None:
+    from safetensors.torch import load_file
+
+    from advkit.files.tensors import read_header, write_tensors
+
+    out = tmp_path / "adv.safetensors"
+    assert inside("attack", r, *FEW, "-o", out, "-q").returncode == 0
+    tensors, meta = load_file(out), json.loads(read_header(out)[1]["advkit"])
+    tensors["images"][3, 0, 0, 0] = pixel
+    meta["attack"]["eps"] = 10.0
+    write_tensors(out, tensors, json.dumps(meta, sort_keys=True))
+    refused = one_line(inside("transfer-matrix", r, *FEW[:4], "--adversarial", out))
+    assert "pixels outside [0, 1]" in refused
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attack": None},
+        {"attack": {"eps": "abc"}},
+        {"attack": {"norm": "foo"}},
+        {"attack": {"seed": "x"}},
+        {"attack": {"targeted": 1}},
+        {"surrogates": None},
+        {"surrogates": ["a"]},
+    ],
+)
+def test_metadata_of_a_set_that_say_nothing(inside: Run, r: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    from safetensors.torch import load_file
+
+    from advkit.files.tensors import read_header, write_tensors
+
+    out = tmp_path / "adv.safetensors"
+    assert inside("attack", r, *FEW, "-o", out, "-q").returncode == 0
+    meta = json.loads(read_header(out)[1]["advkit"])
+    for name, value in change.items():
+        meta[name] = meta[name] | value if isinstance(value, dict) else value
+    write_tensors(out, load_file(out), json.dumps(meta, sort_keys=True))
+    assert "metadata" in one_line(inside("transfer-matrix", r, *FEW[:4], "--adversarial", out))
+
+
+def test_what_would_do_nothing_is_refused(inside: Run, r: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adv.safetensors"
+    assert inside("attack", r, *FEW, "-o", out, "-q").returncode == 0
+    for option in ("--eps 0.5", "--steps 3", "--norm l2", "--loss margin", "--restarts 2", "--precision bfloat16"):
+        refused = one_line(inside("transfer-matrix", r, *FEW[:4], "--adversarial", out, *option.split()))
+        assert option.split()[0] in refused
+    assert "twice" in one_line(inside("transfer-matrix", f"R={r}", *FEW, "--surrogate", "R", "--surrogate", "R"))
+
+
+def test_two_names_for_one_network_are_told(inside: Run, r: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(r.read_bytes())
+    report = json.loads(inside("transfer-matrix", f"A={r}", f"B={copy}", *FEW).stdout)
+    assert report["flags"].count("B: has the weights of A") == 1
+    pair = next(one for one in report["result"]["pairs"] if (one["surrogate"], one["victim"]) == ("A", "B"))
+    assert pair["cond"]["rate"] == 1.0, "a copy takes over everything: a gate must see that"
+    assert pair["white_box"] is False
+
+
+def test_white_box_cells_are_each_networks_own(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
+    """Of a set made on an ensemble: how often each of its networks is fooled, not how often the ensemble is."""
     from advkit.commands import matrix_text
-    from advkit.commands.app import run
+    from advkit.commands.transfer_matrix import _subtitle
+    from advkit.figures import heatmap
+    from advkit.files.results import TransferMatrixResult
+
+    out, figure = tmp_path / "adv.safetensors", tmp_path / "m.png"
+    assert (
+        inside("attack", f"R={r}", f"V={r2}", *FEW[:4], "--norm", "l2", "--eps", "3", "-o", out, "-q").returncode == 0
+    )
+    drawn: list[dict[str, Any]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heatmap, "draw", lambda path, cells, *names, **more: drawn.append({"cells": cells, **more}))
+        command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW[:4], "--adversarial", out, "--figure", figure]
+        result = TransferMatrixResult.model_validate(json.loads(inside(*command).stdout)["result"])
+    assert _subtitle(result) == "L2 eps 3"
+    pairs = {pair.victim: pair for pair in result.pairs}
+    assert pairs["R"].white_box
+    assert pairs["V"].white_box
+    assert drawn[0]["white_box"] == {(0, 0), (0, 1)}
+    assert drawn[0]["cells"] == [[pairs["R"].both.rate, pairs["V"].both.rate]]
+    lines = matrix_text.table(result, "cond", _subtitle(result))
+    (row,) = [line for line in lines if line.startswith("  adv ")]
+    assert row.split()[1:] == [f"{100 * (pairs[name].both.rate or 0):.1f}*" for name in ("R", "V")]
+    assert not any("adv ->" in line for line in lines)
+
+
+def test_budgets_that_differ_stand_beside_their_rows(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
     from advkit.commands.transfer_matrix import _subtitle
     from advkit.files.results import TransferMatrixResult
 
-    out, report = tmp_path / "adv.safetensors", tmp_path / "m.json"
-    few = [str(word) for word in FEW]
-    assert run(["attack", str(r), *few, "--norm", "l2", "--eps", "3", "-o", str(out), "--report", str(report)]) == 0
-    command = ["transfer-matrix", f"R={r}", f"V={r2}", *few, "--adversarial", str(out), "--report", str(report)]
-    assert run(command) == 0
-    result = TransferMatrixResult.model_validate(json.loads(report.read_text())["result"])
-    assert _subtitle(result) == "L2 eps 3"
-    lines = matrix_text.table(result, "cond", _subtitle(result))
-    (row,) = [line for line in lines if line.startswith("  adv ")]
-    assert row.count("*") == 1, "the maker's own cell is marked"
-    assert not any("adv -> R" in line for line in lines)
-    assert any("adv -> V" in line for line in lines)
+    out = tmp_path / "adv.safetensors"
+    assert inside("attack", r, *FEW[:4], "--norm", "l2", "--eps", "3", "-o", out, "-q").returncode == 0
+    command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW, "--adversarial", out, "--method", "fgsm"]
+    result = TransferMatrixResult.model_validate(json.loads(inside(*command).stdout)["result"])
+    assert _subtitle(result) == "R V: Linf eps 0.1, adv: L2 eps 3"
 
 
 def test_classes_in_another_order_are_refused_and_other_names_are_told(inside: Run, r: Path, tmp_path: Path) -> None:
@@ -106,10 +203,14 @@ def test_classes_in_another_order_are_refused_and_other_names_are_told(inside: R
     same = rewritten(r, tmp_path / "same.safetensors", labels=names)
     other = rewritten(r, tmp_path / "other.safetensors", labels=[*names[:9], "jackdaw"])
     moved = rewritten(r, tmp_path / "moved.safetensors", labels=[*names[:8], "jay", "ibis"])
+    swapped = rewritten(r, tmp_path / "swapped.safetensors", labels=[*names[:3], "eel", "dog", *names[5:9], "jackdaw"])
+    assert "class 3" in one_line(inside("evaluate", swapped, "--data", data)), "one strange name hides no swap"
+    assert "class 8" in one_line(inside("transfer-matrix", same, moved, *FEW)), (
+        "models are compared with each other too"
+    )
     for command in (["evaluate"], ["transfer-matrix"], ["attack", "-o", tmp_path / "a.safetensors", "--force"]):
         refused = one_line(inside(command[0], moved, "--data", data, *command[1:]))
-        assert "class 8 is 'jay'" in refused
-        assert "'ibis'" in refused
+        assert "class 8 is 'jay', which is class 9 of" in refused
         assert json.loads(inside(command[0], same, "--data", data, *command[1:]).stdout)["flags"] == []
         told = json.loads(inside(command[0], other, "--data", data, *command[1:]).stdout)["flags"]
         assert [flag for flag in told if "1 classes otherwise" in flag and "jackdaw" in flag], told

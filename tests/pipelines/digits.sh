@@ -10,7 +10,7 @@ options="--arch advkit/cnn --data digits --epochs 12 --batch-size 32 --force"
 $advkit train $options --seed 0 -o "$out/R.safetensors" --report "$out/R.json"
 $advkit train $options --seed 1 -o "$out/R2.safetensors" --report "$out/R2.json"
 $advkit train $options --seed 1 -o "$out/R-mis.safetensors" --report "$out/R-mis.json" \
-    --misalign-from "$out/R.safetensors"
+    --misalign-from "$out/R.safetensors" --misalign-at adversarial --misalign-eps 0.1 --misalign-weight 0.3
 $advkit attack "$out/R.safetensors" --data digits --eps 0.1 --goal transfer -o "$out/R-pgd.safetensors" \
     --report "$out/attack.json"
 $advkit transfer-matrix "R=$out/R.safetensors" "R2=$out/R2.safetensors" "R'=$out/R-mis.safetensors" \
