@@ -18,8 +18,10 @@ from advkit.data.images import ImageSet
 from advkit.engines.engine import Engine, Task, open_engine
 from advkit.evolution import finish, search
 from advkit.evolution.adversaries import make_missing
-from advkit.evolution.bench import BenchSpec, evaluate, measure, open_bench, open_parts, sample
+from advkit.evolution.bench import BenchSpec, open_bench, open_parts, sample
+from advkit.evolution.candidate import evaluate
 from advkit.evolution.gradients import record, recordable
+from advkit.evolution.measure import measure
 from advkit.evolution.offspring import Space
 from advkit.evolution.params import SearchParams
 from advkit.evolution.records import RunDirectory

@@ -29,7 +29,7 @@ class Member:
 
     Attributes:
         child: what it is.
-        record: what was measured (see :func:`advkit.evolution.bench.evaluate`).
+        record: what was measured (see :func:`advkit.evolution.candidate.evaluate`).
         born: generation.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from advkit.engines.engine import Engine
-from advkit.evolution.bench import Job
+from advkit.evolution.candidate import Job
 from advkit.evolution.offspring import Child
 from advkit.evolution.params import SearchParams, seed_of
 from advkit.evolution.records import RunDirectory

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from advkit.attacks.alignment import cosines, directions
-from advkit.evolution import bench as benches
-from advkit.evolution.bench import Bench, BenchSpec, Job, evaluate, open_bench
+from advkit.evolution import candidate
+from advkit.evolution.bench import Bench, BenchSpec, open_bench
+from advkit.evolution.candidate import Job, evaluate
 from advkit.evolution.gradients import recordable
 from advkit.evolution.trainings import ARCHITECTURE, carried
 from advkit.evolution.variation import mutate, random_genome
@@ -96,7 +97,7 @@ def test_a_record_is_what_transfer_matrix_says(bench: Bench, bench_spec: BenchSp
     weights = tmp_path / "c.safetensors"
     found = evaluate(bench, job(weights=str(weights)))
     network = model_reference.load(str(weights))
-    assert benches.measure(bench, network)["cond"] == found["cond"]
+    assert candidate.measure(bench, network)["cond"] == found["cond"]
     labels = bench.validation.labels
     images = bench.validation.batch(slice(None))[0]
     reference = model_reference.load(bench_spec.reference)
@@ -152,7 +153,7 @@ def test_weights_that_are_not_finite_are_no_candidate(
         next(network.parameters()).data.fill_(float("nan"))
         network.eval().requires_grad_(False)
 
-    monkeypatch.setattr(benches, "_train", broken)
+    monkeypatch.setattr(candidate, "_train", broken)
     found = evaluate(bench, job(weights=str(tmp_path / "c.safetensors")))
     assert "not finite" in found["error"]
     assert not (tmp_path / "c.safetensors").exists()
@@ -198,8 +199,8 @@ def test_a_child_inherits_what_did_not_change(bench: Bench, tmp_path: Path) -> N
     args = {"genome": to_json(canonical(child))}
     start = job(model_args=args, start=str(tmp_path / "p.safetensors"), carry=carry)
     before = read_checkpoint(tmp_path / "p.safetensors").tensors
-    made = benches._network(bench, start).net.state_dict()
-    fresh = benches._network(bench, replace(start, start=None)).net.state_dict()
+    made = candidate._network(bench, start).net.state_dict()
+    fresh = candidate._network(bench, replace(start, start=None)).net.state_dict()
     kept = [name for name in made if name.startswith(("stem.", "nodes.1."))]
     assert kept
     for name, tensor in made.items():

@@ -1,0 +1,59 @@
+"""What is measured of a candidate: accuracy, transfer from R, and the controls beside it.
+
+R is fixed, so its adversarial validation sets are made once; a candidate costs a few forward passes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from advkit.attacks import budget
+from advkit.attacks.alignment import sums_of_cosines
+from advkit.evolution.bench import Bench, looked
+from advkit.files.adversarial import read_adversarial
+from advkit.models.fold import folded
+from advkit.models.network import Network
+from advkit.transfer.rates import Surrogate, Victim, count
+
+
+def measure(bench: Bench, network: Network, *, controls: bool = True) -> dict[str, Any]:
+    """Accuracy and transfer from R on the validation images, and, with ``controls``, what else a report tells.
+
+    These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
+    """
+    labels = bench.validation.labels.numpy()
+    clean = bench.clean
+    right = looked(network, clean) == labels
+    surrogates = [Surrogate(bench.right, own, own != labels) for own in bench.predictions]
+    seen = [looked(network, images) for images in bench.adversarial]
+    victims = [Victim(right, own, own != labels) for own in seen]
+    counts = count(list(zip(surrogates, victims, strict=True)))
+    found = {
+        "validation": [int(right.sum()), len(labels)],
+        "cond": list(counts.cond),
+        "both": list(counts.both),
+        "by_method": [list(count([pair]).cond) for pair in zip(surrogates, victims, strict=True)],
+    }
+    if not controls:
+        return found
+    noisy = []
+    for draw, path in enumerate(bench.spec.adversarial):  # as many draws as there are methods in the union
+        attack = read_adversarial(Path(path)).meta["attack"]
+        eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"]) + draw
+        noise = budget.noise(clean, bench.validation.indices.to(clean.device), eps, norm, seed)
+        noisy.append(looked(network, noise) != labels)
+    held = bench.right & right & np.any([one.fooled for one in surrogates], axis=0)
+    flipped = np.any([looked(network, budget.flipped(x, clean)) != labels for x in bench.adversarial], axis=0)
+    sums = sums_of_cosines([bench.directions_of(folded(network)), bench.directions])
+    signed, absolute, defined = sums[:, 0, 1].tolist()
+    return {
+        **found,
+        "flipped": [int((flipped & held).sum()), int(held.sum())],
+        "noise": [int((np.any(noisy, axis=0) & held).sum()), int(held.sum())],
+        "cosine": signed / defined if defined else None,
+        "absolute_cosine": absolute / defined if defined else None,
+        "cosine_images": int(defined),
+    }
