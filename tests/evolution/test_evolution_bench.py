@@ -14,7 +14,7 @@ import torch
 
 from advkit.attacks.alignment import cosines, directions
 from advkit.evolution import candidate
-from advkit.evolution.bench import Bench, BenchSpec, open_bench
+from advkit.evolution.bench import Bench, BenchSpec, open_bench, sample
 from advkit.evolution.candidate import Job, evaluate
 from advkit.evolution.gradients import recordable
 from advkit.evolution.trainings import ARCHITECTURE, carried
@@ -47,7 +47,7 @@ def bench(bench_spec: BenchSpec) -> Bench:
 
 def test_recorded_gradients_are_the_references_own_at_the_images_that_training_sees(bench: Bench) -> None:
     assert bench.gradients is not None
-    positions = benches.sample(bench.data, bench.train, 400, 0)[:64]
+    positions = sample(bench.data, bench.train, 400, 0)[:64]
     images, labels = bench.data.batch(positions)
     indices = bench.data.indices[positions]
     for epoch in range(2):
@@ -122,8 +122,8 @@ def test_candidates_never_see_the_images_they_are_measured_on(bench: Bench) -> N
 
 
 def test_a_shorter_rung_trains_on_a_part_of_the_longer_one(bench: Bench) -> None:
-    whole = benches.sample(bench.data, bench.train, 400, 0)
-    part = benches.sample(bench.data, whole, 133, 0)
+    whole = sample(bench.data, bench.train, 400, 0)
+    part = sample(bench.data, whole, 133, 0)
     assert len(part) == 133
     assert set(part.tolist()) < set(whole.tolist())
 
