@@ -1,6 +1,6 @@
 """The one-off check of two networks, by the real executable: 256 CIFAR-10 images, PGD-10.
 
-    python tests/benchmarks/one_off.py WEIGHTS.th OTHER.th CIFAR-DIR [--rounds 3] [--precision auto]
+    python tests/benchmarks/one_off.py WEIGHTS.th OTHER.th CIFAR-DIR [--rounds 3] [--precision float32]
 
 WEIGHTS and OTHER are state dicts of ResNet-20, or ARCH@WEIGHTS. Time is by the clock, from the shell's point of view;
 the seconds of the processor beside it show how much of it a busy machine took.
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("weights", nargs=2, help="state dict of a ResNet-20, or ARCH@WEIGHTS")
     parser.add_argument("data", help="CIFAR-10, binary or python")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--precision", default="float32", help="of the attack")
+    parser.add_argument("--precision", default="auto", help="of the attack")
     options = parser.parse_args()
     models = [name if "@" in name else f"advkit/resnet20@{Path(name).resolve()}" for name in options.weights]
     named = [f"{letter}={model}" for letter, model in zip("AB", models, strict=True)]
