@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shutil
 import subprocess
@@ -82,6 +83,13 @@ def test_every_page_goes_into_the_wheel() -> None:
 def test_schemas_have_not_drifted(tool: str) -> None:
     kept = (REPOSITORY / "advkit/files/schemas" / f"{tool}.json").read_text()
     assert kept == schema_text(tool), "the report changed: write the schema anew, and raise its number if meaning did"
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("tests/studies/*/results/*.json")), ids=lambda path: path.stem)
+def test_the_studies_reports_keep_to_the_schemas(path: Path) -> None:
+    report = json.loads(path.read_text())
+    if "schema" in report:
+        TOOLS[report["schema"].split("/")[1]].model_validate(report)
 
 
 def test_help_is_fast_and_imports_no_torch() -> None:
