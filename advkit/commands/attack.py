@@ -288,7 +288,9 @@ class Tally:
 
 
 def _table(result: AttackResult, params: AttackParams) -> list[str]:
-    lines = [f"{params.method.name}, {params.norm} eps {params.eps:.4g}, {result.images} images -> {result.output}"]
+    lines = [
+        f"{params.method.name}, {output.budget(params.norm, params.eps)}, {result.images} images -> {result.output}"
+    ]
     for found in result.surrogates:
         lines.append(found.model)
         lines.append(f"  clean accuracy        {output.percent(found.clean_accuracy)}")

@@ -158,7 +158,7 @@ def _subtitle(result: TransferMatrixResult) -> str:
     """The budgets of all rows, those of ready-made sets too."""
     budgets: dict[str, list[str]] = {}
     for row in result.surrogate_success:
-        rows = budgets.setdefault(f"{'Linf' if row.norm == 'linf' else 'L2'} eps {row.eps:.4g}", [])
+        rows = budgets.setdefault(output.budget(row.norm, row.eps), [])
         rows += [row.surrogate] if row.surrogate not in rows else []
     if len(budgets) == 1:
         return next(iter(budgets))

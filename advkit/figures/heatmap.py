@@ -159,7 +159,8 @@ def _names(plot: Axes, rows: Sequence[str], columns: Sequence[str], axes: tuple[
         plot.set_xticklabels(level, fontsize=min(6.5, _font_for(level)))
     plot.set_yticks([i + 0.5 for i in range(len(rows))], display_names(rows, width=20, lines=3), fontsize=6.5)
     plot.tick_params(length=0, pad=3)
-    plot.set_ylabel(axes[0], labelpad=5)
+    room = int(_CELL * len(rows) * 72 / (8 * 0.5))  # letters beside the rows
+    plot.set_ylabel("\n".join(textwrap.wrap(axes[0], max(room, 12), break_long_words=False)), labelpad=5)
     plot.set_xlabel(axes[1], labelpad=5)
     for spine in plot.spines.values():
         spine.set_visible(False)

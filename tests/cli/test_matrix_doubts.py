@@ -192,6 +192,19 @@ def test_budgets_that_differ_stand_beside_their_rows(inside: Run, r: Path, r2: P
     assert _subtitle(result) == "R V: Linf eps 0.1, adv: L2 eps 3"
 
 
+def test_budgets_are_told_as_people_write_them() -> None:
+    from advkit.commands.output import budget
+
+    told = [
+        budget("linf", 8 / 255),
+        budget("linf", 0.1),
+        budget("l2", 8 / 255),
+        budget("linf", 0.0),
+        budget("linf", 1.0),
+    ]
+    assert told == ["Linf eps 8/255", "Linf eps 0.1", "L2 eps 0.03137", "Linf eps 0", "Linf eps 255/255"]
+
+
 def test_classes_in_another_order_are_refused_and_other_names_are_told(inside: Run, r: Path, tmp_path: Path) -> None:
     from advkit.files.tensors import write_tensors
 
