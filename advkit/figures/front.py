@@ -187,7 +187,7 @@ def _key(plot: Axes, groups: Sequence[Group], floor: float | None) -> float:
         if spots_of(group):
             handles.append(Line2D([], [], color=colour, label=fitted_text(group.name, 30, 1), **line, **marker))
     if floor is not None:
-        handles.append(Line2D([], [], label=f"accuracy floor, {100 * floor:g} %", **_FLOOR))
+        handles.append(Line2D([], [], label=f"accuracy floor, {100 * floor:.1f} %", **_FLOOR))
     inches = plot.get_window_extent().height / RESOLUTION
     key = plot.legend(
         handles=handles,
