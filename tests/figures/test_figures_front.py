@@ -110,7 +110,8 @@ def texts(monkeypatch, tmp_path: Path, shown: list[Group] | None = None, **more)
 def test_names_counts_and_the_better_direction_are_written(monkeypatch, tmp_path: Path) -> None:
     axes = ("accuracy", "transfer")
     words = texts(monkeypatch, tmp_path, axes=axes, note="PGD-20 at 8/255; costs $5 and $6.")
-    for word in ("Evolution", "accuracy, %   (better →)", "transfer, %   (← better)", "accuracy floor, 60.0 %", "named"):
+    written = ("Evolution", "accuracy, %   (better →)", "transfer, %   (← better)", "accuracy floor, 60.0 %", "named")
+    for word in written:
         assert word in words, word
     assert "none" not in words  # an empty group needs no key
     note = " ".join(words)
