@@ -34,10 +34,8 @@ class BasicBlock(nn.Module):
         self.shortcut = PadShortcut(channels - in_channels) if stride != 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = cast(Tensor, self.bn2(self.conv2(out)))
-        out += self.shortcut(x)
-        return F.relu(out, inplace=True)
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -57,7 +55,7 @@ class ResNet(nn.Module):
         kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return cast(Tensor, self.linear(out.mean((2, 3))))
 
