@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -25,15 +24,8 @@ from advkit.training.misalign import MisalignParams
 from advkit.training.params import TrainParams
 from advkit.training.schedule import factor, warm_up
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=3, batch_size=32, lr=0.05)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

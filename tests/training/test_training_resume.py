@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from advkit.training.loop import Progress, Run, epoch_order, make_optimizer, tra
 from advkit.training.misalign import MisalignParams
 from advkit.training.params import TrainParams
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)
 STEPS = 4  # of an epoch: 80 images, a fifth held out, in batches of 16
 SETTINGS = {
@@ -34,14 +34,6 @@ SETTINGS = {
     ),
     "misaligned": replace(BASE, misalign=MisalignParams(at=("clean", "noise"), smoothness=0.1)),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
