@@ -32,7 +32,7 @@ def directions(
     """
     x = images.detach().requires_grad_()
     with torch.enable_grad():
-        logits = network(x)
+        logits = network(x).to(x.dtype)  # under autocast too
         own = logits.gather(1, labels[:, None]).squeeze(1)
         others = logits.scatter(1, labels[:, None], float("-inf")).logsumexp(1)
         m = others - own

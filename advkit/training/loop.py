@@ -102,7 +102,8 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
         epoch, step, tallies, run.history = found.epoch, found.step, found.tallies, found.history
     misalignment = None
     if params.misalign is not None:
-        misalignment = Misalignment(run.network, run.references, params.misalign, params.seed, run.recorded)
+        half = params.precision == "bfloat16"
+        misalignment = Misalignment(run.network, run.references, params.misalign, params.seed, run.recorded, half=half)
     began, taken, first = time.perf_counter(), 0, epoch * steps + step
     while epoch < params.epochs:
         order = run.train[epoch_order(len(run.train), params.seed, epoch)]

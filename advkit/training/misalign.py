@@ -1,9 +1,9 @@
 """The misalignment penalty: input gradients of the trained network turned away from a frozen reference's.
 
-The penalty looks at the network as an attacker will: in float32, every image by itself, batch-norm a constant affine
-map. That map is folded into the convolution before it *as a function of the live parameters*, so that the double
-back-propagation meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels, is what
-makes the obvious implementation so slow.
+The penalty looks at the network as an attacker will: every image by itself, batch-norm a constant affine map. That map
+is folded into the convolution before it *as a function of the live parameters*, so that the double back-propagation
+meets no batch-norm at all: its second derivative, composed of unfused element-wise kernels, is what makes the obvious
+implementation so slow.
 
 The constants are the statistics of the very batch that the training step sees. With running statistics, which lag
 behind, the penalty and the cross-entropy would be taken on two different networks: they drift apart, and holding them
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from advkit.attacks import randomness
@@ -92,8 +93,20 @@ class Misalignment:
         params: MisalignParams,
         seed: int,
         recorded: Recorded | None = None,
+        *,
+        half: bool = False,
     ) -> None:
-        self._live = LiveFold(network)
+        """A penalty of ``network``.
+
+        Args:
+            network: the one in training.
+            references: frozen, in eval mode.
+            params: settings.
+            seed: of the noise.
+            recorded: directions that are known already.
+            half: autocast both networks to bfloat16 where gradients are compared. Cosines are float32.
+        """
+        self._live, self._half = LiveFold(network), half
         self._references, self._params, self._seed, self._recorded = list(references), params, seed, recorded
 
     def prepare(self) -> None:
@@ -108,11 +121,22 @@ class Misalignment:
             labels, indices: (N,) int64.
             epoch: keys the noise.
         """
+        pairs = self._points(images, labels, indices, epoch)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
+            return self._terms(images, labels, indices, epoch, pairs)
+
+    def _terms(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor,
+        epoch: int,
+        pairs: list[tuple[Tensor, list[nn.Module]]],
+    ) -> MisalignTerms:
         params = self._params
         live = self._live.refresh()
         total = images.new_zeros(())
         sums = [images.new_zeros(()) for _ in range(3)]
-        pairs = self._points(images, labels, indices, epoch)
         for points, references in pairs:
             gradient, m = directions(live, points, labels, create_graph=True)
             squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)

@@ -25,7 +25,7 @@ class TrainParams:
         label_smoothing: in [0, 1).
         ema: decay for each step of an average of the weights that is evaluated and saved in their place; 0 for none.
         augment: subset of :data:`advkit.training.augment.KINDS`.
-        precision: ``bfloat16`` autocasts the plain step; the penalty is always float32.
+        precision: ``bfloat16`` autocasts the forward passes; weights, losses and cosines are float32.
         clip: largest norm of the whole gradient; larger ones are scaled down to it. 0 for no bound.
         seed: of order, augmentation and dropout.
         misalign: settings of the penalty, None without one.

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advkit.training.twice_elements import TwiceGELU, TwiceGroupNorm, TwiceSiLU
+
 _Geometry = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
 
 
@@ -69,13 +71,22 @@ class TwiceConv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         assert isinstance(self.padding, tuple)
         geometry = (list(self.stride), list(self.padding), list(self.dilation), self.groups)
+        if torch.is_autocast_enabled(input.device.type):  # it does not look into functions of our own
+            kind = torch.get_autocast_dtype(input.device.type)
+            input, weight, bias = input.to(kind), weight.to(kind), bias.to(kind) if bias is not None else None
         found: Tensor = _Conv.apply(input, weight, bias, geometry)
         return found
 
 
 def quicken(net: nn.Module) -> nn.Module:
-    """Let every plain Conv2d of ``net`` be a :class:`TwiceConv2d`, in place; returns ``net``."""
+    """Give every module of ``net`` that has one here its quick second derivative, in place; returns ``net``."""
     for module in net.modules():
         if type(module) is nn.Conv2d and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
             module.__class__ = TwiceConv2d
+        elif type(module) is nn.GroupNorm and module.affine:
+            module.__class__ = TwiceGroupNorm
+        elif type(module) is nn.GELU and module.approximate == "none":
+            module.__class__ = TwiceGELU
+        elif type(module) is nn.SiLU:
+            module.__class__ = TwiceSiLU
     return net

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,39 @@ def test_second_derivatives_are_those_of_autograd(name: str) -> None:
     assert sum(isinstance(module, TwiceConv2d) for module in net) == 2
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+ELEMENTS = {
+    "gelu": nn.GELU(),
+    "silu": nn.SiLU(),
+    "in place": nn.SiLU(inplace=True),
+    "group norm": nn.GroupNorm(2, 8),
+    "layer norm": nn.GroupNorm(1, 8, eps=0.1),
+    "instance norm": nn.GroupNorm(8, 8),
+}
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("name", ELEMENTS)
+def test_second_derivatives_of_elements_and_norms(name: str, last: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 8, 3), deepcopy(ELEMENTS[name]), nn.Tanh(), nn.Conv2d(8, 4, 3)).double()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, 0.3, 0.5)  # no weight of 1, no bias of 0
+    x = torch.randn(3, 4, 9, 8, dtype=torch.float64)
+    if last:
+        x, net = x.contiguous(memory_format=torch.channels_last), net.to(memory_format=torch.channels_last)
+    expected = derivatives(net, x)
+    before = type(net[1])
+    found = derivatives(quicken(net), x)
+    assert type(net[1]) is not before
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_what_has_no_quick_second_derivative_is_left_to_torch() -> None:
+    others = [nn.GELU(approximate="tanh"), nn.GroupNorm(2, 8, affine=False), nn.ReLU(), nn.BatchNorm2d(8)]
+    assert [type(module) for module in quicken(nn.Sequential(*others))] == [type(module) for module in others]
 
 
 def test_other_paddings_are_left_to_torch() -> None:
