@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
+from advkit.files.memory import keep_freed_memory
 from advkit.files.signals import Stop
 from advkit.models.network import Network
 from advkit.training import distributed, state
@@ -83,6 +84,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
         InputError: fewer images than a batch, a loss that is not finite, a state that does not fit.
     """
     params = run.params
+    keep_freed_memory()
     distributed.synchronise_batch_norm(run.network)
     run.network.net.to(memory_format=torch.channels_last)  # 1.2 to 1.8 times as fast
     optimizer = make_optimizer(run.network, params)

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models.description import Size
+from advkit.models.genome.averaging import halved, smoothed
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.fresh import initialise
 from advkit.models.genome.genes import Genome, Node, check
 from advkit.models.genome.limits import Limits, cost_of
 from advkit.models.genome.plan import Conv, Plan, Step, plan
+
+torch.fx.wrap("halved")  # they look at sizes, which a symbolic trace does not know
+torch.fx.wrap("smoothed")
 
 # Far above what anybody trains on small images: a ceiling for genomes that come from strangers.
 CEILING = Limits(max_parameters=100_000_000, max_multiply_adds=10**12, max_depth=256, min_map=2, max_nodes=64)
@@ -63,7 +67,7 @@ class GenomeNet(nn.Module):
             x = F.pad(x, self._padding)
         maps: dict[int, Tensor] = {0: self.stem(x)}
         for step in self._plan.steps:
-            inputs = [_halve(maps[name], pool) for name, pool in zip(step.node.inputs, step.pools, strict=True)]
+            inputs = [halved(maps[name], pool) for name, pool in zip(step.node.inputs, step.pools, strict=True)]
             maps[step.node.id] = self.nodes[str(step.node.id)](_merge(step, inputs))
         out, pool = maps[self.genome.output], self.genome.head.pool
         features = {"mean": [_mean], "max": [_max], "both": [_mean, _max]}[pool]
@@ -87,11 +91,18 @@ class Block(nn.Sequential):
             out = layer(out)
         if self._skip == "none":
             return cast(Tensor, last(out))
-        shortcut = _halve(x, self._stride - 1)
+        shortcut = halved(x, self._stride - 1)
         if self._skip == "dense":
             return torch.cat((last(out), shortcut), 1)
         branch, before, width = self._widths
         return cast(Tensor, last(_widen(out, width - branch) + _widen(shortcut, width - before)))
+
+
+class Smooth(nn.Module):
+    """3x3 average pooling that keeps the size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return smoothed(x)
 
 
 def _require_sensible(shapes: Plan, input_size: Size) -> None:
@@ -135,7 +146,7 @@ def _layers(convs: Sequence[Conv], norm: str, activation: str) -> list[nn.Module
 def _pooling(node: Node) -> nn.Module:
     if node.op == "max-pool":
         return nn.MaxPool2d(3, node.stride, padding=1)
-    return nn.AvgPool2d(3, node.stride, padding=1, count_include_pad=False)
+    return Smooth() if node.stride == 1 else nn.AvgPool2d(3, node.stride, padding=1, count_include_pad=False)
 
 
 def _padding(stem: Conv, input_size: Size) -> tuple[int, int, int, int]:
@@ -152,11 +163,6 @@ def _merge(step: Step, inputs: list[Tensor]) -> Tensor:
     for one in others:
         first = first + one
     return first
-
-
-def _halve(x: Tensor, times: int) -> Tensor:
-    """``x`` averaged over squares of side 2**times; what is left at the border is averaged over what is there."""
-    return F.avg_pool2d(x, 2**times, ceil_mode=True) if times else x
 
 
 def _widen(x: Tensor, new_channels: int) -> Tensor:
