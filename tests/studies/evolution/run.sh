@@ -4,23 +4,13 @@
 #
 #   tests/studies/evolution/run.sh CIFAR_DIR RESNET20_STATE_DICT [OUT]
 #
-# CIFAR_DIR holds the binary files; the state dict is the ResNet-20 in wide circulation. Every step is skipped when its
-# result is there and goes on when it was interrupted. WORKERS (2) processes search; SEEDS ("1 2 3") of R' and E.
+# CIFAR_DIR holds the binary files; the state dict is the ResNet-20 in wide circulation. SEEDS ("1 2 3") of R' and E.
 set -eu
 cifar=$1 weights=$2 out=${3:-$(dirname "$0")/results}
-advkit=${ADVKIT:-advkit} workers=${WORKERS:-2} seeds=${SEEDS:-1 2 3}
-images=20000 epochs=6
+seeds=${SEEDS:-1 2 3}
 mkdir -p "$out"
+. "$(dirname "$0")/steps.sh"
 
-train() { # NAME OPTIONS...
-    name=$1
-    shift
-    [ -f "$out/$name.safetensors" ] && return
-    resume=
-    [ -f "$out/$name.resume.safetensors" ] && resume=--resume
-    $advkit train -o "$out/$name.safetensors" --data "$cifar#train" --limit $images --epochs $epochs \
-        --report "$out/$name.json" $resume "$@"
-}
 penalty="--misalign-from $out/R.safetensors"
 
 [ -f "$out/R.safetensors" ] ||
@@ -38,13 +28,6 @@ search() { # KIND NAME OPTIONS...
 beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
 [ -f "$out/E.json" ] || search evolution E --population 8 $beside --figure-architecture "$out/architecture.png"
 
-matrix() { # NAME VICTIM=FILE...
-    name=$1
-    shift
-    [ -f "$out/$name.json" ] && return
-    $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$cifar#test" --limit 1000 --precision float32 \
-        --method pgd --method mi,di --method fgsm --workers "$workers" --report "$out/$name.json" --figure "$out/$name.png"
-}
 for seed in $seeds; do
     # Seed 1 of E is the finalist that the search trained and chose.
     [ "$seed" = 1 ] || train "E-$seed" --arch "advkit/genome:$out/E.safetensors" --seed "$seed" $penalty
@@ -73,13 +56,5 @@ matrix matrix "R'=$out/R-mis.safetensors" "E=$out/E.safetensors" "random=$out/ra
     "P=$out/patch.safetensors" "P'=$out/patch-mis.safetensors" --surrogate R --surrogate E --surrogate A \
     --compare "R:R',E" --compare "R:A',E" --compare "R:P',E" --compare "R:random,E"
 
-pool() { # NAME PAIR
-    name=$1 pair=$2
-    set --
-    for seed in $seeds; do
-        set -- "$@" "$out/seed-$seed.json"
-    done
-    "${PYTHON:-python3}" "$(dirname "$0")/pool.py" "$pair" "$@" > "$out/$name.json"
-}
 pool pooled-R-mis "R:R',E"
 pool pooled-stem7 "R:A',E"
