@@ -10,6 +10,9 @@ behind, the penalty and the cross-entropy would be taken on two different networ
 together by a second cross-entropy costs far more accuracy than the penalty itself (measured: ResNet-8, 10,000 CIFAR-10
 images, 6 epochs: 58 % without penalty, 50 % with running statistics and a second cross-entropy even at weight 0, 56 %
 with the batch's own statistics at weight 1).
+
+In bfloat16 the penalty does the same: that ResNet-8, at weight 1 with two seeds, reached 53.6 and 56.9 % and a mean |c|
+of 0.024 and 0.028; in float32 53.8 and 56.5 %, 0.024 and 0.027.
 """
 
 from __future__ import annotations

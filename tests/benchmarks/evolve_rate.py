@@ -1,6 +1,6 @@
 """Candidates per hour of ``advkit evolve``, against a fresh ``train`` and ``transfer-matrix`` process for each.
 
-    python tests/benchmarks/evolve_rate.py CIFAR_DIR RESNET20_STATE_DICT [--offspring 9] [--obvious 3]
+    python tests/benchmarks/evolve_rate.py CIFAR_DIR RESNET20_STATE_DICT [--offspring 9] [--obvious 3] [--rungs 2]
 
 One generation of a search is timed with one and with two workers. A search pays once for its set-up (R's adversarial
 examples and gradients, R' at every rung); rates are given with it and without it. The obvious version trains some of
@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-IMAGES, EPOCHS, VALIDATION = 5000, 3, 1000
-COMMON = ("--quiet", "--limit", "12000")
+EPOCHS, VALIDATION = 3, 1000
+COMMON = ("--quiet", "--limit", "20000")
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--offspring", type=int, default=9)
     parser.add_argument("--obvious", type=int, default=3)
     parser.add_argument("--rungs", type=int, default=2)
+    parser.add_argument("--images", type=int, default=5000, help="of a full-length training")
     parser.add_argument("--max-multiply-adds", type=int, default=16_000_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -71,7 +72,7 @@ def evolve(folder: Path, options: argparse.Namespace, workers: int) -> tuple[flo
     process = start(
         *("evolve", folder / "R.safetensors", "--data", f"{options.cifar}#train", *COMMON, "--run-dir", run),
         *("--offspring", str(options.offspring), "--budget", str(options.offspring), "--rungs", str(options.rungs)),
-        *("--candidate-images", str(IMAGES), "--candidate-epochs", str(EPOCHS), "--accuracy-floor", "0"),
+        *("--candidate-images", str(options.images), "--candidate-epochs", str(EPOCHS), "--accuracy-floor", "0"),
         *("--validation-images", str(VALIDATION), "--finalists", "0", "--workers", str(workers)),
         *("--max-multiply-adds", str(options.max_multiply_adds)),
         *("-o", folder / f"e{workers}.safetensors"),
@@ -109,7 +110,7 @@ def obvious(folder: Path, options: argparse.Namespace) -> list[float]:
         genome.write_text(json.dumps(record["genome"]))
         spent = advkit(
             *("train", "--arch", f"advkit/genome:{genome}", "--misalign-from", folder / "R.safetensors", "-q"),
-            *("--data", f"{options.cifar}#train", "--limit", str(round(IMAGES / 0.9)), "--epochs", str(EPOCHS)),
+            *("--data", f"{options.cifar}#train", "--limit", str(round(options.images / 0.9)), "--epochs", str(EPOCHS)),
             *("-o", weights, "--force", "--report", folder / "c.json"),
         )
         spent += advkit(

@@ -3,8 +3,9 @@
     python tests/benchmarks/misaligned_step.py [--rounds 7] [--batch 128] [--arch advkit/resnet20]
 
 Ways: ``train-mode`` differentiates twice through batch statistics (the obvious one); ``eval-mode`` takes running
-statistics; ``folded`` is what advkit does: batch-norm folded, convolutions with a quick second derivative. All share
-the plain step and the reference's gradient, run interleaved, and are reported as medians of ratios.
+statistics; ``folded`` is what advkit does: batch-norm folded, convolutions with a quick second derivative. These share
+the plain step and the reference's gradient. ``bfloat16`` is folded, with plain step and penalty autocast: what
+``--precision bfloat16`` does. All run interleaved, and are reported as medians of ratios to the plain float32 step.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
     plain_reference = create(arch, num_classes=10, input_size=(3, 32, 32), seed=1).eval().requires_grad_(False)
     reference = folded(plain_reference)
     optimizer = torch.optim.SGD(network.net.parameters(), lr=0.01, momentum=0.9)
-    misalignment = Misalignment(network, [reference], MisalignParams(), seed=0)
+    misalignment, half = (Misalignment(network, [reference], MisalignParams(), seed=0, half=h) for h in (False, True))
 
     def penalty_by(mode: str) -> Tensor:
-        if mode == "folded":
-            return misalignment(images, labels, indices, 0).loss
+        if mode in ("folded", "bfloat16"):
+            return (half if mode == "bfloat16" else misalignment)(images, labels, indices, 0).loss
         network.train(mode == "train-mode")
         gradient = input_gradients(network, images, labels, create_graph=True)
         return cosines(gradient, input_gradients(plain_reference, images, labels)).abs().mean()
@@ -67,8 +68,10 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
             network.train()
-            misalignment.prepare()
-            loss = F.cross_entropy(network(images), labels)
+            (half if mode == "bfloat16" else misalignment).prepare()
+            with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16"):
+                logits = network(images)
+            loss = F.cross_entropy(logits.float(), labels)
             if mode != "plain":
                 loss = loss + penalty_by(mode)
             torch.autograd.backward(loss)
@@ -76,7 +79,7 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
 
         return run
 
-    return {mode: step(mode) for mode in ("plain", "train-mode", "eval-mode", "folded")}
+    return {mode: step(mode) for mode in ("plain", "train-mode", "eval-mode", "folded", "bfloat16")}
 
 
 if __name__ == "__main__":
