@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what is freed, where it is glibc.
 
     Large blocks go back to the system at once otherwise, and every step of a training takes them anew, page by page:
-    a tenth of a small network's time. The peak stays what it was.
+    a tenth of a small network's time. What was the most at any time stays taken.
     """
     if sys.platform != "linux":
         return

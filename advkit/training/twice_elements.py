@@ -156,6 +156,8 @@ class TwiceGroupNorm(nn.GroupNorm):
     """GroupNorm with weight and bias, in float32 at least. Not for gradients of gradients by these."""
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4 or not len(input):
+            return super().forward(input)
         input = input.to(torch.promote_types(input.dtype, self.weight.dtype))
         found: Tensor = _GroupNorm.apply(input, self.weight, self.bias, self.num_groups, self.eps)
         return found

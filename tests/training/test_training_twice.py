@@ -71,6 +71,12 @@ def test_second_derivatives_of_elements_and_norms(name: str, last: bool) -> None
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
+def test_group_norm_of_vectors_and_of_nothing() -> None:
+    net = quicken(nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.GroupNorm(2, 8)))
+    assert len(derivatives(net, torch.randn(2, 3, 2, 2))) == 5
+    assert quicken(nn.GroupNorm(2, 8))(torch.randn(0, 8, 3, 3)).shape == (0, 8, 3, 3)
+
+
 def test_what_has_no_quick_second_derivative_is_left_to_torch() -> None:
     others = [nn.GELU(approximate="tanh"), nn.GroupNorm(2, 8, affine=False), nn.ReLU(), nn.BatchNorm2d(8)]
     assert [type(module) for module in quicken(nn.Sequential(*others))] == [type(module) for module in others]
