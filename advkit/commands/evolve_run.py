@@ -97,11 +97,12 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
     evolve_setup.check_like(given, recipe, images)
     if len(validation) == 0:
         raise InputError(f"{given['data']}: no image is held out to choose on; give more images")
-    smallest = round(given["candidate_images"] * params.share(0))
-    if min(smallest, len(training)) < recipe.params.batch_size:
-        few = min(smallest, len(training))
+    length = min(given["candidate_images"], len(training))  # rungs are parts of what there is
+    given, spec = {**given, "candidate_images": length}, replace(spec, images=length)
+    few = round(length * params.share(0))
+    if few < recipe.params.batch_size:
         raise InputError(
-            f"--candidate-images {given['candidate_images']}: the first rung has {few} images, less than a batch of "
+            f"--candidate-images {length}: the first rung has {few} images, less than a batch of "
             f"{recipe.params.batch_size}; raise it or lower --rungs"
         )
     own, others = evolve_setup.baselines(given, reference)
@@ -183,7 +184,7 @@ def _engine(campaign: Campaign, given: dict[str, Any], timeout: float | None) ->
 def _trainings(
     campaign: Campaign, directory: RunDirectory, engine: Engine, given: dict[str, Any], show: Callable[[Record], None]
 ) -> Trainings:
-    return Trainings(directory, engine, campaign.params, given["candidate_images"], given["candidate_epochs"], show)
+    return Trainings(directory, engine, campaign.params, campaign.spec.images, given["candidate_epochs"], show)
 
 
 def _search(campaign: Campaign, directory: RunDirectory, display: Display, given: dict[str, Any]) -> None:

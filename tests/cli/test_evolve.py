@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from executable import Run, advkit, done, load, one_line, start
 from advkit.files.checkpoint import read_checkpoint
 
 SMALL = [
-    *("--data", "digits", "--limit", "400", "--candidate-images", "384", "--candidate-epochs", "1"),
+    *("--data", "digits", "--limit", "432", "--candidate-images", "384", "--candidate-epochs", "1"),
     *("--validation-images", "40", "--budget", "4", "--offspring", "3", "--population", "2", "--epochs", "1"),
     *("--eps", "0.2", "--steps", "2", "--max-multiply-adds", "400000", "--max-parameters", "60000", "--quiet"),
     *("--finalists", "1", "--accuracy-floor", "0.1"),
@@ -210,6 +211,15 @@ def test_a_dry_run_writes_nothing_and_tells_the_time(r: Path, tmp_path: Path) ->
     assert "2 generations of 3 candidates (3 on 128 images, 1 on 384 images)" in found.stdout
     assert "one candidate took" in found.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rungs_are_parts_of_the_images_that_there_are(r: Path, tmp_path: Path) -> None:
+    most = [*without(SMALL, "--candidate-images"), "--candidate-images", "99999", "--dry-run"]
+    found = done("evolve", r, "-o", "e.safetensors", *most, cwd=tmp_path).stdout
+    short, whole = map(int, re.search(r"\(3 on (\d+) images, 1 on (\d+) images\)", found).groups())  # type: ignore[union-attr]
+    images, held = map(int, re.search(r"on (\d+) images less (\d+) % held out", found).groups())  # type: ignore[union-attr]
+    assert abs(whole - images * (100 - held) / 100) <= 10
+    assert short == round(whole / 3)
 
 
 def test_a_candidate_that_hangs_is_given_up(r: Path, tmp_path: Path) -> None:

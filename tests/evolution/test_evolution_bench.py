@@ -20,12 +20,13 @@ from advkit.evolution.gradients import recordable
 from advkit.evolution.trainings import ARCHITECTURE, carried
 from advkit.evolution.variation import mutate, random_genome
 from advkit.files.adversarial import read_adversarial
-from advkit.files.checkpoint import read_checkpoint
+from advkit.files.checkpoint import read_checkpoint, write_checkpoint
 from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.handmade import named
 from advkit.training.augment import augmented
+from advkit.training.loop import Run
 from advkit.training.params import TrainParams
 
 
@@ -126,6 +127,42 @@ def test_a_shorter_rung_trains_on_a_part_of_the_longer_one(bench: Bench) -> None
     part = sample(bench.data, whole, 133, 0)
     assert len(part) == 133
     assert set(part.tolist()) < set(whole.tolist())
+
+
+def test_a_candidate_is_trained_with_the_penalty_on_as_many_images_as_its_rung_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Run] = []
+    monkeypatch.setattr(candidate, "train", lambda run, **options: runs.append(run))
+    for images, epochs in ((400, 1), (133, 2), (None, 3)):
+        candidate._train(bench, job(images=images, epochs=epochs, recorded=False), bench.reference)
+        run = runs[-1]
+        assert run.params == replace(bench.recipe, epochs=epochs)
+        assert run.params.misalign is not None
+        assert list(run.references) == [bench.folded]
+        assert len(run.train) == (images or len(bench.train))
+        assert set(run.train.tolist()) <= set(bench.train.tolist())
+
+
+def test_the_penalty_turns_a_candidate_away(bench: Bench, bench_spec: BenchSpec) -> None:
+    plain = replace(bench, spec=replace(bench_spec, recipe=replace(bench.recipe, misalign=None).to_json()))
+    assert evaluate(bench, job())["absolute_cosine"] < 0.8 * evaluate(plain, job())["absolute_cosine"]
+
+
+def test_images_that_the_reference_gets_wrong_are_not_its_to_pass_on(bench_spec: BenchSpec, tmp_path: Path) -> None:
+    """R with one output turned off: what it gets wrong by itself counts neither as fooled nor as held."""
+    checkpoint = read_checkpoint(Path(bench_spec.reference))
+    (name,) = [name for name, tensor in checkpoint.tensors.items() if tuple(tensor.shape) == (10,) and "bias" in name]
+    checkpoint.tensors[name][3] -= 1e4
+    write_checkpoint(tmp_path / "r.safetensors", checkpoint)
+    worse = open_bench(replace(bench_spec, reference=str(tmp_path / "r.safetensors"), gradients=None))
+    threes = worse.validation.labels.numpy() == 3
+    assert threes.any()
+    assert not worse.right[threes].any()
+    assert worse.right[~threes].any()
+    network = model_reference.load(str(bench_spec.reference))
+    own = open_bench(bench_spec)
+    assert candidate.measure(worse, network)["cond"][1] < candidate.measure(own, network)["cond"][1]
 
 
 def test_equal_jobs_give_equal_bytes_and_the_seed_matters(bench: Bench, tmp_path: Path) -> None:

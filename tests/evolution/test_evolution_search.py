@@ -97,6 +97,27 @@ def test_rungs_cost_what_they_say_and_drop_the_hopeless() -> None:
         assert third[1] == [max(second[1])]
 
 
+@pytest.mark.parametrize(("floors", "survivor"), [((None, 0.8), 0), ((0.5, 0.8), 1), ((0.8, 0.8), 2)])
+def test_each_rung_drops_by_its_own_floor(floors: tuple[float | None, float], survivor: int) -> None:
+    """Scores T_cond - accuracy of -0.48, -0.4 and -0.3: the better, the less accurate."""
+    known = [record(480, 0), record(600, 200), record(900, 600)]
+    first: list[str] = []
+    went_on: list[str] = []
+
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        (went_on if rung else first).extend(child.id for child in children)
+        return known if not rung else [record(900, 100) for _ in children]
+
+    run(SearchParams(budget=1, offspring=3, population=2, rungs=2, objective="scalar"), measure, list(floors))
+    assert went_on == [first[survivor]]
+
+
+def test_one_in_three_goes_on_rounded_up() -> None:
+    params = SearchParams(offspring=12, rungs=3)
+    assert [params.entrants(rung) for rung in range(3)] == [12, 4, 2]
+    assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1])
+
+
 def test_the_floor_rules_out_what_transfers_little_because_it_knows_little() -> None:
     def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
         return [record(100, 0) if planted(c.genome) < 0.3 else record(800, 400) for c in children]

@@ -34,6 +34,15 @@ def test_values_and_derivatives_are_those_of_torch(name: str, size: tuple[int, i
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 5)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_autocast_does_not_round(name: str, size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = CASES[name][0](x)
+    torch.testing.assert_close(found, CASES[name][1](x))
+
+
 def test_nothing_to_halve() -> None:
     x = torch.randn(1, 2, 3, 3)
     assert halved(x, 0) is x

@@ -44,7 +44,8 @@ def _reach(size: int, like: Tensor) -> Tensor:
 
 def _sums(x: Tensor, side: int, stride: int, padding: int) -> Tensor:
     kernel = torch.ones(x.shape[1], 1, side, side, dtype=x.dtype, device=x.device)
-    return F.conv2d(x, kernel, None, stride, padding, 1, x.shape[1])
+    with torch.autocast(x.device.type, enabled=False):  # a mean is no convolution that may round its input
+        return F.conv2d(x, kernel, None, stride, padding, 1, x.shape[1])
 
 
 class _Sum3(torch.autograd.Function):

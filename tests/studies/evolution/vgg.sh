@@ -36,8 +36,8 @@ train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1
 for weight in 0.3 3; do
     train "R-mis-weight-$weight" --arch advkit/genome:vgg-small --seed 1 $penalty --misalign-weight "$weight"
 done
-matrix matrix "R'=$out/R-mis-1.safetensors" "R'(0.3)=$out/R-mis-weight-0.3.safetensors" \
-    "R'(3)=$out/R-mis-weight-3.safetensors" "R2=$out/R2.safetensors" "E=$out/E.safetensors" "E0=$out/E0.safetensors" \
+matrix matrix "R'=$out/R-mis-1.safetensors" "R'weak=$out/R-mis-weight-0.3.safetensors" \
+    "R'strong=$out/R-mis-weight-3.safetensors" "R2=$out/R2.safetensors" "E=$out/E.safetensors" "E0=$out/E0.safetensors" \
     --surrogate R --surrogate E --compare "R:R',E"
 pool pooled-R-mis "R:R',E"
 pool pooled-stem7 "R:A',E"

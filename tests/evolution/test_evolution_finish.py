@@ -1,0 +1,47 @@
+"""Which finalist becomes E, and how finalists are trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from advkit.engines.engine import Engine
+from advkit.evolution.finish import choose
+from advkit.evolution.offspring import Child
+from advkit.evolution.params import SearchParams
+from advkit.evolution.records import RunDirectory
+from advkit.evolution.trainings import Trainings
+from advkit.models.genome.handmade import named
+
+
+def final(name: str, right: int, fooled: int) -> dict[str, Any]:
+    return {"id": name, "error": None, "validation": [right, 100], "cond": [fooled, 50]}
+
+
+FINALS = [final("a", 70, 5), final("b", 66, 2), final("c", 69, 5), {"id": "d", "error": "training diverged"}]
+
+
+def test_the_lowest_t_cond_of_those_accurate_enough() -> None:
+    for rival, chosen, kept in ((0.68, "b", True), (0.69, "a", True), (0.9, "a", False), (None, "a", True)):
+        found = choose(FINALS, rival)
+        assert found is not None
+        assert (found.id, found.kept) == (chosen, kept), rival
+    assert choose(FINALS[3:], 0.1) is None
+
+
+def test_of_equals_the_more_accurate() -> None:
+    found = choose([final("c", 69, 5), final("a", 70, 5)], None)
+    assert found is not None
+    assert found.id == "a"
+
+
+def test_finalists_inherit_nothing(tmp_path: Path) -> None:
+    params = SearchParams(inherit=True)
+    trainings = Trainings(RunDirectory(tmp_path / "run", {}), cast(Engine, None), params, 100, 1, lambda record: None)
+    parent, child = (Child(name, named(name), parents) for name, parents in (("stem7", ()), ("patch", ("stem7",))))
+    trainings._genomes[parent.id] = parent.genome
+    assert trainings._trial(child, 0, 1).job.start is not None, "a candidate does"
+    job = trainings.final(child, 6, 1).job
+    assert job.start is None
+    assert not job.carry
+    assert (job.images, job.epochs, job.seed, job.recorded) == (None, 6, 1, False)
