@@ -9,7 +9,7 @@ set -eu
 cifar=$1 weights=$2 out=${3:-$(dirname "$0")/results}
 seeds=${SEEDS:-1 2 3}
 mkdir -p "$out"
-. "$(dirname "$0")/steps.sh"
+. "$(dirname "$0")/../steps.sh"
 
 penalty="--misalign-from $out/R.safetensors"
 

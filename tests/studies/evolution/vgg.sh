@@ -8,7 +8,7 @@ set -eu
 cifar=$1 out=${2:-$(dirname "$0")/results-vgg}
 seeds=${SEEDS:-1 2}
 mkdir -p "$out"
-. "$(dirname "$0")/steps.sh"
+. "$(dirname "$0")/../steps.sh"
 penalty="--misalign-from $out/R.safetensors"
 
 train R --arch advkit/genome:vgg-small --seed 0

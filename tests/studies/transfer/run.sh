@@ -9,19 +9,8 @@
 # the 50,000 training images (2,000 of them held out), 6 epochs, one seed, penalty weight 1, not tuned.
 set -eu
 cifar=$1 weights=$2 out=${3:-$(dirname "$0")/results}
-advkit=${ADVKIT:-advkit}
-images=20000 epochs=6
 mkdir -p "$out"
-
-train() { # NAME OPTIONS...
-    name=$1
-    shift
-    [ -f "$out/$name.safetensors" ] && return
-    resume=
-    [ -f "$out/$name.resume.safetensors" ] && resume=--resume
-    $advkit train -o "$out/$name.safetensors" --data "$cifar#train" --limit $images --epochs $epochs \
-        --report "$out/$name.json" $resume "$@"
-}
+. "$(dirname "$0")/../steps.sh"
 
 [ -f "$out/R.safetensors" ] ||
     $advkit train --epochs 0 --arch "advkit/resnet20@$weights" --data "$cifar#train" --limit $images \

@@ -1,5 +1,5 @@
-# Steps of both studies, for a script to read that set $cifar, $out and $seeds. Each is skipped when its result is there and
-# goes on when it was interrupted. Environment: ADVKIT and PYTHON, the commands; WORKERS (2), processes that search.
+# Steps of the studies, for a script to read that set $cifar and $out, and $seeds for `pool`. Each is skipped when its result
+# is there and goes on when it was interrupted. Environment: ADVKIT and PYTHON, the commands; WORKERS (2), processes.
 advkit=${ADVKIT:-advkit} workers=${WORKERS:-2}
 images=20000 epochs=6
 
