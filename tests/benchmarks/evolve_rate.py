@@ -5,7 +5,8 @@
 One generation of a search is timed with one and with two workers. A search pays once for its set-up (R's adversarial
 examples and gradients, R' at every rung); rates are given with it and without it. The obvious version trains some of
 the very same candidates with ``advkit train`` on as many images for as many epochs, and attacks R anew for each with
-``advkit transfer-matrix``; both see the same attacks and as many images. Processes have one thread each.
+``advkit transfer-matrix``; both see the same attacks and as many images. Workers have one thread each; the obvious
+version is timed with one thread, and with as many as there are cores.
 """
 
 from __future__ import annotations
@@ -41,26 +42,29 @@ def main() -> None:
         advkit("train", "--epochs", "0", *reference, "--limit", "100", "-q", "-o", folder / "R.safetensors")
         evolved = {workers: evolve(folder, options, workers) for workers in (1, 2)}
         seconds = obvious(folder, options)
-    plain = statistics.median(seconds)
-    print(f"obvious                              {3600 / plain:6.1f} candidates an hour")
+    plain = {threads: statistics.median(found) for threads, found in seconds.items()}
+    for threads, each in plain.items():
+        print(f"{f'obvious, {threads} threads':36} {3600 / each:6.1f} candidates an hour")
     for workers, (whole, without) in evolved.items():
         for what, found in (("set-up included", whole), ("set-up paid", without)):
             each = found / options.offspring
-            name = f"evolve, {workers} workers, {what}"
-            print(f"{name:36} {3600 / each:6.1f} candidates an hour, {plain / each:5.2f} x the obvious")
+            ratios = ", ".join(f"{obvious / each:5.2f} x" for obvious in plain.values())
+            print(
+                f"{f'evolve, {workers} workers, {what}':36} {3600 / each:6.1f} candidates an hour, {ratios} the obvious"
+            )
     print(f"two workers are {evolved[1][1] / evolved[2][1]:.2f} x one")
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+def start(*arguments: str | Path, threads: int = 1) -> subprocess.Popen[bytes]:
     """``advkit ARGUMENTS``, running."""
     command = [sys.executable, "-m", "advkit", *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.DEVNULL)
 
 
-def advkit(*arguments: str | Path) -> float:
+def advkit(*arguments: str | Path, threads: int = 1) -> float:
     """Seconds of ``advkit ARGUMENTS``."""
     began = time.perf_counter()
-    if start(*arguments).wait():
+    if start(*arguments, threads=threads).wait():
         raise SystemExit("a command failed")
     return time.perf_counter() - began
 
@@ -101,25 +105,28 @@ def read(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole]
 
 
-def obvious(folder: Path, options: argparse.Namespace) -> list[float]:
-    """Seconds for some of the same candidates, a process for each training and each matrix."""
+def obvious(folder: Path, options: argparse.Namespace) -> dict[int, list[float]]:
+    """Seconds for some of the same candidates, a process for each training and each matrix, by threads."""
     first = [record for record in read(folder / "run1") if record["stage"] == "rung0" and "genome" in record]
-    seconds = []
+    seconds: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
     for record in first[: options.obvious]:
         genome, weights = folder / "g.json", folder / "c.safetensors"
         genome.write_text(json.dumps(record["genome"]))
-        spent = advkit(
-            *("train", "--arch", f"advkit/genome:{genome}", "--misalign-from", folder / "R.safetensors", "-q"),
-            *("--data", f"{options.cifar}#train", "--limit", str(round(options.images / 0.9)), "--epochs", str(EPOCHS)),
-            *("-o", weights, "--force", "--report", folder / "c.json"),
-        )
-        spent += advkit(
-            *("transfer-matrix", f"R={folder / 'R.safetensors'}", f"E={weights}", "--surrogate", "R", "-q"),
-            *("--data", f"{options.cifar}#train", "--limit", str(VALIDATION), "--method", "pgd", "--method", "mi,di"),
-            *("--report", folder / "m.json"),
-        )
-        print(f"obvious: {spent:.0f} s for {record['id']}")
-        seconds.append(spent)
+        for threads, found in seconds.items():
+            spent = advkit(
+                *("train", "--arch", f"advkit/genome:{genome}", "--misalign-from", folder / "R.safetensors", "-q"),
+                *("--data", f"{options.cifar}#train", "--limit", str(round(options.images / 0.9))),
+                *("--epochs", str(EPOCHS), "-o", weights, "--force", "--report", folder / "c.json"),
+                threads=threads,
+            )
+            spent += advkit(
+                *("transfer-matrix", f"R={folder / 'R.safetensors'}", f"E={weights}", "--surrogate", "R", "-q"),
+                *("--data", f"{options.cifar}#train", "--limit", str(VALIDATION), "--method", "pgd"),
+                *("--method", "mi,di", "--report", folder / "m.json"),
+                threads=threads,
+            )
+            print(f"obvious, {threads} threads: {spent:.0f} s for {record['id']}", flush=True)
+            found.append(spent)
     return seconds
 
 

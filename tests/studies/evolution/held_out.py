@@ -1,0 +1,28 @@
+"""Write the images that ``train`` held out, as a data set: what a setting may be tuned on.
+
+    python held_out.py DATA LIMIT SEED OUT.npz
+
+LIMIT and SEED are those of ``train``, whose default part is held out.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from advkit.commands.evolve_setup import VALIDATION
+from advkit.data import reference
+from advkit.data.sampling import hold_out
+
+
+def main(data: str, limit: str, seed: str, out: str) -> None:
+    """Images (N, H, W, C) uint8 and labels (N,)."""
+    images = reference.load(data, role="train", limit=int(limit), seed=int(seed))
+    held = images.subset(hold_out(images.labels, VALIDATION, int(seed))[1])
+    pixels, labels = held.batch(slice(0, len(held)))
+    np.savez(out, images=(pixels * 255).round().byte().permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
