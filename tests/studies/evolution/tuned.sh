@@ -19,9 +19,11 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 {
     train R-mis-weight-1 --arch advkit/resnet20 --seed 1 $penalty
     train E --arch "advkit/genome:$out/E.genome.json" --seed 1 $penalty
+    train vgg-mis --arch advkit/genome:vgg-small --seed 1 $penalty
 } &
 train R-mis-weight-3 --arch advkit/resnet20 --seed 1 $penalty --misalign-weight 3
 train R-mis-weight-0.3 --arch advkit/resnet20 --seed 1 $penalty --misalign-weight 0.3
+train vgg --arch advkit/genome:vgg-small --seed 1
 wait $!
 
 set -- "weak=$out/R-mis-weight-0.3.safetensors" "one=$out/R-mis-weight-1.safetensors" "strong=$out/R-mis-weight-3.safetensors"
@@ -29,4 +31,4 @@ set -- "weak=$out/R-mis-weight-0.3.safetensors" "one=$out/R-mis-weight-1.safeten
 [ -f "$out/held-out.json" ] ||
     $advkit transfer-matrix "R=$out/R.safetensors" "$@" --data "$out/held-out.npz" --precision float32 --surrogate R \
         --method pgd --method mi,di --method fgsm --workers "$workers" --report "$out/held-out.json"
-matrix matrix "$@" "E=$out/E.safetensors" --surrogate R --compare "R:weak,E" --compare "R:one,E" --compare "R:strong,E"
+matrix matrix "$@" "E=$out/E.safetensors" "V=$out/vgg.safetensors" "V'=$out/vgg-mis.safetensors" --surrogate R --compare "R:weak,E" --compare "R:one,E" --compare "R:strong,E"
