@@ -113,6 +113,8 @@ def evolve(
         report_file=report,
         as_json=as_json,
         quiet=quiet,
+        processes=workers,
+        threads=threads,
     )
     if result.checkpoint is None:
         raise InputError(

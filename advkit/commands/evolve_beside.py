@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advkit.commands.evolve_changed import changed
 from advkit.evolution.search import Record
 from advkit.files.errors import InputError
 
-# What must be alike: the images, the attacks, and how a candidate is trained. The budget may differ; it is shown.
+# What must be alike for numbers to compare: images, attacks, and how a candidate is trained.
 _SAME = (
     "reference",
     "data",
@@ -18,10 +19,16 @@ _SAME = (
     "validation",
     "validation_images",
     "attacks",
+    "mean",
+    "std",
     "recipe",
     "candidate_images",
     "candidate_epochs",
 )
+# What must be alike for searches to compare: what they may spend, on what, and what they select for. How they breed
+# is what is compared.
+_FAIR = ("begin_with", "threads", "device", "versions")
+_FAIR_SEARCH = ("objective", "budget", "offspring", "rungs", "accuracy_floor", "limits")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class OtherRun:
         front: records.
         members: candidates trained to full length without failing.
         cost: full-length trainings.
+        unlike: how it was searched otherwise than this run, besides breeding; phrases of
+            :func:`advkit.commands.evolve_changed.changed`.
     """
 
     path: Path
@@ -41,6 +50,7 @@ class OtherRun:
     front: list[Record]
     members: int
     cost: float
+    unlike: list[str]
 
 
 def read(path: Path, settings: dict[str, Any]) -> OtherRun:
@@ -59,16 +69,20 @@ def read(path: Path, settings: dict[str, Any]) -> OtherRun:
             for line in map(json.loads, lines)
             if line["stage"] == last and "genome" in line and line["error"] is None
         }
-        found = OtherRun(
-            path, str(theirs["search"]["search"]), list(state["front"]), len(members), float(state["cost"])
-        )
+        kind, front, cost = str(theirs["search"]["search"]), list(state["front"]), float(state["cost"])
         finished = state["generation"] == state["generations"]
+        own = json.loads(json.dumps(settings))
+        differing = changed(*({name: one.get(name) for name in _SAME} for one in (theirs, own)))
+        unlike = changed(*map(_fair, (theirs, own)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"--beside-run {path}: is no run directory of evolve; give one that is finished") from error
     if not finished:
         raise InputError(f"--beside-run {path}: is not finished; let it end first")
-    own = json.loads(json.dumps(settings))
-    differing = [name for name in _SAME if theirs.get(name) != own[name]]
     if differing:
-        raise InputError(f"--beside-run {path}: was made with another {', '.join(differing)}; it does not compare")
-    return found
+        raise InputError(f"--beside-run {path}: was made otherwise ({', '.join(differing)}); it does not compare")
+    return OtherRun(path, kind, front, len(members), cost, unlike)
+
+
+def _fair(settings: dict[str, Any]) -> dict[str, Any]:
+    search = {name: settings["search"].get(name) for name in _FAIR_SEARCH}
+    return {"search": search} | {name: settings.get(name) for name in _FAIR}

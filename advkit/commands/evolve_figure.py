@@ -23,15 +23,17 @@ def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
     chosen = result.chosen.id if result.chosen is not None else None
 
     def points(candidates: Sequence[Candidate]) -> list[Point]:
-        return [point(one.measured, "E" if one.id == chosen else "") for one in candidates]
+        return [point(one.measured) for one in candidates]
 
     def hand(wanted: Callable[[str], bool]) -> list[Point]:
         return [point(one.measured, one.name) for one in result.baselines if wanted(one.name)]
 
     found = {one.id for one in result.front}
+    e = [point(one.measured, "E") for one in result.members if one.id == chosen]
     groups = [
         Group(result.search, points([one for one in result.members if one.id not in found]), "candidates"),
         Group(f"front of {result.search}", points(result.front), "front"),
+        Group("of these, E", e, "chosen"),
         *(Group(f"front of {other.search}", points(other.front), "random-front") for other in result.others),
         Group("R's architecture", hand(lambda name: name == campaign.own.name), "reference"),
         Group("made by hand", hand(lambda name: name != campaign.own.name), "control"),
@@ -43,7 +45,7 @@ def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
         title=f"Candidates for R = {campaign.reference.spec.ref.rpartition('/')[2]}",
         floor=result.floors[-1],
         axes=("validation accuracy", "T_cond from R"),
-        note=f"{images} validation images; {result.cost:g} full-length trainings.",
+        note=f"{images} validation images; the search cost {result.cost:g} full-length candidate trainings.",
     )
 
 

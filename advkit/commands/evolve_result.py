@@ -12,6 +12,7 @@ from advkit.commands.evolve_run import Campaign
 from advkit.evolution import search
 from advkit.evolution.search import Record
 from advkit.files.checkpoint import read_checkpoint
+from advkit.files.results import Rate
 from advkit.files.results_evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
 from advkit.files.tensors import fingerprint
 from advkit.models.genome.genes import from_json
@@ -88,6 +89,7 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         training_seconds=round(seconds, 3),
         draws=Draws(**vars(result.counts)),
         front=front,
+        hypervolume=search.hypervolume([member.record for member in search.front(result, params, floor)]),
         members=[candidate(campaign, member.record, None) for member in result.members],
         baselines=_baselines(campaign),
         others=[_other(campaign, run) for run in campaign.runs],
@@ -112,7 +114,15 @@ def _baselines(campaign: Campaign) -> list[Baseline]:
 
 def _other(campaign: Campaign, run: OtherRun) -> Other:
     front = [candidate(campaign, record, None) for record in run.front]
-    return Other(directory=str(run.path), search=run.search, front=front, members=run.members, cost=run.cost)
+    return Other(
+        directory=str(run.path),
+        search=run.search,
+        front=front,
+        hypervolume=search.hypervolume(run.front),
+        members=run.members,
+        cost=run.cost,
+        unlike=run.unlike,
+    )
 
 
 def flags(result: EvolveResult, inherited: bool) -> list[str]:
@@ -122,17 +132,42 @@ def flags(result: EvolveResult, inherited: bool) -> list[str]:
         found.append(f"no finalist reaches {100 * (result.accuracy_bound or 0):.1f} % accuracy: E is the most accurate")
     if result.failed:
         found.append(f"{result.failed} candidate trainings failed: see {result.run_directory}/candidates.jsonl")
+    for other in result.others:
+        if other.unlike:
+            found.append(f"{other.directory}: searched under other terms ({', '.join(other.unlike)}): no fair match")
     if result.search == "evolution" and inherited and result.others:
         found.append("children inherited weights: their training adds up, and does not compare with another run's")
     e, like = result.chosen.measured if result.chosen is not None else None, result.like
     if e is not None and like is not None and (e.cond.rate or 0.0) >= (like.cond.rate or 0.0):
-        found.append("E takes over as many of R's adversarial examples as R' does: a longer search may find better")
-    for one in result.finalists:
-        got = one.measured
-        if got is None or got.cond.rate is None:
-            continue
-        if got.noise.rate and got.noise.rate >= got.cond.rate:
-            found.append(f"{one.id}: noise of the same norm fools it as often as R's adversarial examples")
-        if got.flipped.rate and got.flipped.rate >= got.cond.rate:
-            found.append(f"{one.id}: the sign-flipped perturbation fools it as often: fragile, not turned away")
+        counts = f"{_counts(e.cond)} of R's adversarial examples, R' {_counts(like.cond)}"
+        found.append(f"E takes over {counts} (held-out images): a longer search may find better")
+    for name, got in [*((one.id, one.measured) for one in result.finalists), ("R' (--like)", like)]:
+        if got is not None:
+            found += _fragile(name, got)
+    short = [one.measured for one in (*result.front, *result.baselines) if one.measured is not None]
+    noisy = sum(_as_often(got.noise, got.cond) for got in short)
+    if noisy:
+        found.append(
+            f"noise of the same norm fools {noisy} of the {len(short)} networks listed as trained like candidates as "
+            "often as R's adversarial examples do: their T_cond is a matter of robustness to noise"
+        )
     return found
+
+
+def _fragile(name: str, got: Measured) -> list[str]:
+    found = []
+    if _as_often(got.noise, got.cond):
+        counts = f"{_counts(got.noise)}, {_counts(got.cond)}"
+        found.append(f"{name}: noise of the same norm fools it as often as R's adversarial examples ({counts})")
+    if _as_often(got.flipped, got.cond):
+        counts = f"{_counts(got.flipped)}, {_counts(got.cond)}"
+        found.append(f"{name}: the sign-flipped perturbation fools it as often ({counts}): fragile, not turned away")
+    return found
+
+
+def _as_often(control: Rate, cond: Rate) -> bool:
+    return bool(control.successes) and control.successes * cond.total >= cond.successes * control.total
+
+
+def _counts(rate: Rate) -> str:
+    return f"{rate.successes}/{rate.total}"

@@ -12,6 +12,7 @@ import torch
 
 from advkit.commands import evolve_beside as beside
 from advkit.commands import evolve_setup, options, output
+from advkit.commands.evolve_changed import changed
 from advkit.commands.evolve_setup import Baseline, Recipe
 from advkit.commands.evolve_text import Display
 from advkit.data.images import ImageSet
@@ -32,6 +33,7 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.files.report import Input
 from advkit.models import reference as model_reference
 from advkit.models.genome.genes import Genome
+from advkit.models.genome.limits import cost
 from advkit.models.network import Network
 
 
@@ -99,7 +101,7 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
         raise InputError(f"{given['data']}: no image is held out to choose on; give more images")
     length = min(given["candidate_images"], len(training))  # rungs are parts of what there is
     given, spec = {**given, "candidate_images": length}, replace(spec, images=length)
-    few = round(length * params.share(0))
+    few = params.length(length, 0)
     if few < recipe.params.batch_size:
         raise InputError(
             f"--candidate-images {length}: the first rung has {few} images, less than a batch of "
@@ -138,9 +140,11 @@ def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
     """Run, or go on with, the campaign; fills in its results and writes E."""
     _refuse_foreign(campaign, given)
     torch.set_num_threads(given["threads"])  # what is made here is part of the result as what workers make
-    directory = RunDirectory(
-        given["run_dir"] or evolve_setup.default_run_dir(given["out"]), campaign.settings, force=given["force"]
-    )
+    if given["ray"] is not None:  # nothing is written for a cluster that is not there
+        with _engine(campaign, given, None):
+            pass
+    path = given["run_dir"] or evolve_setup.default_run_dir(given["out"])
+    directory = RunDirectory(path, campaign.settings, changed=changed, force=given["force"])
     campaign.directory = directory
     _furnish(campaign, given, directory)
     if campaign.recipe.like is not None:
@@ -184,7 +188,12 @@ def _engine(campaign: Campaign, given: dict[str, Any], timeout: float | None) ->
 def _trainings(
     campaign: Campaign, directory: RunDirectory, engine: Engine, given: dict[str, Any], show: Callable[[Record], None]
 ) -> Trainings:
-    return Trainings(directory, engine, campaign.params, campaign.spec.images, given["candidate_epochs"], show)
+    spec, length = campaign.reference.spec, campaign.spec.images
+
+    def multiply_adds(genome: Genome) -> int:
+        return cost(genome, spec.num_classes, spec.input_size).multiply_adds
+
+    return Trainings(directory, engine, campaign.params, length, given["candidate_epochs"], multiply_adds, show)
 
 
 def _search(campaign: Campaign, directory: RunDirectory, display: Display, given: dict[str, Any]) -> None:
@@ -288,7 +297,6 @@ def measure_one(campaign: Campaign, given: dict[str, Any]) -> Record:
 
     from advkit.evolution.offspring import Counts, fresh, generator
     from advkit.evolution.variation import random_genome
-    from advkit.models.genome.limits import cost
 
     spec = campaign.reference.spec
     space = Space(spec.num_classes, spec.input_size, campaign.params.limits)

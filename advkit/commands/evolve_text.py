@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """A live table on stderr, on a terminal only: where the search stands, its best, and when it will end."""
+    """Where the search stands, its best, and when it will end, on stderr.
+
+    A live table on a terminal; elsewhere, such as in a log, a line for each generation and each final training.
+    """
 
     def __init__(self, campaign: Campaign, quiet: bool) -> None:
         from rich.console import Console
@@ -30,6 +33,7 @@ class Display:
         self._result: Result | None = None
         self._last = "making ready"
         self._live: Live | None = None
+        self._lines = not quiet and not sys.stderr.isatty()
         if not quiet and sys.stderr.isatty():
             self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
 
@@ -56,11 +60,17 @@ class Display:
         rate = transfer(record)
         said = "failed" if rate is None else f"accuracy {100 * accuracy(record):.1f} %, T_cond {100 * rate:.1f} %"
         self._last = f"{record['id']} {stage}: {said}, {output.duration(float(record['seconds']))}"
+        if self._lines and "generation" not in record:
+            output.hint(self._last, quiet=False)
         self._update()
 
     def generation(self, result: Result) -> None:
         """A generation is done."""
         self._result = result
+        if self._lines and self._paid:  # what was recorded before is gone through in silence
+            rows = [f"{name} {said}" if name else said for name, said in self._rows()[:2]]
+            front = [f"front {one}" if place == 0 else one for place, one in enumerate(self._best()[:2])]
+            output.hint("; ".join([*rows, *front, *(f"{one} left" for one in self._left())]), quiet=False)
         self._update()
 
     def _update(self) -> None:
@@ -70,45 +80,52 @@ class Display:
     def _table(self) -> Table:
         from rich.table import Table
 
-        params, spent = self._campaign.params, time.perf_counter() - self._began
-        done = self._result.generations if self._result else 0
-        left = max(params.cost - done * params.generation_cost, 0.0)
         table = Table(box=None, show_header=False, pad_edge=False)
-        rows = [
-            ("search", f"{params.search}, generation {done}/{params.generations}"),
-            (
-                "candidates",
-                f"{self._trained} ({self._failed} failed), {3600 * self._trained / max(spent, 1e-9):.0f} an hour",
-            ),
-            ("last", self._last),
-            *_best(self._campaign, self._result),
-        ]
-        if self._paid and done < params.generations:
-            rows.append(("left", f"{output.duration(spent / self._paid * left)} for the search"))
-        for row in rows:
+        best = self._best()
+        rows = [*self._rows(), ("last", self._last), *(("front" if one is best[0] else "", one) for one in best)]
+        for row in [*rows, *(("left", f"{one} for the search") for one in self._left())]:
             table.add_row(*row)
         return table
 
+    def _rows(self) -> list[tuple[str, str]]:
+        params, spent = self._campaign.params, time.perf_counter() - self._began
+        rate = 3600 * self._trained / max(spent, 1e-9)
+        return [
+            ("search", f"{params.search}, generation {self._done}/{params.generations}"),
+            ("candidates", f"{self._trained} ({self._failed} failed), {rate:.0f} an hour"),
+        ]
 
-def _best(campaign: Campaign, result: Result | None) -> list[tuple[str, str]]:
-    from advkit.evolution import search
+    @property
+    def _done(self) -> int:
+        return self._result.generations if self._result else 0
 
-    if result is None:
-        return []
-    members = search.front(result, campaign.params, campaign.floors[-1])
-    rows = [("front", f"{len(members)} of {len(result.members)} candidates")]
-    for member in members[:3]:
-        rate = member.transfer or 0.0
-        rows.append(("", f"{member.child.id}  accuracy {100 * member.accuracy:.1f} %  T_cond {100 * rate:.1f} %"))
-    return rows
+    def _left(self) -> list[str]:
+        """When the search will end, as soon as anything was trained to tell it by."""
+        params, spent = self._campaign.params, time.perf_counter() - self._began
+        left = max(params.cost - self._done * params.generation_cost, 0.0)
+        if not self._paid or self._done >= params.generations:
+            return []
+        return [output.duration(spent / self._paid * left)]
+
+    def _best(self) -> list[str]:
+        """The front's size, and its first members."""
+        from advkit.evolution import search
+
+        if self._result is None:
+            return []
+        members = search.front(self._result, self._campaign.params, self._campaign.floors[-1])
+        found = [f"{len(members)} of {len(self._result.members)} candidates"]
+        for member in members[:3]:
+            rate = member.transfer or 0.0
+            found.append(f"{member.child.id} accuracy {100 * member.accuracy:.1f} %, T_cond {100 * rate:.1f} %")
+        return found
 
 
 def plan(campaign: Campaign, record: Record, finalists: int) -> list[str]:
     """What a run would do, and how long from one measured candidate."""
     params = campaign.params
     rungs = ", ".join(
-        f"{params.entrants(rung)} on {round(campaign.settings['candidate_images'] * params.share(rung))} images"
-        for rung in range(params.rungs)
+        f"{params.entrants(rung)} on {params.length(campaign.spec.images, rung)} images" for rung in range(params.rungs)
     )
     final = campaign.recipe.params
     lines = [
@@ -141,6 +158,7 @@ def table(result: EvolveResult) -> list[str]:
         f"  {result.cost:g} full-length trainings, {output.duration(result.training_seconds)} of workers' time",
         f"  {result.draws.drawn} drawn, {result.draws.repaired} repaired, {result.draws.invalid} invalid, "
         f"{result.draws.duplicates} seen before",
+        *(f"  the front of {name} dominates an area of {area:.3f}" for name, area in _areas(result)),
         "",
         f"{'trained as candidates are':23}  accuracy, %     T_cond, %  95 %, counts    flipped noise",
     ]
@@ -159,6 +177,11 @@ def table(result: EvolveResult) -> list[str]:
     if result.checkpoint is not None:
         lines += ["", f"E: {result.checkpoint}"]
     return lines
+
+
+def _areas(result: EvolveResult) -> list[tuple[str, float]]:
+    others = [(f"{other.search} ({other.directory})", other.hypervolume) for other in result.others]
+    return [(result.search, result.hypervolume), *others]
 
 
 def _row(name: str, measured: Measured | None) -> str:

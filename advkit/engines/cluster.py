@@ -139,7 +139,10 @@ def _join(address: str) -> None:
 
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    except ConnectionError as error:
+        advice = "'ray start --head' starts one" if address == "auto" else "see what 'ray status' says"
+        raise InputError(f"--ray {address}: finds no Ray cluster; {advice}") from error
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"--ray {address}: {error}") from error
 
 

@@ -16,6 +16,7 @@ from advkit.attacks.alignment import directions
 from advkit.attacks.budget import flat_norm, per_image
 from advkit.data.images import ImageSet
 from advkit.files.checkpoint import dump
+from advkit.files.errors import InputError
 from advkit.files.tensors import TensorStream, open_rows
 from advkit.models.fold import folded
 from advkit.models.network import Network
@@ -75,11 +76,18 @@ class Gradients:
         self._directions = open_rows(path, "directions").mapped().reshape(-1, len(indices), *size)
         self._rows = torch.full((int(indices.max()) + 1,), -1)
         self._rows[indices] = torch.arange(len(indices))
-        self._device = device
+        self._path, self._device = path, device
 
     def at(self, indices: Tensor, epoch: int) -> Tensor:
-        """(N, C, H, W) float32 directions at the images ``indices`` (N,) in ``epoch``."""
-        rows = self._rows[indices.cpu()]
-        assert bool((rows >= 0).all()), "an image without a recorded gradient"
+        """(N, C, H, W) float32 directions at the images ``indices`` (N,) in ``epoch``.
+
+        Raises:
+            InputError: an image or an epoch that the file is not of.
+        """
+        wanted = indices.cpu()
+        known = bool((wanted < len(self._rows)).all()) and epoch < len(self._directions)
+        rows = self._rows[wanted] if known else wanted.new_full(wanted.shape, -1)
+        if not bool((rows >= 0).all()):
+            raise InputError(f"{self._path}: is not of this run; delete it, and it is made again")
         picked = torch.from_numpy(self._directions[epoch, rows.numpy()])
         return picked.to(self._device, torch.float32)

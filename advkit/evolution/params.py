@@ -53,6 +53,10 @@ class SearchParams:
         """Length of a training at ``rung``, as a part of a full-length one."""
         return float(RUNG_FACTOR ** (rung + 1 - self.rungs))
 
+    def length(self, images: int, rung: int) -> int:
+        """Training images at ``rung``, of ``images`` at full length."""
+        return round(images * self.share(rung))
+
     @property
     def generation_cost(self) -> float:
         """Full-length trainings that a generation costs."""

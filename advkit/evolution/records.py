@@ -13,10 +13,12 @@ the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from advkit.files.checkpoint import dump
 from advkit.files.errors import InputError
 
 SPEC = "advkit/evolution/1"
+Changed = Callable[[dict[str, Any], dict[str, Any]], list[str]]
 _FOLDERS = ("weights", "front", "final")
 
 
@@ -37,21 +40,33 @@ class RunDirectory:
         close: lets go of the directory.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, force: bool = False) -> None:
+    def __init__(
+        self, path: Path, settings: dict[str, Any], *, changed: Changed | None = None, force: bool = False
+    ) -> None:
         """Make the directory, or go on with a run of the same ``settings``.
 
+        Args:
+            path: the directory.
+            settings: of the run.
+            changed: tells in words how settings found there differ from ``settings``.
+            force: drop another run.
+
         Raises:
-            InputError: it holds another run (the settings that differ are named), something else, or can't be written.
+            InputError: it holds another run (what differs is said), something else, or can't be written.
         """
         self.path, self.known = path, dict[tuple[str, str], dict[str, Any]]()
         wanted = json.loads(dump(settings))
-        found = self._read_settings()
+        found = self._read_settings() if path.is_dir() else None
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file; name a directory with --run-dir")
         if found is None and path.is_dir() and any(path.iterdir()):
             raise InputError(f"{path}: is not empty and no run directory of evolve; choose another --run-dir")
         if found is not None and found != wanted and not force:
-            changed = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-            why = f"holds a run with another {', '.join(changed)}"
-            raise InputError(f"{path}: {why}; choose another --run-dir, or --force to drop it")
+            names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+            with contextlib.suppress(LookupError, TypeError, AttributeError):  # what is read may be anything
+                names = changed(found, wanted) if changed is not None else names
+            why = ", ".join(names)
+            raise InputError(f"{path}: holds another run ({why}); choose another --run-dir, or --force to drop it")
         try:
             path.mkdir(exist_ok=True)
             self._lock()

@@ -189,6 +189,12 @@ def front(result: Result, params: SearchParams, floor: float | None) -> list[Mem
     return [result.members[place] for place in found.tolist()]
 
 
+def hypervolume(records: Sequence[Record]) -> float:
+    """Area, in [0, 1], that a front dominates: 1 were accuracy 1 at a T_cond of 0."""
+    values = [[transfer(record), -accuracy(record)] for record in records]
+    return selection.hypervolume_2d(np.array(values, dtype=float).reshape(-1, 2), (1.0, 0.0))
+
+
 def finalists(result: Result, params: SearchParams, floor: float | None, count: int) -> list[Member]:
     """The members to be retrained: of those above the floor the ``count`` with the lowest T_cond.
 

@@ -20,11 +20,19 @@ ARCHITECTURE = "advkit/genome"
 
 @dataclass(frozen=True)
 class Trial:
-    """A job with what its record says besides the result."""
+    """A job with what its record says besides the result.
+
+    Attributes:
+        job: the work.
+        stage: ``rungN`` or ``final``.
+        about: for the record.
+        effort: about how long it takes, in a unit of its batch.
+    """
 
     job: Job
     stage: str
     about: dict[str, Any]
+    effort: float = 0.0
 
 
 @dataclass
@@ -37,6 +45,7 @@ class Trainings:
         params: settings of the search.
         images: training images of a full-length candidate training.
         epochs: of every candidate training.
+        multiply_adds: of a genome.
         show: told after every training.
     """
 
@@ -45,6 +54,7 @@ class Trainings:
     params: SearchParams
     images: int
     epochs: int
+    multiply_adds: Callable[[Genome], int]
     show: Callable[[Record], None]
 
     def __post_init__(self) -> None:
@@ -62,11 +72,11 @@ class Trainings:
             id=name,
             architecture=architecture,
             model_args=model_args,
-            images=self._images(rung),
+            images=self.params.length(self.images, rung),
             epochs=self.epochs,
             seed=seed_of(self.params.seed, name),
         )
-        return Trial(job, f"rung{rung}", {"architecture": architecture, "origin": "hand-made"})
+        return Trial(job, f"rung{rung}", {"architecture": architecture, "origin": "hand-made"}, job.images or 0)
 
     def final(self, child: Child, epochs: int, seed: int) -> Trial:
         """A finalist, from scratch, by the whole recipe."""
@@ -81,7 +91,7 @@ class Trainings:
             state=str(self.directory.path / "final" / f"{child.id}.resume.safetensors"),
             weights=str(self.directory.weights(child.id, "final")),
         )
-        return Trial(job, "final", {"genome": _model_args(child)["genome"]})
+        return Trial(job, "final", {"genome": _model_args(child)["genome"]}, self.multiply_adds(child.genome))
 
     def run(self, trials: Sequence[Trial], *, again: bool = False) -> list[Record]:
         """Records of ``trials``, in their order.
@@ -96,6 +106,7 @@ class Trainings:
             for trial in trials
             if (trial.job.id, trial.stage) not in known or (again and known[trial.job.id, trial.stage]["error"])
         ]
+        missing.sort(key=lambda trial: -trial.effort)  # the longest first: nobody waits long for the last one
         for outcome in self.engine.map([trial.job for trial in missing]):
             trial = missing[outcome.item]
             result = outcome.value or {"error": outcome.error, "seconds": round(outcome.seconds, 3)}
@@ -104,16 +115,13 @@ class Trainings:
             self.show(record)
         return [known[trial.job.id, trial.stage] for trial in trials]
 
-    def _images(self, rung: int) -> int:
-        return round(self.images * self.params.share(rung))
-
     def _trial(self, child: Child, rung: int, generation: int) -> Trial:
         last = rung + 1 == self.params.rungs
         job = Job(
             id=child.id,
             architecture=ARCHITECTURE,
             model_args=_model_args(child),
-            images=self._images(rung),
+            images=self.params.length(self.images, rung),
             epochs=self.epochs,
             seed=seed_of(self.params.seed, child.id),
             controls=last,
@@ -124,7 +132,7 @@ class Trainings:
             start = str(self.directory.weights(child.parents[0]))
             job = replace(job, start=start, carry=carried(parent, child.genome))
         about = {"generation": generation, "parents": list(child.parents), "genome": job.model_args["genome"]}
-        return Trial(job, f"rung{rung}", about)
+        return Trial(job, f"rung{rung}", about, self.multiply_adds(child.genome))
 
 
 def _model_args(child: Child) -> dict[str, Any]:

@@ -12,6 +12,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "random": {"marker": "^", "s": 10, "facecolors": "none", "edgecolors": "#d55e00", "linewidths": 0.6, "zorder": 3},
     "front": {"marker": "o", "s": 20, "color": "#0072b2", "edgecolors": "white", "linewidths": 0.5, "zorder": 5},
     "random-front": {"marker": "^", "s": 24, "color": "#d55e00", "edgecolors": "white", "linewidths": 0.5, "zorder": 4},
+    "chosen": {"marker": "*", "s": 50, "color": "#0072b2", "edgecolors": "black", "linewidths": 0.5, "zorder": 7},
     "reference": {"marker": "x", "s": 20, "color": "black", "linewidths": 1.1, "zorder": 6},
     "control": {"marker": "s", "s": 13, "facecolors": "white", "edgecolors": "black", "linewidths": 0.8, "zorder": 6},
 }

@@ -88,5 +88,10 @@ def require_writable(path: Path, *, special: bool = False) -> None:
         raise InputError(f"{path}: is no regular file; choose another name")
     if not path.parent.is_dir():
         raise InputError(f"{path}: no directory {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: directory {path.parent} can't be written; choose another place")
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        why = f"directory {path.parent} can't be written ({error.strerror or error})"
+        raise InputError(f"{path}: {why}; choose another place") from error

@@ -53,8 +53,10 @@ class Other(Strict):
     directory: str
     search: str
     front: list[Candidate]
+    hypervolume: float | None = Field(default=None, description="as of the run itself")
     members: int = Field(description="candidates trained to full length")
     cost: float = Field(description="full-length candidate trainings")
+    unlike: list[str] = Field(default=[], description="how it was searched otherwise, besides breeding")
 
 
 class Draws(Strict):
@@ -88,6 +90,10 @@ class EvolveResult(Strict):
     training_seconds: float = Field(description="of all workers, recorded trainings of earlier starts included")
     draws: Draws
     front: list[Candidate]
+    hypervolume: float | None = Field(
+        default=None,
+        description="area that the front dominates: mean over accuracies in [0, 1] of 1 - the least T_cond at no less",
+    )
     members: list[Candidate] = Field(description="all candidates trained to full length")
     baselines: list[Baseline]
     others: list[Other]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -21,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from advkit.evolution.params import SearchParams
 
 EPOCHS, VALIDATION = 3, 1000
 COMMON = ("--quiet", "--limit", "20000")
@@ -72,10 +75,11 @@ def advkit(*arguments: str | Path, threads: int = 1) -> float:
 def evolve(folder: Path, options: argparse.Namespace, workers: int) -> tuple[float, float]:
     """Seconds of one generation, with set-up and without; prints where they went."""
     run = folder / f"run{workers}"
+    cost = SearchParams(offspring=options.offspring, rungs=options.rungs).generation_cost
     began, paid = time.perf_counter(), 0.0
     process = start(
         *("evolve", folder / "R.safetensors", "--data", f"{options.cifar}#train", *COMMON, "--run-dir", run),
-        *("--offspring", str(options.offspring), "--budget", str(options.offspring), "--rungs", str(options.rungs)),
+        *("--offspring", str(options.offspring), "--budget", str(math.ceil(cost)), "--rungs", str(options.rungs)),
         *("--candidate-images", str(options.images), "--candidate-epochs", str(EPOCHS), "--accuracy-floor", "0"),
         *("--validation-images", str(VALIDATION), "--finalists", "0", "--workers", str(workers)),
         *("--max-multiply-adds", str(options.max_multiply_adds)),

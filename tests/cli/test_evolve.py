@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from executable import Run, advkit, done, load, one_line, start
 
+from advkit.commands import evolve_run
+from advkit.commands.evolve_changed import flat
 from advkit.files.checkpoint import read_checkpoint
+from advkit.files.errors import InputError
 
 SMALL = [
     *("--data", "digits", "--limit", "432", "--candidate-images", "384", "--candidate-epochs", "1"),
@@ -76,6 +79,8 @@ def test_the_report_says_what_was_found(whole: Path, r: Path) -> None:
     for one in (*result["front"], *result["finalists"]):
         seen = load_result("evaluate", one["file"], "--data", "digits#train", cwd=whole)
         assert seen["models"][0]["model"] == one["id"]
+    assert report["host"]["processes"] == 1
+    assert 0 < result["hypervolume"] < 1
     assert (whole / "f.png").read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in (whole / "a.svg").read_bytes()
 
@@ -95,7 +100,14 @@ def load_result(*arguments: str | Path, **options: Any) -> dict[str, Any]:
 
 
 def test_two_workers_find_what_one_does_bit_for_bit(whole: Path, r: Path, tmp_path: Path) -> None:
-    done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, "--workers", "2", cwd=tmp_path)
+    loud = [option for option in SMALL if option != "--quiet"]
+    found = done("evolve", r, "-o", "e.safetensors", *loud, *BESIDE, "--workers", "2", cwd=tmp_path)
+    assert json.loads(found.stdout)["host"]["processes"] == 2
+    generations = [line for line in found.stderr.splitlines() if "search evolution, generation" in line]
+    assert [line.partition("generation ")[2][:3] for line in generations] == ["1/2", "2/2"]
+    assert "candidates 3 (0 failed)" in generations[0]
+    assert "left" in generations[0]
+    assert any("final: accuracy" in line for line in found.stderr.splitlines())
     assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
     assert tree(tmp_path / "e.run") == tree(whole / "e.run")
     assert trainings(tmp_path / "e.run") == trainings(whole / "e.run")
@@ -202,8 +214,14 @@ def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path
     assert meta["seed"] == 3
     wrong = advkit("evolve", r, *small, "--like", r, "-o", "x.safetensors", cwd=tmp_path)
     assert "--misalign-from" in one_line(wrong)
+    assert result["others"][0]["unlike"] == []
+    assert result["others"][0]["hypervolume"] > 0
+    assert not [flag for flag in report["flags"] if "random.run" in flag]
     other = advkit("evolve", r, *SMALL, "-o", "y.safetensors", "--beside-run", "random.run", cwd=tmp_path)
     assert "does not compare" in one_line(other)
+    unfair = [*options, "--max-parameters", "50000", "--force"]
+    flags = json.loads(done(*common, *unfair, cwd=tmp_path).stdout)["flags"]
+    assert any("random.run: searched under other terms (--max-parameters 60000, not 50000)" in flag for flag in flags)
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_time(r: Path, tmp_path: Path) -> None:
@@ -240,6 +258,69 @@ def test_a_candidate_that_hangs_is_given_up(r: Path, tmp_path: Path) -> None:
     assert len(lines) == 2
 
 
+ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {  # options, and what becomes of them in the settings
+    "objective": (["--objective", "scalar"], {"search.objective": "scalar"}),
+    "ageing": (["--ageing"], {"search.ageing": True}),
+    "inherit": (["--inherit"], {"search.inherit": True}),
+    "population": (["--population", "7"], {"search.population": 7}),
+    "rungs": (["--rungs", "1"], {"search.rungs": 1}),
+    "norm": (["--norm", "l2", "--eps", "1.5"], {"attacks.norm": "l2", "attacks.eps": 1.5}),
+    "methods": (["--method", "fgsm", "--method", "mi,ti"], {"attacks.method": "fgsm and mi,ti"}),
+    "steps": (["--steps", "3"], {"attacks.steps": 3}),
+    "threads": (["--threads", "2"], {"threads": 2}),
+    "weight": (["--misalign-weight", "0.25"], {"recipe.misalign.weight": 0.25}),
+    "smoothness": (["--smoothness-weight", "0.5"], {"recipe.misalign.smoothness": 0.5}),
+    "epochs": (["--epochs", "2"], {"recipe.epochs": 2}),
+    "candidate": (["--candidate-epochs", "3"], {"candidate_epochs": 3}),
+    "limits": (["--max-parameters", "9999"], {"search.limits.max_parameters": 9999}),
+    "seed": (["--seed", "5"], {"search.seed": 5, "recipe.seed": 5, "data_seed": 5, "attacks.seed": 5}),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_option_reaches_the_search(
+    name: str, r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the settings say is what is done: campaigns are stopped before they begin, and asked."""
+    campaigns: list[Any] = []
+
+    def stop(campaign: Any, given: dict[str, Any]) -> None:
+        campaigns.append(campaign)
+        raise InputError("enough")
+
+    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    options, expected = ASKED[name]
+    for more in ([], options):
+        assert "enough" in one_line(inside("evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *more))
+    before, after = (flat(campaign.settings) for campaign in campaigns)
+    assert {key: after[key] for key in expected} == expected
+    assert {key: before[key] for key in expected} != expected
+    assert campaigns[1].spec.recipe == campaigns[1].settings["recipe"]
+    assert campaigns[1].params.inherit == after["search.inherit"]
+
+
+def test_pictures_in_folders_are_brought_to_size(
+    r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for digit in range(10):
+        folder = tmp_path / f"pictures/{digit}"
+        folder.mkdir(parents=True)
+        for k in range(30):
+            Image.fromarray(np.full((12, 12), 20 * digit + k, np.uint8)).save(folder / f"{k}.png")
+
+    def stop(campaign: Any, given: dict[str, Any]) -> None:
+        raise InputError(f"opened {campaign.images.size}")
+
+    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    small = [*without(SMALL, "--limit", "--candidate-images"), "--candidate-images", "200", "--rungs", "1"]
+    common = ["evolve", r, "-o", tmp_path / "e.safetensors", *small, "--data", tmp_path / "pictures"]
+    assert "opened (1, 8, 8)" in one_line(inside(*common, "--size", "8"))
+    assert "opened" not in one_line(inside(*common, "--size", "12"))
+
+
 BAD = {
     "R": (["nothing.safetensors"], "nothing.safetensors"),
     "budget": (["--budget", "1"], "--budget"),
@@ -259,6 +340,11 @@ BAD = {
     "beside run": (["--beside-run", "."], "--beside-run"),
     "out": (["-o", "e.bin"], ".safetensors"),
     "directory": (["--run-dir", "no/where"], "no/where"),
+    "a file for a directory": (["--run-dir", str(GENOME)], "is a file"),
+    "nowhere to write": (["-o", "/proc/e.safetensors"], "can't be written"),
+    "rungs": (["--rungs", "9"], "--rungs"),
+    "no budget": (["--budget", "0"], "--budget"),
+    "no cluster": (["--ray", "127.0.0.1:9"], "ray start"),
     "like": (["--like", "nothing.safetensors"], "--like"),
 }
 
@@ -288,7 +374,7 @@ def test_another_runs_directory_or_checkpoint_is_not_touched(whole: Path, r: Pat
     shutil.copytree(whole / "e.run", tmp_path / "e.run")
     before = tree(tmp_path / "e.run")
     options = ["-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--seed", "1"]
-    assert "another attacks, data, data_seed, mean, recipe, search, std" in one_line(advkit("evolve", r, *options))
+    assert "holds another run (--seed 0, not 1)" in one_line(advkit("evolve", r, *options))
     assert tree(tmp_path / "e.run") == before
     shutil.copy(r, tmp_path / "e.safetensors")
     assert "another run" in one_line(advkit("evolve", r, *options, "--run-dir", tmp_path / "new"))

@@ -85,7 +85,11 @@ def test_schemas_have_not_drifted(tool: str) -> None:
     assert kept == schema_text(tool), "the report changed: write the schema anew, and raise its number if meaning did"
 
 
-@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("tests/studies/*/results/*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(REPOSITORY.glob("tests/studies/*/results*/*.json")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_the_studies_reports_keep_to_the_schemas(path: Path) -> None:
     report = json.loads(path.read_text())
     if "schema" in report:

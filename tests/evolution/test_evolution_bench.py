@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from advkit.attacks import budget
 from advkit.attacks.alignment import cosines, directions
 from advkit.evolution import candidate
 from advkit.evolution.bench import Bench, BenchSpec, open_bench, sample
@@ -21,6 +22,7 @@ from advkit.evolution.trainings import ARCHITECTURE, carried
 from advkit.evolution.variation import mutate, random_genome
 from advkit.files.adversarial import read_adversarial
 from advkit.files.checkpoint import read_checkpoint, write_checkpoint
+from advkit.files.errors import InputError
 from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
@@ -115,6 +117,44 @@ def test_a_record_is_what_transfer_matrix_says(bench: Bench, bench_spec: BenchSp
     assert found["cond"] == [int((held & both).sum()), int(held.sum())]
     assert found["by_method"][0] == [int((right & r_fooled[0] & fooled[0]).sum()), int((right & r_fooled[0]).sum())]
     assert 0 < found["cond"][0] < found["cond"][1]
+
+
+def test_controls_are_what_their_names_say(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:
+    """Flipped perturbations and noise over the images of T_cond, cosines with R's gradients: each computed anew."""
+    weights = tmp_path / "c.safetensors"
+    found = evaluate(bench, job(weights=str(weights)))
+    network, reference = model_reference.load(str(weights)), model_reference.load(bench_spec.reference)
+    images, labels = bench.validation.batch(slice(None))
+    held = (network(images).argmax(1) == labels) & (reference(images).argmax(1) == labels)
+    r_fooled, flipped, noisy = (torch.zeros_like(held) for _ in range(3))
+    seeds = set()
+    for draw, path in enumerate(bench_spec.adversarial):
+        file = read_adversarial(Path(path))
+        moved = file.images(torch.arange(len(labels)))
+        seeds.add(file.meta["attack"]["seed"] + draw)
+        r_fooled |= reference(moved).argmax(1) != labels
+        flipped |= network((images - (moved - images)).clamp(0, 1)).argmax(1) != labels
+        noise = budget.noise(images, bench.validation.indices, 0.15, "linf", file.meta["attack"]["seed"] + draw)
+        noisy |= network(noise).argmax(1) != labels
+    held &= r_fooled
+    assert len(seeds) == 2, "draws differ"
+    assert found["flipped"] == [int((flipped & held).sum()), int(held.sum())]
+    assert found["noise"] == [int((noisy & held).sum()), int(held.sum())]
+    assert int((flipped & ~held).sum()), "some are fooled that do not count"
+    c = cosines(directions(network, images, labels)[0], directions(reference, images, labels)[0])
+    assert found["cosine"] == pytest.approx(float(c.mean()), abs=1e-4)
+    assert found["absolute_cosine"] == pytest.approx(float(c.abs().mean()), abs=1e-4)
+    assert abs(found["cosine"]) < found["absolute_cosine"] - 0.02
+
+
+def test_a_record_of_gradients_is_of_its_images_and_epochs_alone(bench: Bench) -> None:
+    assert bench.gradients is not None
+    known = bench.data.indices[sample(bench.data, bench.train, 400, 0)[:3]]
+    bench.gradients.at(known, 1)
+    unknown = bench.validation.indices[:3]
+    for indices, epoch in ((unknown, 0), (known, 2), (torch.tensor([10**6]), 0)):
+        with pytest.raises(InputError, match="made again"):
+            bench.gradients.at(indices, epoch)
 
 
 def test_candidates_never_see_the_images_they_are_measured_on(bench: Bench) -> None:

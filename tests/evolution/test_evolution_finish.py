@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from advkit.engines.engine import Engine
+from advkit.engines.engine import Engine, Outcome
 from advkit.evolution.finish import choose
 from advkit.evolution.offspring import Child
 from advkit.evolution.params import SearchParams
 from advkit.evolution.records import RunDirectory
 from advkit.evolution.trainings import Trainings
 from advkit.models.genome.handmade import named
+from advkit.models.genome.limits import cost
 
 
 def final(name: str, right: int, fooled: int) -> dict[str, Any]:
@@ -35,9 +37,38 @@ def test_of_equals_the_more_accurate() -> None:
     assert found.id == "a"
 
 
+class Recorder:
+    """An engine that does nothing but remember the order of its items, and answers back to front."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def map(self, items: Sequence[Any]) -> Iterator[Outcome]:
+        self.asked += [item.id for item in items]
+        for place in reversed(range(len(items))):
+            yield Outcome(place, {"error": None, "name": items[place].id}, None, 1, 0.0)
+
+
+def test_the_longest_training_begins_first_and_records_come_in_the_order_asked(tmp_path: Path) -> None:
+    children = [Child(name, named(name)) for name in ("patch", "stem7", "resnet20", "vgg-small")]
+    sizes = {child.id: cost(child.genome, 10, (3, 32, 32)).multiply_adds for child in children}
+    engine = Recorder()
+    trainings = Trainings(
+        RunDirectory(tmp_path / "run", {}),
+        cast(Engine, engine),
+        SearchParams(),
+        *(100, 1, lambda genome: cost(genome, 10, (3, 32, 32)).multiply_adds, lambda record: None),
+    )
+    records = trainings(children, 0, 0)
+    assert engine.asked == sorted(sizes, key=lambda name: -sizes[name]) != [child.id for child in children]
+    assert [(record["id"], record["name"]) for record in records] == [(child.id,) * 2 for child in children]
+
+
 def test_finalists_inherit_nothing(tmp_path: Path) -> None:
     params = SearchParams(inherit=True)
-    trainings = Trainings(RunDirectory(tmp_path / "run", {}), cast(Engine, None), params, 100, 1, lambda record: None)
+    trainings = Trainings(
+        RunDirectory(tmp_path / "run", {}), cast(Engine, None), params, 100, 1, lambda genome: 1, lambda record: None
+    )
     parent, child = (Child(name, named(name), parents) for name, parents in (("stem7", ()), ("patch", ("stem7",))))
     trainings._genomes[parent.id] = parent.genome
     assert trainings._trial(child, 0, 1).job.start is not None, "a candidate does"

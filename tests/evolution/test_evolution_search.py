@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from advkit.evolution import search
 from advkit.evolution.offspring import Child, Space
 from advkit.evolution.params import SearchParams, seed_of
+from advkit.evolution.variation import random_genome
 from advkit.models.genome.genes import Genome, order
 
 SPACE = Space(10, (3, 32, 32))
@@ -75,6 +77,72 @@ def test_the_same_seed_proposes_the_same_and_another_something_else(change: dict
     assert ids(1) == ids(1)
     assert len(set(ids(1))) == 64, "nothing is trained twice"
     assert set(ids(1)) != set(ids(2))
+
+
+def member(name: str, right: int, fooled: int, born: int = 0) -> search.Member:
+    """Candidate ``name``: a graph of its own, so that children tell their parents."""
+    genome = random_genome(np.random.default_rng(sum(map(ord, name))))
+    return search.Member(Child(name, genome), record(right, fooled), born)
+
+
+@pytest.mark.parametrize(
+    ("members", "floor", "loser"),
+    [
+        ([("a", 900, 100), ("b", 800, 200), ("c", 700, 300), ("d", 600, 400)], None, "d"),  # four fronts
+        ([("a", 900, 400), ("b", 700, 310), ("c", 690, 300), ("d", 500, 100)], None, "b"),  # one front: b is crowded
+        ([("a", 900, 400), ("b", 890, 410), ("c", 880, 420), ("d", 100, 1)], 0.5, "d"),  # T_cond below the floor
+        ([("a", 900, 400), ("b", 400, 100), ("c", 300, 90), ("d", 200, 80)], 0.5, "d"),  # all but a miss it, d most
+    ],
+)
+def test_the_worst_of_the_population_never_breeds(
+    members: list[tuple[str, int, int]], floor: float | None, loser: str
+) -> None:
+    """Of two different contestants the better one does."""
+    found = search.Result(members=[member(*one) for one in members], population=[0, 1, 2, 3])
+    params = replace(PARAMS, offspring=200)
+    children = search._propose(params, SPACE, (), floor, found, set(), 1)
+    parents = [name for child in children for name in child.parents]
+    assert len(parents) > 200
+    assert set(parents) == set("abcd") - {loser}
+
+
+def test_objectives_are_transfer_and_accuracy_and_violations_what_is_missing() -> None:
+    records = [record(900, 200), record(600, 100), {"error": "no"}]
+    values, misses = search.objectives(records, PARAMS, 0.8)
+    assert values.tolist() == [[0.2, -0.9], [0.1, -0.6], [float("inf")] * 2]
+    assert misses.tolist() == pytest.approx([0.0, 0.2, 0.8])
+    scalar = search.objectives(records, replace(PARAMS, objective="scalar"), None)
+    assert scalar[0][:2, 0].tolist() == pytest.approx([-0.7, -0.5])
+    assert not scalar[1].any()
+
+
+def test_of_those_that_miss_the_floor_the_nearest_stay() -> None:
+    """However little the others transfer."""
+    rights = [100, 200, 300, 400, 500, 600, 650, 660]
+
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(right, right) for right in rights]
+
+    params = replace(PARAMS, population=2, budget=8)
+    result = run(params, measure, [0.9])
+    assert [result.members[place].accuracy for place in result.population] == [0.65, 0.66]
+    assert [one.accuracy for one in search.finalists(result, params, 0.9, 2)] == [0.66, 0.65]
+
+
+def test_of_equal_finalists_the_more_accurate() -> None:
+    found = search.Result(members=[member("a", 700, 100), member("b", 900, 100), member("c", 800, 100)])
+    assert [one.child.id for one in search.finalists(found, PARAMS, None, 2)] == ["b", "c"]
+
+
+def test_the_front_holds_all_that_nothing_beats() -> None:
+    found = search.Result(
+        members=[member("a", 700, 100), member("b", 900, 300), member("c", 800, 200), member("d", 800, 201)]
+    )
+    front = search.front(found, PARAMS, None)
+    assert [one.child.id for one in front] == ["a", "c", "b"]
+    records = [one.record for one in front]
+    assert search.hypervolume(records) == pytest.approx(0.7 * 0.9 + 0.1 * 0.8 + 0.1 * 0.7)
+    assert search.hypervolume([]) == 0.0
 
 
 def test_rungs_cost_what_they_say_and_drop_the_hopeless() -> None:

@@ -62,6 +62,23 @@ def test_crossover_takes_from_both_parents() -> None:
     assert sizes[True] == 60
 
 
+def test_three_children_in_ten_have_two_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    crossed, mutated = [], []
+
+    def cross(rng: np.random.Generator, a: Genome, b: Genome) -> Genome:
+        crossed.append((a, b))
+        return a
+
+    monkeypatch.setattr(variation, "crossover", cross)
+    monkeypatch.setattr(variation, "mutate", lambda rng, genome: mutated.append(genome) or genome)
+    rng, one, two = np.random.default_rng(0), drawn(1, 0), drawn(2, 0)
+    for _ in range(1000):
+        variation.child(rng, one, two)
+    assert 250 < len(crossed) < 350
+    assert set(map(id, sum(crossed, ()))) == {id(one), id(two)}
+    assert len(mutated) > 800, "what was not crossed, and half of what was"
+
+
 @pytest.mark.parametrize("mutation", variation.MUTATIONS, ids=lambda kind: kind.__name__)
 def test_every_mutation_changes_something_and_says_what_its_name_says(mutation: object) -> None:
     rng, changed = np.random.default_rng(1), 0

@@ -71,6 +71,9 @@ def _read_file(path: Path) -> Genome:
         raise InputError(f"{path}: no such genome file; check the path after advkit/genome:") from None
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InputError(f"{path}: not the JSON of a genome ({error.msg}, {where}); check the file") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not the JSON of a genome ({type(error).__name__}); check the path") from error
     try:
