@@ -74,7 +74,6 @@ def evolve(
     figure_architecture: Annotated[Path | None, typer.Option(metavar="FILE", help="E drawn as a graph.")] = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
-    size: options.Size = None,
     device: options.Device = "auto",
     download: options.Download = False,
     force: options.Force = False,
@@ -109,7 +108,7 @@ def evolve(
         device=device,
         params=campaign.settings,
         inputs=campaign.inputs(),
-        flags=evolve_result.flags(result, inherit),
+        flags=evolve_result.flags(result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -117,9 +116,9 @@ def evolve(
         threads=threads,
     )
     if result.checkpoint is None:
-        raise InputError(
-            f"{out}: not written, no candidate could be trained; see {result.run_directory}/candidates.jsonl"
-        )
+        tried = f"no candidate could be trained; see {result.run_directory}/candidates.jsonl"
+        none = "no network keeps --max-parameters and --max-multiply-adds; raise them"
+        raise InputError(f"{out}: not written, {tried if sum(result.trainings) else none}")
     return status
 
 

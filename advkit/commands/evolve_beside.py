@@ -26,9 +26,9 @@ _SAME = (
     "candidate_epochs",
 )
 # What must be alike for searches to compare: what they may spend, on what, and what they select for. How they breed
-# is what is compared.
+# is what is compared; inherited weights are training that adds up.
 _FAIR = ("begin_with", "threads", "device", "versions")
-_FAIR_SEARCH = ("objective", "budget", "offspring", "rungs", "accuracy_floor", "limits")
+_FAIR_SEARCH = ("objective", "budget", "offspring", "rungs", "accuracy_floor", "limits", "inherit")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read(path: Path, settings: dict[str, Any]) -> OtherRun:
             if line["stage"] == last and "genome" in line and line["error"] is None
         }
         kind, front, cost = str(theirs["search"]["search"]), list(state["front"]), float(state["cost"])
-        finished = state["generation"] == state["generations"]
+        finished = state.get("finished", state["generation"] == state["generations"])
         own = json.loads(json.dumps(settings))
         differing = changed(*({name: one.get(name) for name in _SAME} for one in (theirs, own)))
         unlike = changed(*map(_fair, (theirs, own)))

@@ -7,8 +7,9 @@ from typing import Any
 # Where the settings say what an option said. What else they hold follows from these.
 _OPTIONS = {
     "search.seed": "--seed",
+    "data_seed": "--seed",
     "reference": "R",
-    "data": "--data",
+    "data": "--data or --limit",
     "like": "--like",
     "begin_with": "--begin-with",
     "attacks.method": "--method",
@@ -37,7 +38,7 @@ _OPTIONS = {
     "versions.advkit": "advkit",
     "versions.torch": "torch",
 }
-_LED = {"search.seed": ("data",), "like": ("recipe.",)}  # changes that the change of another option brings along
+_LED = {"data_seed": ("data",), "like": ("recipe.*",)}  # changes that the change of another option brings along
 
 
 def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -48,9 +49,10 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
     one, other = flat(before), flat(now)
     differing = [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
-    led = tuple(name for leader, names in _LED.items() if leader in differing for name in names)
-    told = [name for name in _OPTIONS if name in differing and not name.startswith(led)]
-    return [_phrase(_OPTIONS[name], one.get(name), other.get(name)) for name in told] or sorted(differing)
+    led = {name for leader, names in _LED.items() if leader in differing for name in names}
+    told = [name for name in _OPTIONS if name in differing and not led & {name, f"{name.partition('.')[0]}.*"}]
+    phrases = [_phrase(_OPTIONS[name], one.get(name), other.get(name)) for name in told]
+    return list(dict.fromkeys(phrases)) or sorted(differing)
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -35,14 +35,15 @@ def measured(record: Record) -> Measured:
 
 
 def candidate(campaign: Campaign, record: Record, file: Path | None) -> Candidate:
-    """An evolved network as the report tells it."""
+    """An evolved network as the report tells it; a finalist's descent is that of the candidate that it was."""
     spec = campaign.reference.spec
+    before = {member.child.id: member.record for member in campaign.result.members}.get(record["id"], record)
     found = cost(from_json(record["genome"]), spec.num_classes, spec.input_size)
     return Candidate(
         id=record["id"],
         genome=record["genome"],
-        parents=record.get("parents", []),
-        born=record.get("generation"),
+        parents=before.get("parents", []),
+        born=before.get("generation"),
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,
         measured=measured(record) if record["error"] is None else None,
@@ -66,6 +67,7 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         for member in search.front(result, params, floor)
     ]
     wanted = choice.id if choice is not None else None
+    rivals = campaign.like is not None or len(finals) > 1  # the only one is as accurate as itself
     chosen = next((one for one in (finals if given["finalists"] else front) if one.id == wanted), None)
     channels, height, width = campaign.images.size
     seconds = sum(float(record.get("seconds", 0.0)) for record in directory.known.values())
@@ -73,8 +75,8 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         checkpoint=str(given["out"]) if choice is not None else None,
         sha256=fingerprint(read_checkpoint(given["out"]).tensors) if choice is not None else None,
         chosen=chosen,
-        accuracy_bound=choice.bound if choice is not None else None,
-        bound_kept=choice.kept if choice is not None else None,
+        accuracy_bound=choice.bound if choice is not None and rivals else None,
+        bound_kept=choice.kept if choice is not None and rivals else None,
         finalists=finals,
         like=measured(campaign.like) if campaign.like is not None else None,
         chance=chance_level(channels * height * width),
@@ -82,7 +84,7 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         search=params.search,
         floors=campaign.floors,
         budget=float(params.budget),
-        cost=params.cost,
+        cost=params.cost_of(result.trainings),
         generations=result.generations,
         trainings=result.trainings,
         failed=result.failed,
@@ -125,9 +127,16 @@ def _other(campaign: Campaign, run: OtherRun) -> Other:
     )
 
 
-def flags(result: EvolveResult, inherited: bool) -> list[str]:
+def flags(result: EvolveResult) -> list[str]:
     """Reasons for suspicion."""
     found = []
+    floor = result.floors[-1]
+    best = max((one.measured.accuracy.rate or 0.0 for one in result.members if one.measured is not None), default=0.0)
+    if result.members and floor is not None and best < floor:
+        found.append(
+            f"no candidate reaches the accuracy floor of {100 * floor:.1f} % (the best {100 * best:.1f} %): the search "
+            "went by accuracy alone; lower --accuracy-floor or train candidates longer"
+        )
     if result.bound_kept is False:
         found.append(f"no finalist reaches {100 * (result.accuracy_bound or 0):.1f} % accuracy: E is the most accurate")
     if result.failed:
@@ -135,8 +144,6 @@ def flags(result: EvolveResult, inherited: bool) -> list[str]:
     for other in result.others:
         if other.unlike:
             found.append(f"{other.directory}: searched under other terms ({', '.join(other.unlike)}): no fair match")
-    if result.search == "evolution" and inherited and result.others:
-        found.append("children inherited weights: their training adds up, and does not compare with another run's")
     e, like = result.chosen.measured if result.chosen is not None else None, result.like
     if e is not None and like is not None and (e.cond.rate or 0.0) >= (like.cond.rate or 0.0):
         counts = f"{_counts(e.cond)} of R's adversarial examples, R' {_counts(like.cond)}"

@@ -96,9 +96,13 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
             f"{given['reference']}: takes {wanted} images of {reference.spec.num_classes} classes, {given['data']} has "
             f"{size} of {images.num_classes}; use data that it was made for"
         )
+    if images.split == "test":
+        raise InputError(f"{given['data']}: are test images, which evolve would choose on; give the training split")
     evolve_setup.check_like(given, recipe, images)
     if len(validation) == 0:
-        raise InputError(f"{given['data']}: no image is held out to choose on; give more images")
+        told = f"--like {given['like']}: was trained with --validation 0; train it with a part held out"
+        few = f"{given['data']}: no image is held out to choose on; give more images"
+        raise InputError(few if recipe.validation else told)
     length = min(given["candidate_images"], len(training))  # rungs are parts of what there is
     given, spec = {**given, "candidate_images": length}, replace(spec, images=length)
     few = params.length(length, 0)
@@ -109,13 +113,14 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
         )
     own, others = evolve_setup.baselines(given, reference)
     first = evolve_setup.first_genomes(given, reference, params.limits)
-    attacks = [options.params_json(attack) for attack in _attacks(given)]
+    attacks = [options.params_json(attack) for attack in _attacks(given, recipe.data_seed)]
     settings = evolve_setup.settings(given, params, recipe, reference, images, attacks, first, device)
     runs = [beside.read(path, settings) for path in given["beside_run"] or []]
     return Campaign(params, recipe, reference, images, settings, spec, first, own, others, runs)
 
 
-def _attacks(given: dict[str, Any]) -> list[Any]:
+def _attacks(given: dict[str, Any], seed: int) -> list[Any]:
+    """The attacks on R, by the seed of the images: searches of several seeds see the same examples."""
     defaults = {
         "step_size": None,
         "loss": "ce",
@@ -130,7 +135,7 @@ def _attacks(given: dict[str, Any]) -> list[Any]:
         "precision": "float32",
     }
     names = given["method"] or ["pgd", "mi,di"]
-    found = [options.attack_params({**defaults, **given}, name, "transfer") for name in names]
+    found = [options.attack_params({**defaults, **given, "seed": seed}, name, "transfer") for name in names]
     if len({attack.method.name for attack in found}) < len(found):
         raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
     return found
@@ -146,15 +151,16 @@ def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
     path = given["run_dir"] or evolve_setup.default_run_dir(given["out"])
     directory = RunDirectory(path, campaign.settings, changed=changed, force=given["force"])
     campaign.directory = directory
-    _furnish(campaign, given, directory)
-    if campaign.recipe.like is not None:
-        campaign.like = measure(open_bench(campaign.spec), campaign.recipe.like) | {"error": None}
     try:
         with Display(campaign, given["quiet"]) as display:
+            _furnish(campaign, given, directory)
+            if campaign.recipe.like is not None:
+                campaign.like = measure(open_bench(campaign.spec), campaign.recipe.like) | {"error": None}
             _search(campaign, directory, display, given)
             _finish(campaign, directory, display, given)
-    except KeyboardInterrupt:
-        raise Interrupted(signal.SIGINT, f"{directory.path} is kept; the same command goes on") from None
+    except (KeyboardInterrupt, Interrupted) as error:
+        number = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"{directory.path} is kept; the same command goes on") from None
     if campaign.choice is not None:
         folder = "final" if given["finalists"] else "front"
         finish.write_chosen(directory, campaign.choice, folder, given["out"], campaign.run_id)
@@ -163,7 +169,8 @@ def carry_out(campaign: Campaign, given: dict[str, Any]) -> None:
 def _furnish(campaign: Campaign, given: dict[str, Any], directory: RunDirectory) -> None:
     """Make what all candidates share: R's adversarial examples, and R's gradients along their training."""
     data, training, validation = open_parts(campaign.spec)
-    described = list(zip(_attacks(given), campaign.settings["attacks"], strict=True))
+    attacks = _attacks(given, campaign.spec.data_seed)
+    described = list(zip(attacks, campaign.settings["attacks"], strict=True))
     device, params = campaign.spec.device, campaign.recipe.params
     adversarial = make_missing(directory.path, campaign.reference, validation, described, device)
     campaign.spec = replace(campaign.spec, adversarial=adversarial)
@@ -215,21 +222,26 @@ def _search(campaign: Campaign, directory: RunDirectory, display: Display, given
         trainings = _trainings(campaign, directory, engine, given, display.trained)
         space = Space(spec.num_classes, spec.input_size, params.limits)
         campaign.result = search.run(params, space, campaign.first, campaign.floors, trainings, after)
+    directory.save_population(_state(campaign, campaign.result, finished=True))
     finish.write_front(directory, search.front(campaign.result, params, campaign.floors[-1]))
 
 
 def _finish(campaign: Campaign, directory: RunDirectory, display: Display, given: dict[str, Any]) -> None:
     """Finalists by the whole recipe, and the choice among them; without finalists the best candidate as it is."""
     params, final, floor = campaign.params, campaign.recipe.params, campaign.floors[-1]
-    chosen = search.finalists(campaign.result, params, floor, given["finalists"] or 1)
-    if given["finalists"] and chosen:
+    if not given["finalists"]:
+        front = search.front(campaign.result, params, floor)
+        members = search.finalists(campaign.result, params, floor, 1, among=front)
+        campaign.choice = finish.choose([member.record for member in members], None)
+        return
+    chosen = search.finalists(campaign.result, params, floor, given["finalists"])
+    if chosen:
         with _engine(campaign, given, None) as engine:
             trainings = _trainings(campaign, directory, engine, given, display.trained)
             trials = [trainings.final(member.child, final.epochs, final.seed) for member in chosen]
             campaign.finals = trainings.run(trials, again=True)
     rival = search.accuracy(campaign.like) if campaign.like is not None else None
-    records = campaign.finals if given["finalists"] else [member.record for member in chosen]
-    campaign.choice = finish.choose(records, rival if given["finalists"] else None)
+    campaign.choice = finish.choose(campaign.finals, rival)
 
 
 def _measure_baselines(campaign: Campaign, trainings: Trainings) -> None:
@@ -247,20 +259,21 @@ def _measure_baselines(campaign: Campaign, trainings: Trainings) -> None:
         return
     trials = [trainings.baseline(own.name, own.architecture, own.model_args, rung) for rung in range(params.rungs)]
     records = trainings.run(trials, again=True)
-    failed = next((record["error"] for record in records if record["error"]), None)
-    if failed is not None:
-        raise InputError(f"R's own architecture could not be trained as a candidate: {failed}; there is no floor")
-    reached = [search.accuracy(record) for record in records]
-    gap = finish.TOLERANCE if params.accuracy_floor is None else reached[-1] - params.accuracy_floor
-    campaign.floors = [max(0.0, one - gap) for one in reached]
     campaign.baselines[own.name] = records[-1]
+    failed = next((record["error"] for record in records if record["error"]), None)
+    if failed is not None and params.accuracy_floor is None:
+        raise InputError(f"R's own architecture could not be trained as a candidate ({failed}); give --accuracy-floor")
+    if failed is not None:
+        campaign.floors = [*(None for _ in range(last)), params.accuracy_floor]
+        return
+    campaign.floors = list(finish.floors([search.accuracy(record) for record in records], params.accuracy_floor))
 
 
-def _state(campaign: Campaign, result: search.Result) -> dict[str, Any]:
-    """What ``population.json`` says; no times in it."""
+def _state(campaign: Campaign, result: search.Result, *, finished: bool = False) -> dict[str, Any]:
+    """What ``population.json`` says: nothing that equal searches may differ in, such as times and retries."""
 
     def one(member: search.Member) -> dict[str, Any]:
-        kept = {name: value for name, value in member.record.items() if not name.endswith("seconds")}
+        kept = {k: v for k, v in member.record.items() if not k.endswith("seconds") and k != "attempts"}
         return kept | {"born": member.born}
 
     members = search.front(result, campaign.params, campaign.floors[-1])
@@ -271,7 +284,8 @@ def _state(campaign: Campaign, result: search.Result) -> dict[str, Any]:
         "population": [one(result.members[place]) for place in result.population],
         "front": [one(member) for member in members],
         "counts": vars(result.counts),
-        "cost": campaign.params.cost,
+        "cost": campaign.params.cost_of(result.trainings),
+        "finished": finished,
         "failed": result.failed,
         "trainings": result.trainings,
     }

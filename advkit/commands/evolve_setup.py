@@ -113,14 +113,14 @@ def _check_start(path: Path, like: Network, seed: int, settings: dict[str, Any])
 
 
 def load_images(given: dict[str, Any], reference: Network, limit: int | None, seed: int) -> ImageSet:
-    """The training images, pictures brought to the size that R takes (or ``--size``)."""
+    """The training images, pictures brought to the size that R takes."""
     channels, height, width = reference.spec.input_size
     return data_reference.load(
         given["data"],
         role="train",
         limit=limit,
         seed=seed,
-        size=(given["size"], given["size"]) if given["size"] else (height, width),
+        size=(height, width),
         channels=channels,
         download=given["download"],
     )
@@ -141,9 +141,7 @@ def bench_spec(given: dict[str, Any], found: Recipe, reference: Network, device:
         reference=given["reference"],
         data=given["data"],
         limit=found.limit,
-        size=(reference.spec.input_size[0], given["size"], given["size"])
-        if given["size"]
-        else reference.spec.input_size,
+        size=reference.spec.input_size,
         download=given["download"],
         validation=found.validation,
         data_seed=found.data_seed,

@@ -38,6 +38,8 @@ class Display:
             self._live = Live(self._table(), console=Console(stderr=True), refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
+        if self._lines:
+            output.hint("making R's adversarial examples, and its gradients along a candidate's training", quiet=False)
         if self._live is not None:
             self._live.__enter__()
         return self
@@ -114,7 +116,9 @@ class Display:
         if self._result is None:
             return []
         members = search.front(self._result, self._campaign.params, self._campaign.floors[-1])
-        found = [f"{len(members)} of {len(self._result.members)} candidates"]
+        floor = self._campaign.floors[-1]
+        below = floor is not None and all(member.accuracy < floor for member in members)
+        found = [f"{len(members)} of {len(self._result.members)} candidates{', below the floor' if below else ''}"]
         for member in members[:3]:
             rate = member.transfer or 0.0
             found.append(f"{member.child.id} accuracy {100 * member.accuracy:.1f} %, T_cond {100 * rate:.1f} %")
@@ -142,7 +146,8 @@ def plan(campaign: Campaign, record: Record, finalists: int) -> list[str]:
     one = float(record["training_seconds"]) / params.share(0) + measuring
     images = campaign.settings["candidate_images"] * campaign.settings["candidate_epochs"]
     last = one * final.epochs * len(campaign.images) * (1 - campaign.recipe.validation) / images
-    total = one * (params.cost + 1.5 + len(campaign.others)) + last * finalists
+    floors = sum(params.share(rung) for rung in range(params.rungs))
+    total = one * (params.cost + floors + len(campaign.others)) + last * finalists
     return [
         *lines,
         f"one candidate took {float(record['seconds']):.1f} s at the first rung: about {output.duration(total)} of one "
@@ -163,7 +168,7 @@ def table(result: EvolveResult) -> list[str]:
         f"{'trained as candidates are':23}  accuracy, %     T_cond, %  95 %, counts    flipped noise",
     ]
     lines += [_row(one.id, one.measured) for one in result.front]
-    lines += [_row(one.name, one.measured) for one in result.baselines]
+    lines += [_row(one.name.removeprefix("advkit/"), one.measured) for one in result.baselines]
     for other in result.others:
         lines += [_row(f"{other.search} {one.id}", one.measured) for one in other.front]
     if result.finalists:

@@ -15,6 +15,18 @@ from advkit.files.checkpoint import read_checkpoint, write_checkpoint
 TOLERANCE = 0.02  # accuracy that E may lack against what it is compared with
 
 
+def floors(reached: Sequence[float], given: float | None) -> list[float]:
+    """The accuracy floor of each rung: as far from what R' reaches there as at full length.
+
+    Args:
+        reached: validation accuracy of R' as a candidate at each rung.
+        given: the floor at full length; None for :data:`TOLERANCE` less than R' reaches.
+    """
+    gap = TOLERANCE if given is None else reached[-1] - given
+    found = [max(0.0, one - gap) for one in reached]
+    return found if given is None else [*found[:-1], given]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which finalist became E.

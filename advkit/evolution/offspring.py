@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from advkit.evolution.variation import with_node
+from advkit.files.errors import InputError
 from advkit.models.genome.canonical import genome_id
-from advkit.models.genome.genes import Genome, Node, order
+from advkit.models.genome.genes import Genome, order
 from advkit.models.genome.limits import Limits, cost, why_invalid
 
 _TRIES = 200  # draws for one child before the search space counts as exhausted
@@ -68,26 +70,26 @@ def repaired(genome: Genome, space: Space) -> Genome | None:
 
 def _cut(genome: Genome, space: Space) -> Genome:
     """One step towards the limit that is broken worst."""
-    found, limits, active = cost(genome, space.num_classes, space.input_size), space.limits, order(genome)
+    try:
+        found = cost(genome, space.num_classes, space.input_size)
+    except InputError:  # no graph that a network could be made of
+        return genome
+    limits, active = space.limits, order(genome)
     if found.smallest_map < limits.min_map:
         strided = [node for node in active if node.stride == 2]
-        return _replaced(genome, replace(strided[-1], stride=1)) if strided else genome
+        return with_node(genome, replace(strided[-1], stride=1)) if strided else genome
     if found.depth > limits.max_depth:
         deepest = max(active, key=lambda node: node.depth)
-        return _replaced(genome, replace(deepest, depth=deepest.depth - 1)) if deepest.depth > 1 else genome
+        return with_node(genome, replace(deepest, depth=deepest.depth - 1)) if deepest.depth > 1 else genome
     if found.parameters > limits.max_parameters or found.multiply_adds > limits.max_multiply_adds:
         widest = max(active, key=lambda node: node.channels * node.depth, default=None)
         if widest is not None and widest.depth > 1:
-            return _replaced(genome, replace(widest, depth=widest.depth - 1))
+            return with_node(genome, replace(widest, depth=widest.depth - 1))
         if widest is not None and widest.channels > genome.stem.channels and widest.channels > 16:
-            return _replaced(genome, replace(widest, channels=widest.channels // 2))
+            return with_node(genome, replace(widest, channels=widest.channels // 2))
         if genome.stem.channels > 16:
             return replace(genome, stem=replace(genome.stem, channels=genome.stem.channels // 2))
     return genome
-
-
-def _replaced(genome: Genome, changed: Node) -> Genome:
-    return replace(genome, nodes=tuple(changed if node.id == changed.id else node for node in genome.nodes))
 
 
 def fresh(
@@ -108,7 +110,7 @@ def fresh(
         if fitting is None:
             counts.invalid += 1
             continue
-        counts.repaired += len(order(genome)) != len(fitting.nodes) or fitting != replace(genome, nodes=order(genome))
+        counts.repaired += fitting != replace(genome, nodes=order(genome))
         name = genome_id(fitting)
         if name in seen:
             counts.duplicates += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,6 +67,10 @@ class SearchParams:
     def generations(self) -> int:
         """As many as the budget pays for, at least one."""
         return max(1, int(self.budget / self.generation_cost + 1e-9))
+
+    def cost_of(self, trainings: Sequence[int]) -> float:
+        """Full-length trainings that so many ``trainings`` at each rung cost."""
+        return sum(count * self.share(rung) for rung, count in enumerate(trainings))
 
     @property
     def cost(self) -> float:

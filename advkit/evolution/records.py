@@ -59,7 +59,7 @@ class RunDirectory:
         found = self._read_settings() if path.is_dir() else None
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file; name a directory with --run-dir")
-        if found is None and path.is_dir() and any(path.iterdir()):
+        if found is None and path.is_dir() and not self._begun():
             raise InputError(f"{path}: is not empty and no run directory of evolve; choose another --run-dir")
         if found is not None and found != wanted and not force:
             names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
@@ -70,6 +70,8 @@ class RunDirectory:
         try:
             path.mkdir(exist_ok=True)
             self._lock()
+            if found is None:
+                self._write_settings(wanted)
             for name in _FOLDERS:
                 (path / name).mkdir(exist_ok=True)
             if found is not None and found != wanted:
@@ -78,9 +80,16 @@ class RunDirectory:
                 orphan.unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(path, error) from error
-        if found != wanted:
-            write_text(self._file("run.json"), json.dumps(wanted, indent=2, sort_keys=True) + "\n")
+        if found is not None and found != wanted:
+            self._write_settings(wanted)
         self._read_candidates()
+
+    def _begun(self) -> bool:
+        """Whether the directory holds nothing but what a run makes before its settings are written."""
+        return all(path.name == "lock" or path.name.startswith(".run.json.") for path in self.path.iterdir())
+
+    def _write_settings(self, settings: dict[str, Any]) -> None:
+        write_text(self._file("run.json"), json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
     def _lock(self) -> None:
         """Held until this object, or the process, ends, however it ends."""

@@ -127,7 +127,7 @@ def run(
             result.failed += sum(record["error"] is not None for record in records)
             if rung + 1 < params.rungs:
                 kept = selection.survivors(*objectives(records, params, floors[rung]), params.entrants(rung + 1))
-                children = [children[place] for place in sorted(kept.tolist())]
+                children = [children[place] for place in sorted(kept.tolist()) if transfer(records[place]) is not None]
         sound = [(c, r) for c, r in zip(children, records, strict=True) if transfer(r) is not None]
         start = len(result.members)
         result.members += [Member(c, r, generation) for c, r in sound]
@@ -159,7 +159,8 @@ def _propose(
         if not breeding:
             return random_genome(rng), ()
         a, b = (parents[place] for place in selection.tournament(rng, ranks, crowd, 2, 2).tolist())
-        return child(rng, a.child.genome, b.child.genome), (a.child.id, b.child.id)
+        genome, both = child(rng, a.child.genome, b.child.genome)
+        return genome, (a.child.id, b.child.id) if both else (a.child.id,)
 
     children = []
     for _ in range(params.offspring):
@@ -195,14 +196,21 @@ def hypervolume(records: Sequence[Record]) -> float:
     return selection.hypervolume_2d(np.array(values, dtype=float).reshape(-1, 2), (1.0, 0.0))
 
 
-def finalists(result: Result, params: SearchParams, floor: float | None, count: int) -> list[Member]:
+def finalists(
+    result: Result, params: SearchParams, floor: float | None, count: int, *, among: Sequence[Member] | None = None
+) -> list[Member]:
     """The members to be retrained: of those above the floor the ``count`` with the lowest T_cond.
 
     Where fewer than ``count`` reach the floor, those that miss it least come next.
+
+    Args:
+        result: of the search.
+        params, floor: as for :func:`objectives`.
+        count: how many.
+        among: whom to choose from; None for all members.
     """
-    values, violations = objectives([m.record for m in result.members], params, floor)
-    rates = [member.transfer or 0.0 for member in result.members]
-    order = sorted(
-        range(len(values)), key=lambda place: (violations[place], rates[place], -result.members[place].accuracy)
-    )
-    return [result.members[place] for place in order[:count]]
+    members = result.members if among is None else list(among)
+    _, violations = objectives([member.record for member in members], params, floor)
+    rates = [member.transfer or 0.0 for member in members]
+    order = sorted(range(len(members)), key=lambda place: (violations[place], rates[place], -members[place].accuracy))
+    return [members[place] for place in order[:count]]

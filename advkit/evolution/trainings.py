@@ -76,7 +76,8 @@ class Trainings:
             epochs=self.epochs,
             seed=seed_of(self.params.seed, name),
         )
-        return Trial(job, f"rung{rung}", {"architecture": architecture, "origin": "hand-made"}, job.images or 0)
+        about = {"architecture": architecture, "model_args": dict(model_args), "origin": "hand-made"}
+        return Trial(job, f"rung{rung}", about, job.images or 0)
 
     def final(self, child: Child, epochs: int, seed: int) -> Trial:
         """A finalist, from scratch, by the whole recipe."""
@@ -101,11 +102,15 @@ class Trainings:
             again: whether those are tried again that failed when the command was given before.
         """
         known = self.directory.known
-        missing = [
-            trial
-            for trial in trials
-            if (trial.job.id, trial.stage) not in known or (again and known[trial.job.id, trial.stage]["error"])
-        ]
+
+        def paid(trial: Trial) -> bool:
+            record = known.get((trial.job.id, trial.stage))
+            if record is None or (again and record["error"]):
+                return False
+            # A hand-made network goes by a name, which may have come to mean another one.
+            return bool(record.get("model_args") == trial.about.get("model_args"))
+
+        missing = [trial for trial in trials if not paid(trial)]
         missing.sort(key=lambda trial: -trial.effort)  # the longest first: nobody waits long for the last one
         for outcome in self.engine.map([trial.job for trial in missing]):
             trial = missing[outcome.item]

@@ -87,7 +87,8 @@ def _fresh(genome: Genome) -> int:
     return max((node.id for node in genome.nodes), default=0) + 1
 
 
-def _with_node(genome: Genome, changed: Node) -> Genome:
+def with_node(genome: Genome, changed: Node) -> Genome:
+    """``genome`` with ``changed`` in place of the node of that id."""
     return replace(genome, nodes=tuple(changed if node.id == changed.id else node for node in genome.nodes))
 
 
@@ -110,7 +111,7 @@ def add_node(rng: Rng, genome: Genome) -> Genome:
         return replace(grown, output=new.id)
     old = next(node for node in genome.nodes if node.id == reader)
     inputs = tuple(new.id if name == source else name for name in old.inputs)
-    return _with_node(grown, replace(old, inputs=inputs))
+    return with_node(grown, replace(old, inputs=inputs))
 
 
 def remove_node(rng: Rng, genome: Genome) -> Genome:
@@ -143,7 +144,7 @@ def rewire(rng: Rng, genome: Genome) -> Genome:
         inputs.remove(_pick(rng, inputs))
     if free and not (drop and rng.random() < 0.5) and len(inputs) < _MOST_INPUTS:
         inputs.append(_pick(rng, free))
-    return _with_node(genome, replace(node, inputs=tuple(inputs)))
+    return with_node(genome, replace(node, inputs=tuple(inputs)))
 
 
 def change_node(rng: Rng, genome: Genome) -> Genome:
@@ -157,7 +158,7 @@ def change_node(rng: Rng, genome: Genome) -> Genome:
     if gene == "op":
         op = _other(rng, genes.OPS, node.op)
         kernel = node.kernel if node.kernel in genes.KERNELS[op] else _pick(rng, genes.KERNELS[op])
-        return _with_node(genome, replace(node, op=op, kernel=kernel))
+        return with_node(genome, replace(node, op=op, kernel=kernel))
     choices: dict[str, Sequence[object]] = {
         "kernel": genes.KERNELS[node.op],
         "channels": CHANNELS,
@@ -168,7 +169,7 @@ def change_node(rng: Rng, genome: Genome) -> Genome:
         "skip": genes.SKIPS,
         "merge": genes.MERGES,
     }
-    return _with_node(genome, replace(node, **{gene: _other(rng, choices[gene], getattr(node, gene))}))
+    return with_node(genome, replace(node, **{gene: _other(rng, choices[gene], getattr(node, gene))}))
 
 
 def change_stem(rng: Rng, genome: Genome) -> Genome:
@@ -226,9 +227,9 @@ def crossover(rng: Rng, a: Genome, b: Genome) -> Genome:
     return Genome(a.stem, (*kept, *taken), _pick(rng, (a.head, b.head)), names[b.output])
 
 
-def child(rng: Rng, a: Genome, b: Genome) -> Genome:
-    """What two parents bring forth: a crossover, mutated half of the time, or a mutation of ``a``."""
+def child(rng: Rng, a: Genome, b: Genome) -> tuple[Genome, bool]:
+    """A crossover, mutated half of the time, or a mutation of ``a``; and whether ``b`` had a part in it."""
     if rng.random() < _CROSSOVER:
         both = crossover(rng, a, b)
-        return mutate(rng, both) if rng.random() < 0.5 else both
-    return mutate(rng, a)
+        return mutate(rng, both) if rng.random() < 0.5 else both, True
+    return mutate(rng, a), False

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from executable import Run, advkit, done, load, one_line, start
+from terminal import on_terminal
 
 from advkit.commands import evolve_run
 from advkit.commands.evolve_changed import flat
@@ -113,7 +114,7 @@ def test_two_workers_find_what_one_does_bit_for_bit(whole: Path, r: Path, tmp_pa
     assert trainings(tmp_path / "e.run") == trainings(whole / "e.run")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     whole: Path, r: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
@@ -122,17 +123,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     deadline = time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
-    if number == signal.SIGKILL:
-        process.kill()
-    else:
+    if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    else:
+        process.send_signal(number)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == status, errors
     assert "Traceback" not in errors
     assert not out.exists()
     kept = trainings(tmp_path / "e.run")
     assert 3 <= len(kept) < len(trainings(whole / "e.run"))
-    if number == signal.SIGINT:
+    if number != signal.SIGKILL:
         assert "the same command goes on" in errors
     done("evolve", r, "-o", out, *SMALL, *BESIDE)
     assert out.read_bytes() == (whole / "e.safetensors").read_bytes()
@@ -157,6 +158,7 @@ def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(whole:
 def test_inherited_weights_survive_a_second_start(r: Path, tmp_path: Path) -> None:
     small = [*without(SMALL, "--budget", "--offspring", "--finalists"), "--inherit", "--rungs", "1", "--finalists", "0"]
     command = ["evolve", r, "-o", "e.safetensors", *small, "--budget", "9", "--offspring", "3", "--ageing"]
+    command += ["--objective", "scalar"]
     first = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
     before, bytes_before = tree(tmp_path / "e.run"), (tmp_path / "e.safetensors").read_bytes()
     again = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
@@ -200,7 +202,7 @@ def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path
     small += ["--budget", "2", "--offspring", "2"]
     common = ["evolve", r, *small, "--like", "rp.safetensors"]
     done(*common, "--search", "random", "-o", "random.safetensors", cwd=tmp_path)
-    options = ["--beside-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg"]
+    options = ["--beside-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg", "--seed", "4"]
     report = json.loads(done(*common, *options, cwd=tmp_path).stdout)
     result = report["result"]
     assert result["others"][0]["search"] == "random"
@@ -299,7 +301,7 @@ def test_every_option_reaches_the_search(
     assert campaigns[1].params.inherit == after["search.inherit"]
 
 
-def test_pictures_in_folders_are_brought_to_size(
+def test_pictures_in_folders_are_brought_to_the_size_that_r_takes(
     r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import numpy as np
@@ -312,13 +314,105 @@ def test_pictures_in_folders_are_brought_to_size(
             Image.fromarray(np.full((12, 12), 20 * digit + k, np.uint8)).save(folder / f"{k}.png")
 
     def stop(campaign: Any, given: dict[str, Any]) -> None:
-        raise InputError(f"opened {campaign.images.size}")
+        raise InputError(f"opened {campaign.images.size}, {campaign.spec.size}")
 
     monkeypatch.setattr(evolve_run, "carry_out", stop)
     small = [*without(SMALL, "--limit", "--candidate-images"), "--candidate-images", "200", "--rungs", "1"]
     common = ["evolve", r, "-o", tmp_path / "e.safetensors", *small, "--data", tmp_path / "pictures"]
-    assert "opened (1, 8, 8)" in one_line(inside(*common, "--size", "8"))
-    assert "opened" not in one_line(inside(*common, "--size", "12"))
+    assert "opened (1, 8, 8), (1, 8, 8)" in one_line(inside(*common))
+
+
+@pytest.fixture(scope="module")
+def trained(r: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an R' as it should be, and others that E cannot be held against."""
+    folder = tmp_path_factory.mktemp("trained")
+    common = ["train", "--data", "digits", "--limit", "400", "--epochs", "1", "-q", "--misalign-from", r]
+    done(*common, "--arch", "advkit/cnn", "-o", "fit.safetensors", cwd=folder)
+    done(*common, "--init", r, "-o", "continued.safetensors", cwd=folder)
+    done(*common, "--arch", "advkit/cnn", "--validation", "0", "-o", "unheld.safetensors", cwd=folder)
+    return folder
+
+
+def test_an_r_prime_that_e_could_not_be_held_against_is_refused(
+    trained: Path, r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    def stop(campaign: Any, given: dict[str, Any]) -> None:
+        raise InputError("opened")
+
+    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (400, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "other.npz", images=pixels, labels=np.arange(400) % 10)
+    small = without(SMALL, "--limit", "--epochs", "--candidate-images")
+    common = [
+        "evolve",
+        r,
+        "-o",
+        tmp_path / "e.safetensors",
+        *small,
+        "--candidate-images",
+        "200",
+        "--rungs",
+        "1",
+        "--like",
+    ]
+    assert "opened" in one_line(inside(*common, trained / "fit.safetensors"))
+    for name, options, said in (
+        ("fit", ["--data", tmp_path / "other.npz"], "other images"),
+        ("continued", [], "did not start from fresh weights"),
+        ("unheld", [], "--validation 0"),
+    ):
+        assert said in one_line(inside(*common, trained / f"{name}.safetensors", *options)), name
+
+
+def test_a_run_beside_must_be_finished_and_measured_alike(
+    whole: Path, r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaigns: list[Any] = []
+
+    def stop(campaign: Any, given: dict[str, Any]) -> None:
+        campaigns.append(campaign)
+        raise InputError("opened")
+
+    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    other = tmp_path / "other.run"
+    shutil.copytree(whole / "e.run", other)
+    common = ["evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--beside-run", other]
+    assert "opened" in one_line(inside(*common))
+    (found,) = campaigns[0].runs
+    assert (found.search, found.cost, found.unlike) == ("evolution", 4, [])
+    assert "(--validation-images 40, not 30)" in one_line(inside(*common, "--validation-images", "30"))
+    assert "(--candidate-epochs 1, not 2)" in one_line(inside(*common, "--candidate-epochs", "2"))
+    assert "(--eps 0.2, not 0.1)" in one_line(inside(*common, "--eps", "0.1"))
+    assert "opened" in one_line(inside(*common, "--inherit", "--budget", "6", "--offspring", "4", "--population", "3"))
+    assert campaigns[1].runs[0].unlike == ["no --inherit", "--budget 4, not 6", "--offspring 3, not 4"]
+    state = load(other / "population.json")
+    (other / "population.json").write_text(json.dumps(state | {"finished": False}))
+    assert "not finished" in one_line(inside(*common))
+
+
+def test_on_a_terminal_there_is_a_live_table_and_a_table_at_the_end(whole: Path, r: Path, tmp_path: Path) -> None:
+    """The last training of a finished run is done once more, so that there is something to look at."""
+    shutil.copytree(whole / "e.run", tmp_path / "e.run")
+    log = tmp_path / "e.run/candidates.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
+    loud = [option for option in SMALL if option != "--quiet"]
+    status, table, live = on_terminal("evolve", r, "-o", "e.safetensors", *loud, *BESIDE, cwd=tmp_path)
+    assert status == 0
+    assert max(map(len, table.splitlines())) <= 80
+    result = load(whole / "e.json")["result"]
+    chosen = result["chosen"]
+    counts = f"{chosen['measured']['cond']['successes']}/{chosen['measured']['cond']['total']}"
+    assert re.search(rf"E {chosen['id']} .* {counts} ", table)
+    assert f"the front of evolution dominates an area of {result['hypervolume']:.3f}" in table
+    assert "genome:patch" in table
+    assert "search" in live
+    assert "generation 2/2" in live
+    assert f"{chosen['id']} final: accuracy" in live
+    assert f"{len(result['front'])} of {len(result['members'])} candidates" in live
+    assert "making R's" not in live, "lines are for logs"
 
 
 BAD = {
@@ -344,6 +438,7 @@ BAD = {
     "nowhere to write": (["-o", "/proc/e.safetensors"], "can't be written"),
     "rungs": (["--rungs", "9"], "--rungs"),
     "no budget": (["--budget", "0"], "--budget"),
+    "test images": (["--data", "digits#test"], "training split"),
     "no cluster": (["--ray", "127.0.0.1:9"], "ray start"),
     "like": (["--like", "nothing.safetensors"], "--like"),
 }

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from advkit.attacks import budget
 from advkit.attacks.alignment import cosines, directions
+from advkit.attacks.over import CLEAN_WRONG, FOOLED, HELD
 from advkit.evolution import candidate
 from advkit.evolution.bench import Bench, BenchSpec, open_bench, sample
 from advkit.evolution.candidate import Job, evaluate
@@ -117,6 +119,25 @@ def test_a_record_is_what_transfer_matrix_says(bench: Bench, bench_spec: BenchSp
     assert found["cond"] == [int((held & both).sum()), int(held.sum())]
     assert found["by_method"][0] == [int((right & r_fooled[0] & fooled[0]).sum()), int((right & r_fooled[0]).sum())]
     assert 0 < found["cond"][0] < found["cond"][1]
+    assert found["both"] == [int((right & (fooled[0] | fooled[1])).sum()), int(right.sum())]
+    assert found["both"] != found["cond"]
+    assert found["validation"] == [int((network(images).argmax(1) == labels).sum()), len(labels)]
+
+
+def test_files_of_adversarial_examples_say_what_became_of_each(bench: Bench, bench_spec: BenchSpec) -> None:
+    images, labels = bench.validation.batch(slice(None))
+    reference = model_reference.load(bench_spec.reference)
+    for path in bench_spec.adversarial:
+        file = load_file(path)
+        right, now = reference(images).argmax(1) == labels, reference(file["images"]).argmax(1)
+        assert torch.equal(file["prediction"], now)
+        for outcome, held in (
+            (FOOLED, right & (now != labels)),
+            (HELD, right & (now == labels)),
+            (CLEAN_WRONG, ~right),
+        ):
+            assert torch.equal(file["outcome"] == outcome, held)
+        assert 0 < int((file["outcome"] == FOOLED).sum()) != int((file["outcome"] == HELD).sum())
 
 
 def test_controls_are_what_their_names_say(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:

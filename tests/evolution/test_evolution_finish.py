@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from advkit.engines.engine import Engine, Outcome
-from advkit.evolution.finish import choose
+from advkit.evolution.finish import choose, floors
 from advkit.evolution.offspring import Child
-from advkit.evolution.params import SearchParams
-from advkit.evolution.records import RunDirectory
+from advkit.evolution.params import SearchParams, seed_of
+from advkit.evolution.records import SPEC, RunDirectory
 from advkit.evolution.trainings import Trainings
 from advkit.models.genome.handmade import named
 from advkit.models.genome.limits import cost
@@ -62,6 +64,50 @@ def test_the_longest_training_begins_first_and_records_come_in_the_order_asked(t
     records = trainings(children, 0, 0)
     assert engine.asked == sorted(sizes, key=lambda name: -sizes[name]) != [child.id for child in children]
     assert [(record["id"], record["name"]) for record in records] == [(child.id,) * 2 for child in children]
+
+
+def opened(folder: Path, params: SearchParams, engine: Recorder) -> Trainings:
+    """Trainings of 900 images and 3 epochs in a run directory that lets go of its lock at once."""
+    directory = RunDirectory(folder / "run", {"spec": SPEC})
+    directory.close()
+    return Trainings(directory, cast(Engine, engine), params, 900, 3, lambda genome: 1, lambda record: None)
+
+
+def test_candidates_and_r_prime_are_trained_as_long_as_their_rung_says(tmp_path: Path) -> None:
+    engine, child = Recorder(), Child("stem7", named("stem7"))
+    trainings = opened(tmp_path, SearchParams(rungs=3, seed=7), engine)
+    for rung, images in enumerate((100, 300, 900)):
+        own = trainings.baseline("R'", "advkit/cnn", {}, rung).job
+        job = trainings._trial(child, rung, 0).job
+        assert (job.images, job.epochs, job.seed) == (images, 3, seed_of(7, "stem7"))
+        assert (own.images, own.epochs, own.seed) == (images, 3, seed_of(7, "R'"))
+        assert (job.weights is not None) == job.controls == (rung == 2)
+        assert job.recorded
+        assert own.recorded
+        assert own.controls
+
+
+def test_hand_made_networks_are_trained_again_when_they_failed_or_became_others(tmp_path: Path) -> None:
+    engine = Recorder()
+    trainings = opened(tmp_path, SearchParams(), engine)
+
+    def ask(args: dict[str, Any], *, again: bool = False) -> int:
+        before = len(engine.asked)
+        (record,) = trainings.run([trainings.baseline("g.json", "advkit/genome", args, 0)], again=again)
+        assert record["model_args"] == args
+        return len(engine.asked) - before
+
+    assert [ask({"genome": 1}), ask({"genome": 1}), ask({"genome": 2}), ask({"genome": 2})] == [1, 0, 1, 0]
+    trainings.directory.known["g.json", "rung0"]["error"] = "worker died"
+    assert [ask({"genome": 2}), ask({"genome": 2}, again=True), ask({"genome": 2}, again=True)] == [0, 1, 0]
+
+
+def test_floors_lie_as_far_from_r_prime_at_every_rung() -> None:
+    assert floors([0.3, 0.5, 0.8], None) == pytest.approx([0.28, 0.48, 0.78])
+    assert floors([0.3, 0.5, 0.8], 0.7) == pytest.approx([0.2, 0.4, 0.7])
+    assert floors([0.01, 0.5], None)[0] == 0.0
+    for reached in range(1000):
+        assert floors([0.5, reached / 1000], 0.3)[-1] == 0.3, "just what was asked for"
 
 
 def test_finalists_inherit_nothing(tmp_path: Path) -> None:

@@ -55,6 +55,31 @@ def test_another_run_is_refused_and_named(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run/run.json").read_text())["reference"] == "def"
 
 
+def test_force_leaves_nothing_that_was_made_for_the_other_run(tmp_path: Path) -> None:
+    opened(tmp_path).add(line("a"))
+    made = ["gradients", "adversarial-pgd", "weights/a", "front/a", "final/a"]
+    for name in made:
+        (tmp_path / f"run/{name}.safetensors").write_text("of R")
+    (tmp_path / "run/notes.txt").write_text("mine")
+    RunDirectory(tmp_path / "run", SETTINGS | {"reference": "def"}, force=True)
+    assert [path.name for path in (tmp_path / "run").rglob("*.safetensors")] == []
+    assert (tmp_path / "run/notes.txt").exists()
+
+
+def test_a_run_killed_before_its_settings_were_written_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/lock").touch()
+    (tmp_path / "run/.run.json.0123abcd.tmp").write_text("{")
+    opened(tmp_path)
+    assert json.loads((tmp_path / "run/run.json").read_text()) == SETTINGS
+    assert not list((tmp_path / "run").glob(".*.tmp"))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/lock").touch()
+    (tmp_path / "other/thesis.tex").touch()
+    with pytest.raises(InputError, match="no run directory"):
+        RunDirectory(tmp_path / "other", SETTINGS)
+
+
 @pytest.mark.parametrize("damage", ["not json", "[1]", '{"id": "a"}', "{" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
     opened(tmp_path).add(line("a"))

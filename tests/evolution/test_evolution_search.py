@@ -260,11 +260,48 @@ def test_given_genomes_begin_the_first_generation() -> None:
 def test_an_exhausted_space_ends_the_search_early(monkeypatch: pytest.MonkeyPatch) -> None:
     genomes = [member.child.genome for member in run(PARAMS).members[:11]]
     monkeypatch.setattr(search, "random_genome", lambda rng: genomes[int(rng.integers(len(genomes)))])
-    monkeypatch.setattr(search, "child", lambda rng, a, b: a)
+    monkeypatch.setattr(search, "child", lambda rng, a, b: (a, False))
     result = run(PARAMS)
     assert 8 < len(result.members) <= 11
     assert result.generations < PARAMS.generations
     assert len({member.child.id for member in result.members}) == len(result.members)
+    assert PARAMS.cost_of(result.trainings) == len(result.members) < PARAMS.cost
+
+
+def test_what_failed_does_not_go_on() -> None:
+    asked: list[int] = []
+
+    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+        asked.append(len(children))
+        return [{"error": "timed out"} if rung == 0 and k else record(900, 100) for k, _ in enumerate(children)]
+
+    result = run(replace(PARAMS, rungs=2, offspring=9, budget=6), measure)
+    assert asked == [9, 1]
+    assert (result.trainings, result.failed) == ([9, 1], 8)
+    assert run(replace(PARAMS, rungs=2, offspring=9, budget=6), lambda c, r, g: [{"error": "no"}] * len(c)).failed == 9
+
+
+def test_a_child_names_those_that_it_has_genes_of() -> None:
+    result = run(replace(PARAMS, budget=400, population=20, offspring=40))
+    bred = [one for one in result.members if one.child.parents]
+    assert len(bred) > 300
+    assert 0.2 < sum(len(one.child.parents) == 2 for one in bred) / len(bred) < 0.4
+    genomes = {one.child.id: one.child.genome for one in result.members}
+    for one in bred:
+        if len(one.child.parents) == 1:  # a mutant keeps some of its parent's nodes, stem or head
+            parent = genomes[one.child.parents[0]]
+            kept = {node.id for node in parent.nodes} & {node.id for node in one.child.genome.nodes}
+            assert kept or parent.stem == one.child.genome.stem or parent.head == one.child.genome.head
+
+
+def test_without_finalists_e_is_of_the_front() -> None:
+    """The front of the scalar objective need not hold the lowest T_cond."""
+    params = replace(PARAMS, objective="scalar")
+    found = search.Result(members=[member("a", 900, 100), member("b", 300, 50)])
+    front = search.front(found, params, None)
+    assert [one.child.id for one in front] == ["a"]
+    assert search.finalists(found, params, None, 1)[0].child.id == "b"
+    assert search.finalists(found, params, None, 1, among=front)[0].child.id == "a"
 
 
 def test_a_candidates_seed_is_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
 
@@ -72,9 +73,8 @@ def test_three_children_in_ten_have_two_parents(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(variation, "crossover", cross)
     monkeypatch.setattr(variation, "mutate", lambda rng, genome: mutated.append(genome) or genome)
     rng, one, two = np.random.default_rng(0), drawn(1, 0), drawn(2, 0)
-    for _ in range(1000):
-        variation.child(rng, one, two)
-    assert 250 < len(crossed) < 350
+    told = [variation.child(rng, one, two)[1] for _ in range(1000)]
+    assert 250 < len(crossed) == sum(told) < 350
     assert set(map(id, sum(crossed, ()))) == {id(one), id(two)}
     assert len(mutated) > 800, "what was not crossed, and half of what was"
 
@@ -179,6 +179,33 @@ def test_repair_mends_most_of_what_is_too_large() -> None:
     broken = [genome for genome in (drawn(seed, 0) for seed in range(300)) if space.fault(genome) is not None]
     assert len(broken) > 50
     assert sum(repaired(genome, space) is not None for genome in broken) > 0.8 * len(broken)
+
+
+def test_a_graph_too_wide_for_any_network_is_invalid_not_an_end() -> None:
+    """Pools that concatenate double the channels, and cost neither parameters nor multiply-adds."""
+    template = next(node for node in drawn(3, 0).nodes)
+    nodes = [replace(template, id=1, inputs=(0,), op="conv", kernel=3, channels=128, stride=1)]
+    for name in range(2, 14):
+        inputs = tuple(range(max(1, name - 3), name))
+        nodes.append(replace(template, id=name, inputs=inputs, merge="concat", op="max-pool", kernel=3, stride=1))
+    wide = replace(drawn(3, 0), nodes=tuple(nodes), output=13)
+    assert "channels" in str(SPACE.fault(wide))
+    assert repaired(wide, SPACE) is None
+    counts = Counts()
+    assert fresh(lambda: (wide, ()), SPACE, set(), counts) is None
+    assert counts.invalid == counts.drawn > 50
+
+
+def test_what_was_mended_is_counted() -> None:
+    space = Space(10, (3, 32, 32), Limits(max_multiply_adds=20_000_000))
+    genomes = [drawn(seed, 0) for seed in range(60)]
+    expected = sum(space.fault(g) is not None and repaired(g, space) is not None for g in genomes)
+    counts, seen = Counts(), set[str]()
+    for genome in genomes:
+        given_ones = iter([genome])
+        with contextlib.suppress(StopIteration):
+            fresh(lambda ones=given_ones: (next(ones), ()), space, seen, counts)  # type: ignore[misc]
+    assert counts.repaired == expected > 5
 
 
 def test_children_are_new_and_counted() -> None:
