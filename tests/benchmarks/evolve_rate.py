@@ -4,8 +4,8 @@
 
 One generation of a search is timed with one and with two workers. A search pays once for its set-up (R's adversarial
 examples and gradients, R' at every rung); rates are given with it and without it. The obvious version trains every
-candidate at full length with ``advkit train``, and attacks R anew for each with ``advkit transfer-matrix``; evolve drops
-most candidates at a shorter rung, which is part of what is compared. Both see the same attacks and as many images.
+candidate at full length with ``advkit train``, and attacks R anew for each with ``advkit transfer-matrix``; evolve
+drops most candidates at a shorter rung, which is part of what is compared. Both see the same attacks and as many images.
 
 Candidates differ thirtyfold in size. The obvious version is timed on some of them, and its time for all is told from
 the time that these and all take at the first rung. Workers have one thread each; the obvious version is timed with one
@@ -114,7 +114,6 @@ def read(run: Path) -> list[dict[str, Any]]:
 def obvious(folder: Path, options: argparse.Namespace) -> dict[int, float]:
     """Seconds for one of the same candidates, a process for each training and each matrix, by threads."""
     first = [record for record in read(folder / "run1") if record["stage"] == "rung0" and "genome" in record]
-    first.sort(key=lambda record: record["id"])  # a hash: in no order
     timed = first[: options.obvious]
     seconds: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
     for record in timed:
