@@ -5,7 +5,8 @@
 One generation of a search is timed with one and with two workers. A search pays once for its set-up (R's adversarial
 examples and gradients, R' at every rung); rates are given with it and without it. The obvious version trains every
 candidate at full length with ``advkit train``, and attacks R anew for each with ``advkit transfer-matrix``; evolve
-drops most candidates at a shorter rung, which is part of what is compared. Both see the same attacks and as many images.
+drops most candidates at a shorter rung, which is part of what is compared. Both see the same attacks, and as many
+images.
 
 Candidates differ thirtyfold in size. The obvious version is timed on some of them, and its time for all is told from
 the time that these and all take at the first rung. Workers have one thread each; the obvious version is timed with one
