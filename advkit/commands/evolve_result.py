@@ -151,7 +151,8 @@ def flags(result: EvolveResult) -> list[str]:
     for name, got in [*((one.id, one.measured) for one in result.finalists), ("R' (--like)", like)]:
         if got is not None:
             found += _fragile(name, got)
-    short = [one.measured for one in (*result.front, *result.baselines) if one.measured is not None]
+    listed = [*(one.measured for one in result.front), *(one.measured for one in result.baselines)]
+    short = [got for got in listed if got is not None]
     noisy = sum(_as_often(got.noise, got.cond) for got in short)
     if noisy:
         found.append(

@@ -100,9 +100,9 @@ def prepare(given: dict[str, Any], device: str) -> Campaign:
         raise InputError(f"{given['data']}: are test images, which evolve would choose on; give the training split")
     evolve_setup.check_like(given, recipe, images)
     if len(validation) == 0:
-        told = f"--like {given['like']}: was trained with --validation 0; train it with a part held out"
-        few = f"{given['data']}: no image is held out to choose on; give more images"
-        raise InputError(few if recipe.validation else told)
+        if not recipe.validation:
+            raise InputError(f"--like {given['like']}: was trained with --validation 0; train it with a part held out")
+        raise InputError(f"{given['data']}: no image is held out to choose on; give more images")
     length = min(given["candidate_images"], len(training))  # rungs are parts of what there is
     given, spec = {**given, "candidate_images": length}, replace(spec, images=length)
     few = params.length(length, 0)

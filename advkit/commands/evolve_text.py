@@ -165,7 +165,7 @@ def table(result: EvolveResult) -> list[str]:
         f"{result.draws.duplicates} seen before",
         *(f"  the front of {name} dominates an area of {area:.3f}" for name, area in _areas(result)),
         "",
-        f"{'trained as candidates are':23}  accuracy, %     T_cond, %  95 %, counts    flipped noise",
+        f"{'trained as candidates':21}  accuracy, %     T_cond, %  95 %, counts    flipped noise",
     ]
     lines += [_row(one.id, one.measured) for one in result.front]
     lines += [_row(one.name.removeprefix("advkit/"), one.measured) for one in result.baselines]
@@ -186,17 +186,17 @@ def table(result: EvolveResult) -> list[str]:
 
 def _areas(result: EvolveResult) -> list[tuple[str, float]]:
     others = [(f"{other.search} ({other.directory})", other.hypervolume) for other in result.others]
-    return [(result.search, result.hypervolume), *others]
+    return [(name, area) for name, area in [(result.search, result.hypervolume), *others] if area is not None]
 
 
 def _row(name: str, measured: Measured | None) -> str:
     if measured is None:
-        return f"  {name[:21]:21}  failed"
+        return f"  {name[:19]:19}  failed"
     accuracy, cond = measured.accuracy, measured.cond
     low, high = cond.interval or (0.0, 0.0)
     interval = f"[{100 * low:.1f}, {100 * high:.1f}]" if cond.interval else "-"
     return (
-        f"  {name[:21]:21}  {_percent(accuracy)} {f'({accuracy.successes}/{accuracy.total})':11}"
+        f"  {name[:19]:19}  {_percent(accuracy)} {f'({accuracy.successes}/{accuracy.total})':11}"
         f"{_percent(cond)} {interval:13} {f'{cond.successes}/{cond.total}':8} "
         f"{_percent(measured.flipped)} {_percent(measured.noise)}"
     )

@@ -9,7 +9,8 @@ mkdir -p "$out"
 . "$here/../steps.sh"
 
 [ -f "$out/R.safetensors" ] ||
-    $advkit train --epochs 0 --arch "advkit/resnet20@$weights" --data "$cifar#train" --limit $images -o "$out/R.safetensors"
+    $advkit train --epochs 0 --arch "advkit/resnet20@$weights" --data "$cifar#train" --limit $images \
+        -o "$out/R.safetensors" --report "$out/R.json"
 penalty="--misalign-from $out/R.safetensors"
 "${PYTHON:-python3}" -c 'import json, sys; print(json.dumps(json.load(sys.stdin)["result"]["chosen"]["genome"]))' \
     < "$here/results/E.json" > "$out/E.genome.json"
