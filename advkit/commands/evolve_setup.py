@@ -22,7 +22,7 @@ from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, from_json, to_json
 from advkit.models.genome.limits import Limits, why_invalid
-from advkit.models.network import Network
+from advkit.models.network import ModelSpec, Network
 from advkit.training.params import TrainParams
 
 TRAIN_DEFAULTS: dict[str, Any] = {
@@ -204,7 +204,7 @@ def baselines(given: dict[str, Any], reference: Network) -> tuple[Baseline, list
         raise InputError(f"{spec.ref}: its architecture is a Python file; give --accuracy-floor, for it isn't rebuilt")
     others = []
     for ref in given["beside"] or []:
-        made = build.create(ref, num_classes=spec.num_classes, input_size=spec.input_size)
+        made = _made("--beside", ref, spec)
         others.append(Baseline(ref, made.spec.architecture, dict(made.spec.model_args)))
     names = [one.name for one in others]
     for name in names:
@@ -213,11 +213,19 @@ def baselines(given: dict[str, Any], reference: Network) -> tuple[Baseline, list
     return own, others
 
 
+def _made(option: str, ref: str, spec: ModelSpec) -> Network:
+    """The architecture ``ref`` for R's images and classes, with fresh weights."""
+    try:
+        return build.create(ref, num_classes=spec.num_classes, input_size=spec.input_size)
+    except InputError as error:
+        raise InputError(f"{option} {ref}: {error}") from error
+
+
 def first_genomes(given: dict[str, Any], reference: Network, limits: Limits) -> list[Genome]:
     """Genomes of ``--begin-with``, with which the first generation begins."""
     spec, found = reference.spec, []
     for ref in given["begin_with"] or []:
-        made = build.create(ref, num_classes=spec.num_classes, input_size=spec.input_size)
+        made = _made("--begin-with", ref, spec)
         if made.spec.architecture != "advkit/genome":
             raise InputError(f"--begin-with {ref}: is no genome; write advkit/genome:NAME or advkit/genome:FILE.json")
         genome = from_json(made.spec.model_args["genome"])

@@ -426,6 +426,8 @@ BAD = {
     "timeout": (["--candidate-timeout", "-1"], "--candidate-timeout"),
     "images": (["--candidate-images", "200"], "--candidate-images"),
     "beside": (["--beside", "advkit/resnet21"], "resnet20"),
+    "beside too small a picture": (["--beside", "advkit/genome:stem7"], "--beside advkit/genome:stem7"),
+    "begin with too small a picture": (["--begin-with", "advkit/genome:stem7"], "--begin-with advkit/genome:stem7"),
     "begin with": (["--begin-with", "advkit/cnn"], "genome"),
     "figure": (["--figure", "f.jpg"], ".png"),
     "too many to begin with": (["--begin-with", f"advkit/genome:{GENOME}"] * 4, "--offspring"),
