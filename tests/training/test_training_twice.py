@@ -77,6 +77,27 @@ def test_group_norm_of_vectors_and_of_nothing() -> None:
     assert quicken(nn.GroupNorm(2, 8))(torch.randn(0, 8, 3, 3)).shape == (0, 8, 3, 3)
 
 
+@pytest.mark.parametrize("module", [nn.GELU(), nn.SiLU()], ids=["GELU", "SiLU"])
+def test_curvature_at_half_precision_is_exact_but_for_rounding(module: nn.Module) -> None:
+    """Computed in bfloat16 it would lose all digits where it crosses zero."""
+    x = torch.linspace(-4, 4, 801).bfloat16()
+    curved = []
+    for net, values in ((quicken(deepcopy(module)), x), (module, x.double())):
+        values = values.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(net(values).sum(), values, create_graph=True)
+        curved.append(torch.autograd.grad(slope.sum(), values)[0].double())
+    found, exact = curved
+    assert float(((found - exact).abs() - 2**-8 * exact.abs()).max()) < 1e-5
+
+
+def test_group_norm_of_half_precision_is_computed_in_single() -> None:
+    torch.manual_seed(0)
+    net, x = quicken(nn.GroupNorm(2, 8)), torch.randn(3, 8, 5, 5).bfloat16()
+    found = net(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, nn.functional.group_norm(x.float(), 2, net.weight, net.bias))
+
+
 def test_what_has_no_quick_second_derivative_is_left_to_torch() -> None:
     others = [nn.GELU(approximate="tanh"), nn.GroupNorm(2, 8, affine=False), nn.ReLU(), nn.BatchNorm2d(8)]
     assert [type(module) for module in quicken(nn.Sequential(*others))] == [type(module) for module in others]
