@@ -14,7 +14,7 @@ from advkit.commands.evolve_result import flags
 from advkit.commands.output import rate
 from advkit.figures import front
 from advkit.figures.front import Group
-from advkit.files.results_evolve import EvolveResult, Measured
+from advkit.files.results_evolve import EvolveResult, Measured, Other
 
 RESULTS = Path(__file__).parents[1] / "studies/evolution/results/E.json"
 
@@ -46,6 +46,11 @@ def test_every_reason_is_flagged_with_its_counts(calm: EvolveResult) -> None:
     assert "3 candidate trainings failed" in flags(calm.model_copy(update={"failed": 3}))[0]
     assert (
         "no candidate reaches the accuracy floor of 99.0 %" in flags(calm.model_copy(update={"floors": [0.1, 0.99]}))[0]
+    )
+    other = Other(directory="o.run", search="random", front=[], members=2, cost=4, unlike=["--budget 4, not 6"])
+    assert flags(calm.model_copy(update={"others": [other.model_copy(update={"unlike": []})]})) == []
+    assert (
+        "o.run: searched under other terms (--budget 4, not 6)" in flags(calm.model_copy(update={"others": [other]}))[0]
     )
     calm.floors[-1] = max(one.measured.accuracy.rate or 0 for one in calm.members if one.measured)
     assert flags(calm) == [], "one that just reaches it is enough"
