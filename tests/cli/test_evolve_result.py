@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from executable import load
 
-from advkit.commands import evolve_figure
+from advkit.commands import evolve_figure, evolve_run
 from advkit.commands.evolve_result import flags
 from advkit.commands.output import rate
+from advkit.evolution.offspring import Child
+from advkit.evolution.params import SearchParams
+from advkit.evolution.search import Member, Result
 from advkit.figures import front
 from advkit.figures.front import Group
 from advkit.files.results_evolve import EvolveResult, Measured, Other
+from advkit.models.genome.handmade import named
 
 RESULTS = Path(__file__).parents[1] / "studies/evolution/results/E.json"
 
@@ -82,6 +86,19 @@ def test_an_e_no_better_than_r_prime_is_flagged(calm: EvolveResult) -> None:
     cond = calm.like.cond
     (flag,) = flags(calm)
     assert flag.startswith(f"E takes over {cond.successes}/{cond.total} of R's adversarial examples")
+
+
+def test_the_population_says_nothing_of_times_and_retries() -> None:
+    record = {"id": "a", "error": None, "validation": [9, 10], "cond": [1, 9], "seconds": 1.0, "training_seconds": 0.5}
+    states = []
+    for attempts, seconds in ((1, 1.0), (2, 30.0)):
+        told = record | {"attempts": attempts, "seconds": seconds, "training_seconds": seconds}
+        found = Result(members=[Member(Child("a", named("stem7")), told, 0)], population=[0], trainings=[1, 1])
+        campaign: Any = SimpleNamespace(params=SearchParams(), floors=[None, None])
+        states.append(evolve_run._state(campaign, found))
+    assert states[0] == states[1]
+    assert states[0]["population"] == [{"id": "a", "error": None, "validation": [9, 10], "cond": [1, 9], "born": 0}]
+    assert states[0]["cost"] == pytest.approx(4 / 3)
 
 
 def test_the_front_figure_has_everyone_in_place(

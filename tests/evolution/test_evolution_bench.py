@@ -143,22 +143,22 @@ def test_files_of_adversarial_examples_say_what_became_of_each(bench: Bench, ben
 def test_controls_are_what_their_names_say(bench: Bench, bench_spec: BenchSpec, tmp_path: Path) -> None:
     """Flipped perturbations and noise over the images of T_cond, cosines with R's gradients: each computed anew."""
     weights = tmp_path / "c.safetensors"
-    found = evaluate(bench, job(weights=str(weights)))
+    found = evaluate(bench, job(weights=str(weights), images=200, epochs=1))  # so weak that noise fools it
     network, reference = model_reference.load(str(weights)), model_reference.load(bench_spec.reference)
     images, labels = bench.validation.batch(slice(None))
     held = (network(images).argmax(1) == labels) & (reference(images).argmax(1) == labels)
     r_fooled, flipped, noisy = (torch.zeros_like(held) for _ in range(3))
-    seeds = set()
+    draws = []
     for draw, path in enumerate(bench_spec.adversarial):
         file = read_adversarial(Path(path))
         moved = file.images(torch.arange(len(labels)))
-        seeds.add(file.meta["attack"]["seed"] + draw)
         r_fooled |= reference(moved).argmax(1) != labels
         flipped |= network((images - (moved - images)).clamp(0, 1)).argmax(1) != labels
         noise = budget.noise(images, bench.validation.indices, 0.15, "linf", file.meta["attack"]["seed"] + draw)
-        noisy |= network(noise).argmax(1) != labels
+        draws.append(network(noise).argmax(1) != labels)
+        noisy |= draws[-1]
     held &= r_fooled
-    assert len(seeds) == 2, "draws differ"
+    assert int((draws[0] & draws[1] & held).sum()) < int((noisy & held).sum()), "draws differ"
     assert found["flipped"] == [int((flipped & held).sum()), int(held.sum())]
     assert found["noise"] == [int((noisy & held).sum()), int(held.sum())]
     assert int((flipped & ~held).sum()), "some are fooled that do not count"
