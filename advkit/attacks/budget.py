@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from advkit.attacks import randomness
+from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
 Norm = Literal["linf", "l2"]
@@ -72,7 +72,7 @@ def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
     return (images + perturbation).clamp(0.0, 1.0) - images
 
 
-def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+def steepest_ascent(gradient: Tensor, norm: Norm) -> Tensor:
     """The unit step that gains most on a linear function: sign for Linf, g / ||g|| for L2; 0 where g is 0."""
     if norm == "linf":
         return gradient.sign()
@@ -86,10 +86,10 @@ def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: 
     """A perturbation drawn uniformly from the ball (cut by the box)."""
     size = images[0].numel()
     if norm == "linf":
-        drawn = (randomness.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
+        drawn = (counter_rng.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
     else:
-        drawn = randomness.normal(seed, indices, stream, size + 1)
-        radius = randomness.uniform(seed, indices, stream + 1, 1) ** (1.0 / size)
+        drawn = counter_rng.normal(seed, indices, stream, size + 1)
+        radius = counter_rng.uniform(seed, indices, stream + 1, 1) ** (1.0 / size)
         drawn = drawn[:, :size] / drawn[:, :size].norm(dim=1, keepdim=True) * radius * eps
     return project(drawn.view_as(images), images, eps, norm)
 
@@ -101,14 +101,14 @@ def noise(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int) ->
     """
     size = images[0].numel()
     if norm == "linf":
-        drawn = randomness.signs(seed, indices, 0x6E6F6973, size)
+        drawn = counter_rng.signs(seed, indices, 0x6E6F6973, size)
     else:
-        drawn = randomness.normal(seed, indices, 0x6E6F6973, size)
+        drawn = counter_rng.normal(seed, indices, 0x6E6F6973, size)
         drawn = drawn / drawn.norm(dim=1, keepdim=True)
     return (images + project(drawn.view_as(images) * eps, images, eps, norm)).clamp(0.0, 1.0)
 
 
-def flipped(adversarial: Tensor, images: Tensor) -> Tensor:
+def negated_perturbation(adversarial: Tensor, images: Tensor) -> Tensor:
     """The sign-flipped perturbation: ``images - (adversarial - images)``, cut to [0, 1]."""
     return (2.0 * images - adversarial).clamp(0.0, 1.0)
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
-from advkit.attacks.gradient import Batch, Gradients
 from advkit.attacks.losses import LOSSES, fooled
 from advkit.attacks.params import AttackParams
+from advkit.attacks.surrogate_gradients import Batch, SurrogateGradients
 
 _STREAMS = 1 << 20  # random streams kept for each restart: its start, then its transforms
 _TRANSFORMS = 1 << 10
@@ -51,7 +51,7 @@ def attack(
         indices: (N,) int64: identities of the images in their data set; they key the randomness.
         params: the attack.
     """
-    gradients = Gradients(networks, params, len(images), images.device)
+    gradients = SurrogateGradients(networks, params, len(images), images.device)
     if params.method.control == "noise":
         found = budget.noise(images, indices, params.eps, params.norm, params.seed)
     elif params.method.control == "identity" or params.eps == 0.0:
@@ -62,13 +62,13 @@ def attack(
     return AttackBatch(found, gradients.forwards, gradients.backwards, gradients.zero, gradients.dead)
 
 
-def _best_of_restarts(batch: Batch, gradients: Gradients, params: AttackParams) -> Tensor:
+def _best_of_restarts(batch: Batch, gradients: SurrogateGradients, params: AttackParams) -> Tensor:
     best = batch.images.clone()
     best_loss = best.new_full((len(best),), float("-inf"))
     for restart in range(params.restarts):
         if not len(batch.rows):
             break
-        images, loss = _climb(batch, gradients, params, restart)
+        images, loss = run_restart(batch, gradients, params, restart)
         rows = batch.rows
         better = loss > best_loss[rows]
         best[rows[better]], best_loss[rows[better]] = images[better], loss[better]
@@ -77,7 +77,9 @@ def _best_of_restarts(batch: Batch, gradients: Gradients, params: AttackParams) 
     return best
 
 
-def _climb(batch: Batch, gradients: Gradients, params: AttackParams, restart: int) -> tuple[Tensor, Tensor]:
+def run_restart(
+    batch: Batch, gradients: SurrogateGradients, params: AttackParams, restart: int
+) -> tuple[Tensor, Tensor]:
     """One run over ``batch``: the images reached and their loss.
 
     For transfer that is the last iterate. For robustness it is the first fooling iterate, whose loss counts as
@@ -102,7 +104,7 @@ def _climb(batch: Batch, gradients: Gradients, params: AttackParams, restart: in
                 batch, places, x, direction = batch.take(left), places[left], x[left], direction[left]
                 if not len(places):
                     return result, result_loss
-        moved = x - batch.images + params.step * budget.steepest(direction, params.norm)
+        moved = x - batch.images + params.step * budget.steepest_ascent(direction, params.norm)
         x = (batch.images + budget.project(moved, batch.images, params.eps, params.norm)).clamp(0.0, 1.0)
     if params.goal == "transfer" and params.restarts == 1:
         return x, torch.zeros_like(result_loss)  # nothing to compare with: no pass spent on its loss

@@ -42,7 +42,7 @@ class Method:
         return modifier in self.modifiers
 
     @property
-    def looks_elsewhere(self) -> bool:
+    def gradient_off_iterate(self) -> bool:
         """Whether gradients are taken beside the current point, so that its own logits cost a pass of their own."""
         return bool(self.modifiers & {"ni", "di", "si"})
 

@@ -26,7 +26,7 @@ class AttackParams:
         goal: ``robustness`` stops working on an image once it is fooled; ``transfer`` never does.
         seed: of all randomness.
         decay: of the momentum of mi and ni.
-        di_probability, di_shrink: see :func:`advkit.attacks.transforms.diverse`.
+        di_probability, di_shrink: see :func:`advkit.attacks.transforms.input_diversity`.
         ti_kernel: odd width in pixels; None takes :func:`advkit.attacks.transforms.default_kernel`.
         si_scales: number of scaled copies of si.
         precision: ``bfloat16`` runs the network under autocast; judging is always float32.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advkit.attacks import randomness
+from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
 RULES = ("next", "random", "least-likely")
@@ -44,6 +44,6 @@ def targets(rule: str | int, labels: Tensor, indices: Tensor, logits: Tensor, se
     if rule == "next":
         return (labels + 1) % count
     if rule == "random":
-        step = (randomness.uniform(seed, indices, _STREAM, 1).squeeze(1) * (count - 1)).long()
+        step = (counter_rng.uniform(seed, indices, _STREAM, 1).squeeze(1) * (count - 1)).long()
         return (labels + 1 + step) % count
     return logits.scatter(1, labels[:, None], float("inf")).argmin(1)

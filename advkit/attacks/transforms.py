@@ -1,6 +1,6 @@
 """Input transforms and gradient filters that make an attack transfer.
 
-Randomness is drawn for each image (see :mod:`advkit.attacks.randomness`), so batch-mates never share a resize.
+Randomness is drawn for each image (see :mod:`advkit.data.counter_rng`), so batch-mates never share a resize.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks import randomness
+from advkit.data import counter_rng
 
 
-def diverse(images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int) -> Tensor:
+def input_diversity(
+    images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int
+) -> Tensor:
     """DI (Xie et al. 2019): with ``probability``, shrink each image and pad it with black at a random place.
 
     Sizes are drawn evenly from ``ceil(shrink * H)`` to ``H`` pixels. The whole batch is one ``grid_sample`` that
@@ -25,10 +27,10 @@ def diverse(images: Tensor, indices: Tensor, *, probability: float, shrink: floa
         indices: (N,) int64.
         probability: of transforming an image, in [0, 1].
         shrink: smallest side as a part of the full one, in (0, 1].
-        seed, stream: as in :func:`advkit.attacks.randomness.uniform`.
+        seed, stream: as in :func:`advkit.data.counter_rng.uniform`.
     """
     height, width = images.shape[-2:]
-    drawn = randomness.uniform(seed, indices, stream, 4).to(images.device)
+    drawn = counter_rng.uniform(seed, indices, stream, 4).to(images.device)
     smallest = math.ceil(shrink * min(height, width))
     choices = min(height, width) - smallest + 1
     size = smallest + (drawn[:, 1] * choices).floor()

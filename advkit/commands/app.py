@@ -36,7 +36,7 @@ def _schema(tool: str | None) -> None:
         raise InputError(f"--schema {tool}: no such tool; tools: {', '.join(TOOLS)}")
     from importlib import resources
 
-    typer.echo(resources.files("advkit.files").joinpath(f"schemas/{tool}.json").read_text(), nl=False)
+    typer.echo(resources.files("advkit.reports").joinpath(f"schemas/{tool}.json").read_text(), nl=False)
     raise typer.Exit
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import doubts, names_of, open_all, pick_device
+from advkit.commands.loading import model_warnings, names_of, open_all, pick_device
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from advkit.attacks.budget import Norm
-    from advkit.attacks.over import Attacked
+    from advkit.attacks.dataset import AttackedBatch
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
-    from advkit.files.results import AttackResult
     from advkit.models.network import Network
+    from advkit.reports.results import AttackResult
 
 
 def attack(
@@ -73,14 +73,14 @@ def attack(
     names = names_of(models)
     device = pick_device(device)
     networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
-    from advkit.attacks.over import without_target
+    from advkit.attacks.dataset import without_target
     from advkit.attacks.targets import parse_target
 
     aim = parse_target(target, images.class_names) if target is not None else None
     chosen = without_target(images, aim)
     if len(chosen) == 0:
         raise InputError(f"--target {target}: every image is of that class already; nothing to attack")
-    tally = Tally(names, params)
+    tally = AttackSummary(names, params)
     line = output.Progress(quiet)
     with _writer(out, chosen, networks, params, quantize, force) as write:
         for done in _attacked(networks, chosen, params, aim, batch_size, device):
@@ -100,7 +100,7 @@ def attack(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=doubts(names, models, networks, images) + tally.flags(),
+        flags=model_warnings(names, models, networks, images) + tally.flags(),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -109,16 +109,16 @@ def attack(
 
 def _attacked(
     networks: list[Network], images: ImageSet, params: AttackParams, aim: str | int | None, batch_size: int, device: str
-) -> Iterator[Attacked]:
-    from advkit.attacks.over import attack_set
-    from advkit.models.fold import folded
+) -> Iterator[AttackedBatch]:
+    from advkit.attacks.dataset import attack_set
+    from advkit.models.fuse import fuse_conv_bn
 
-    optimised = [folded(network) for network in networks]
-    return attack_set(networks, optimised, images, params, aim, batch_size=batch_size, device=device)
+    gradient_models = [fuse_conv_bn(network) for network in networks]
+    return attack_set(networks, gradient_models, images, params, aim, batch_size=batch_size, device=device)
 
 
 class _Write(Protocol):
-    def __call__(self, done: Attacked, images: Tensor, prediction: Tensor, outcome: Tensor) -> None: ...
+    def __call__(self, done: AttackedBatch, images: Tensor, prediction: Tensor, outcome: Tensor) -> None: ...
 
 
 @contextlib.contextmanager
@@ -127,13 +127,13 @@ def _writer(
 ) -> Iterator[_Write]:
     """A function that writes one batch, to a safetensors file or a folder of PNGs."""
     from advkit.files import adversarial
-    from advkit.files.pictures import picture_folder
+    from advkit.files.image_folder import image_folder
 
     if out.suffix != ".safetensors":
         names = [f"{k:0{len(str(data.num_classes - 1))}}" for k in range(data.num_classes)]
-        with picture_folder(out, names, force=force) as save:
+        with image_folder(out, names, force=force) as save:
 
-            def draw(done: Attacked, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
+            def draw(done: AttackedBatch, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
                 save(images, done.labels, done.indices)
 
             yield draw
@@ -148,7 +148,7 @@ def _writer(
     }
     with adversarial.stream(out, len(data), data.size, quantized=quantize, metadata=metadata) as rows:
 
-        def write(done: Attacked, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
+        def write(done: AttackedBatch, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
             rows.append(
                 {
                     "images": images,
@@ -163,7 +163,7 @@ def _writer(
         yield write
 
 
-class Tally:
+class AttackSummary:
     """Counts over the batches of one attack."""
 
     def __init__(self, names: list[str], params: AttackParams) -> None:
@@ -178,13 +178,14 @@ class Tally:
         self._levels = True  # whether 8 bits can hold the budget
 
     def add(
-        self, done: Attacked, networks: list[Network], device: str, quantize: bool
+        self, done: AttackedBatch, networks: list[Network], device: str, quantize: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Judge one batch; returns the images as they are written, the ensemble's predictions and the outcomes."""
         import torch
 
-        from advkit.attacks import judge
-        from advkit.attacks.over import CLEAN_WRONG, FOOLED, HELD, reached
+        from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, is_success
+        from advkit.attacks.sanity_checks import sanity_checks
+        from advkit.models.prediction import predict
 
         eight = self._eight_bit(done, quantize)
         written = eight.float() / 255.0 if quantize and eight is not None else done.adversarial
@@ -192,29 +193,29 @@ class Tally:
             self._suspicions = [
                 f"{name}: {flag}"
                 for name, network in zip(self._names, networks, strict=True)
-                for flag in judge.suspicions(network, done.clean[:32].to(device))
+                for flag in sanity_checks(network, done.clean[:32].to(device))
             ]
         targeted = self._params.targeted
         for network, counts in zip(networks, self._counts, strict=True):
-            right = judge.predictions([network], done.clean.to(device)).cpu() == done.labels
-            after = judge.predictions([network], written.to(device)).cpu()
-            hit = reached(after, done.classes, targeted)
-            counts["right"] += int(right.sum())
+            correct = predict([network], done.clean.to(device)).cpu() == done.labels
+            after = predict([network], written.to(device)).cpu()
+            hit = is_success(after, done.classes, targeted)
+            counts["right"] += int(correct.sum())
             counts["still"] += int((after == done.labels).sum())
-            counts["fooled"] += int((hit & right).sum())
+            counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
-                rounded = judge.predictions([network], (eight.float() / 255.0).to(device)).cpu()
-                counts["fooled_8bit"] += int((reached(rounded, done.classes, targeted) & right).sum())
-        right = judge.predictions(networks, done.clean.to(device)).cpu() == done.labels
-        prediction = judge.predictions(networks, written.to(device)).cpu()
-        fooled = reached(prediction, done.classes, targeted)
-        self._ensemble[0] += int((fooled & right).sum())
-        self._ensemble[1] += int(right.sum())
+                rounded = predict([network], (eight.float() / 255.0).to(device)).cpu()
+                counts["fooled_8bit"] += int((is_success(rounded, done.classes, targeted) & correct).sum())
+        correct = predict(networks, done.clean.to(device)).cpu() == done.labels
+        prediction = predict(networks, written.to(device)).cpu()
+        fooled = is_success(prediction, done.classes, targeted)
+        self._ensemble[0] += int((fooled & correct).sum())
+        self._ensemble[1] += int(correct.sum())
         self._count(done, written)
-        outcome = torch.where(right, torch.where(fooled, FOOLED, HELD), CLEAN_WRONG).to(torch.uint8)
+        outcome = torch.where(correct, torch.where(fooled, FOOLED, ROBUST), CLEAN_WRONG).to(torch.uint8)
         return (eight if quantize and eight is not None else written), prediction, outcome
 
-    def _eight_bit(self, done: Attacked, quantize: bool) -> Tensor | None:
+    def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
         from advkit.attacks.budget import quantize as rounded
 
         try:
@@ -225,7 +226,7 @@ class Tally:
             self._levels = False
             return None
 
-    def _count(self, done: Attacked, written: Tensor) -> None:
+    def _count(self, done: AttackedBatch, written: Tensor) -> None:
         from advkit.attacks.budget import flat_norm
 
         self.images += len(done.labels)
@@ -253,7 +254,7 @@ class Tally:
 
     def result(self, out: Path, quantize: bool, excluded: int) -> AttackResult:
         """The whole run."""
-        from advkit.files.results import AttackResult, Norms, SurrogateResult
+        from advkit.reports.results import AttackResult, Norms, SurrogateResult
 
         form: Literal["safetensors-float32", "safetensors-uint8", "png"]
         form = "png" if out.suffix != ".safetensors" else "safetensors-uint8" if quantize else "safetensors-float32"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import doubts, names_of, open_all, pick_device
+from advkit.commands.loading import model_warnings, names_of, open_all, pick_device
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
-    from advkit.files.results import EvaluateResult, ModelAccuracy
+    from advkit.metrics.accuracy import AccuracyMetric
     from advkit.models.network import Network
-    from advkit.transfer.accuracy import Accuracy
+    from advkit.reports.results import EvaluateResult, ModelAccuracy
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
     clock = output.Clock()
     options.check_outputs(dict(locals()), "report")
     for name, bound in (("fail-above", fail_above), ("fail-below", fail_below)):
-        options.within(name, bound, 0.0, 1.0)
+        options.check_range(name, bound, 0.0, 1.0)
     names = names_of(models)
     device = pick_device(device)
     networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
@@ -54,7 +54,7 @@ def evaluate(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=doubts(names, models, networks, images) + suspicions,
+        flags=model_warnings(names, models, networks, images) + suspicions,
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -64,28 +64,29 @@ def evaluate(
 
 def _measure(
     names: list[str], networks: list[Network], images: ImageSet, batch_size: int, device: str, line: output.Progress
-) -> tuple[list[Accuracy], list[str]]:
-    from advkit.attacks import judge
-    from advkit.transfer.accuracy import Accuracy
+) -> tuple[list[AccuracyMetric], list[str]]:
+    from advkit.attacks.sanity_checks import sanity_checks
+    from advkit.metrics.accuracy import AccuracyMetric
+    from advkit.models.prediction import predict_logits
 
-    counts = [Accuracy(network.spec.num_classes) for network in networks]
+    counts = [AccuracyMetric(network.spec.num_classes) for network in networks]
     suspicions: list[str] = []
     for start in range(0, len(images), batch_size):
         pixels, labels = images.batch(slice(start, start + batch_size))
         pixels = pixels.to(device)
         for name, network, count in zip(names, networks, counts, strict=True):
-            count.add(judge.logits([network], pixels).cpu(), labels)
+            count.add(predict_logits([network], pixels).cpu(), labels)
             if start == 0:
-                suspicions += [f"{name}: {flag}" for flag in judge.suspicions(network, pixels[:32])]
+                suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
         line.step("evaluate", min(start + batch_size, len(images)), len(images))
     line.clear()
     return counts, suspicions
 
 
 def _result(
-    names: list[str], counts: list[Accuracy], images: ImageSet, fail_above: float | None, fail_below: float | None
+    names: list[str], counts: list[AccuracyMetric], images: ImageSet, fail_above: float | None, fail_below: float | None
 ) -> EvaluateResult:
-    from advkit.files.results import EvaluateResult
+    from advkit.reports.results import EvaluateResult
 
     found = [_model(name, count, images) for name, count in zip(names, counts, strict=True)]
     bounds = [
@@ -96,16 +97,16 @@ def _result(
     return EvaluateResult(images=len(images), models=found, gates=bounds)
 
 
-def _model(name: str, count: Accuracy, images: ImageSet) -> ModelAccuracy:
-    from advkit.files.results import ClassAccuracy, ModelAccuracy
+def _model(name: str, count: AccuracyMetric, images: ImageSet) -> ModelAccuracy:
+    from advkit.reports.results import ClassAccuracy, ModelAccuracy
 
     return ModelAccuracy(
         model=name,
         top1=output.rate(count.top1, count.total),
         top5=output.rate(count.top5, count.total) if count.num_classes > 5 else None,
         classes=[
-            ClassAccuracy(label=label, accuracy=output.rate(right, total))
-            for label, right, total in zip(
+            ClassAccuracy(label=label, accuracy=output.rate(correct, total))
+            for label, correct, total in zip(
                 images.class_names, count.class_right.tolist(), count.class_total.tolist(), strict=False
             )
         ],

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import pick_device
+from advkit.commands.loading import pick_device
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
-    from advkit.commands.evolve_run import Campaign
+    from advkit.commands.evolve_run import SearchRun
 
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -91,14 +91,14 @@ def evolve(
     device = pick_device(device)
     from advkit.commands import evolve_result, evolve_run, evolve_text
 
-    campaign = evolve_run.prepare(given, device)
+    search_run = evolve_run.prepare(given, device)
     if dry_run:
-        for line in evolve_text.plan(campaign, evolve_run.measure_one(campaign, given), finalists):
+        for line in evolve_text.plan(search_run, evolve_run.time_candidate(search_run, given), finalists):
             typer.echo(line)
         return 0
-    evolve_run.carry_out(campaign, given)
-    result = evolve_result.collect(campaign, given)
-    _draw(campaign, given, result)
+    evolve_run.run(search_run, given)
+    result = evolve_result.collect(search_run, given)
+    _draw(search_run, given, result)
     status = output.finish(
         "evolve",
         result,
@@ -106,8 +106,8 @@ def evolve(
         clock=clock,
         seed=seed,
         device=device,
-        params=campaign.settings,
-        inputs=campaign.inputs(),
+        params=search_run.settings,
+        inputs=search_run.inputs(),
         flags=evolve_result.flags(result),
         report_file=report,
         as_json=as_json,
@@ -129,9 +129,9 @@ def _check(given: dict[str, Any]) -> None:
     for name in ("figure", "figure_architecture"):
         if given[name] is not None and given[name].suffix not in FIGURES:
             raise InputError(f"--{name.replace('_', '-')} {given[name]}: the name ends in {', '.join(FIGURES)}")
-    options.within("accuracy-floor", given["accuracy_floor"], 0.0, 1.0)
+    options.check_range("accuracy-floor", given["accuracy_floor"], 0.0, 1.0)
     for name in ("misalign_weight", "smoothness_weight"):
-        options.within(name.replace("_", "-"), given[name], 0.0, 1e6)
+        options.check_range(name.replace("_", "-"), given[name], 0.0, 1e6)
     if given["candidate_timeout"] is not None and not given["candidate_timeout"] > 0:
         raise InputError(f"--candidate-timeout {given['candidate_timeout']:g}: a positive number of seconds is needed")
     if given["like"] is not None:
@@ -141,10 +141,10 @@ def _check(given: dict[str, Any]) -> None:
                 raise InputError(f"--{name.replace('_', '-')}: --like says it already; leave it out")
 
 
-def _draw(campaign: Campaign, given: dict[str, Any], result: Any) -> None:
+def _draw(search_run: SearchRun, given: dict[str, Any], result: Any) -> None:
     from advkit.commands import evolve_figure
 
     if given["figure"] is not None and result.members:
-        evolve_figure.draw_front(given["figure"], campaign, result)
+        evolve_figure.draw_front(given["figure"], search_run, result)
     if given["figure_architecture"] is not None and result.chosen is not None:
-        evolve_figure.draw_architecture(given["figure_architecture"], campaign, result)
+        evolve_figure.draw_architecture(given["figure_architecture"], search_run, result)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from advkit.commands.evolve_run import Campaign
-from advkit.files.results_evolve import Candidate, EvolveResult, Measured
+from advkit.commands.evolve_run import SearchRun
+from advkit.reports.results_evolve import Candidate, EvolveResult, Measured
 
 
-def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
+def draw_front(path: Path, search_run: SearchRun, result: EvolveResult) -> None:
     """Candidates and front of this run, fronts of others, R' and the hand-made: all at a candidate's budget."""
     from advkit.figures import front
     from advkit.figures.front import Group, Point
@@ -35,30 +35,30 @@ def draw_front(path: Path, campaign: Campaign, result: EvolveResult) -> None:
         Group(f"front of {result.search}", points(result.front), "front"),
         Group("of these, E", e, "chosen"),
         *(Group(f"front of {other.search}", points(other.front), "random-front") for other in result.others),
-        Group("R's architecture", hand(lambda name: name == campaign.own.name), "reference"),
-        Group("made by hand", hand(lambda name: name != campaign.own.name), "control"),
+        Group("R's architecture", hand(lambda name: name == search_run.own.name), "reference"),
+        Group("made by hand", hand(lambda name: name != search_run.own.name), "control"),
     ]
     images = next((one.measured.accuracy.total for one in result.members if one.measured is not None), 0)
     front.draw(
         path,
         [group for group in groups if group.points],
-        title=f"Candidates for R = {campaign.reference.spec.ref.rpartition('/')[2]}",
+        title=f"Candidates for R = {search_run.reference.spec.ref.rpartition('/')[2]}",
         floor=result.floors[-1],
         axes=("validation accuracy", "T_cond from R"),
         note=f"{images} validation images; the search cost {result.cost:g} full-length candidate trainings.",
     )
 
 
-def draw_architecture(path: Path, campaign: Campaign, result: EvolveResult) -> None:
+def draw_architecture(path: Path, search_run: SearchRun, result: EvolveResult) -> None:
     """E as a graph, with the size of every map."""
     from advkit.figures import architecture
     from advkit.models.genome.genes import from_json
-    from advkit.models.genome.plan import plan, side
+    from advkit.models.genome.shapes import plan_shapes, side
 
     chosen = result.chosen
     assert chosen is not None
     note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds:,} multiply-adds."
-    channels, height, width = campaign.reference.spec.input_size
-    maps = plan(from_json(chosen.genome), campaign.reference.spec.num_classes, channels).maps
+    channels, height, width = search_run.reference.spec.input_size
+    maps = plan_shapes(from_json(chosen.genome), search_run.reference.spec.num_classes, channels).maps
     shapes = {k: (one.channels, side(height, one.halvings), side(width, one.halvings)) for k, one in maps.items()}
     architecture.draw(path, chosen.genome, title=f"E {chosen.id}", note=note, shapes=shapes)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from advkit.attacks.alignment import chance_level
+from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
-from advkit.commands.evolve_beside import OtherRun
-from advkit.commands.evolve_run import Campaign
+from advkit.commands.evolve_run import SearchRun
 from advkit.evolution import search
+from advkit.evolution.compared_runs import OtherRun
 from advkit.evolution.search import Record
 from advkit.files.checkpoint import read_checkpoint
-from advkit.files.results import Rate
-from advkit.files.results_evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
 from advkit.files.tensors import fingerprint
 from advkit.models.genome.genes import from_json
 from advkit.models.genome.limits import cost
+from advkit.reports.results import Rate
+from advkit.reports.results_evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
 
 
 def measured(record: Record) -> Measured:
@@ -34,16 +34,16 @@ def measured(record: Record) -> Measured:
     )
 
 
-def candidate(campaign: Campaign, record: Record, file: Path | None) -> Candidate:
+def candidate(search_run: SearchRun, record: Record, file: Path | None) -> Candidate:
     """An evolved network as the report tells it; a finalist's descent is that of the candidate that it was."""
-    spec = campaign.reference.spec
-    before = {member.child.id: member.record for member in campaign.result.members}.get(record["id"], record)
+    spec = search_run.reference.spec
+    before = {member.child.id: member.record for member in search_run.result.members}.get(record["id"], record)
     found = cost(from_json(record["genome"]), spec.num_classes, spec.input_size)
     return Candidate(
         id=record["id"],
         genome=record["genome"],
         parents=before.get("parents", []),
-        born=before.get("generation"),
+        generation=before.get("generation"),
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,
         measured=measured(record) if record["error"] is None else None,
@@ -52,24 +52,24 @@ def candidate(campaign: Campaign, record: Record, file: Path | None) -> Candidat
     )
 
 
-def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
+def collect(search_run: SearchRun, given: dict[str, Any]) -> EvolveResult:
     """The whole run."""
-    directory, result, params = campaign.directory, campaign.result, campaign.params
+    directory, result, params = search_run.directory, search_run.result, search_run.params
     assert directory is not None
-    floor = campaign.floors[-1]
+    floor = search_run.floors[-1]
     finals = [
-        candidate(campaign, record, directory.weights(record["id"], "final") if record["error"] is None else None)
-        for record in campaign.finals
+        candidate(search_run, record, directory.weights(record["id"], "final") if record["error"] is None else None)
+        for record in search_run.finals
     ]
-    choice = campaign.choice
+    choice = search_run.choice
     front = [
-        candidate(campaign, member.record, directory.weights(member.child.id, "front"))
+        candidate(search_run, member.record, directory.weights(member.child.id, "front"))
         for member in search.front(result, params, floor)
     ]
     wanted = choice.id if choice is not None else None
-    rivals = campaign.like is not None or len(finals) > 1  # the only one is as accurate as itself
+    rivals = search_run.like is not None or len(finals) > 1  # the only one is as accurate as itself
     chosen = next((one for one in (finals if given["finalists"] else front) if one.id == wanted), None)
-    channels, height, width = campaign.images.size
+    channels, height, width = search_run.images.size
     seconds = sum(float(record.get("seconds", 0.0)) for record in directory.known.values())
     return EvolveResult(
         checkpoint=str(given["out"]) if choice is not None else None,
@@ -78,11 +78,11 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         accuracy_bound=choice.bound if choice is not None and rivals else None,
         bound_kept=choice.kept if choice is not None and rivals else None,
         finalists=finals,
-        like=measured(campaign.like) if campaign.like is not None else None,
-        chance=chance_level(channels * height * width),
+        like=measured(search_run.like) if search_run.like is not None else None,
+        chance=expected_abs_cosine(channels * height * width),
         run_directory=str(directory.path),
         search=params.search,
-        floors=campaign.floors,
+        floors=search_run.floors,
         budget=float(params.budget),
         cost=params.cost_of(result.trainings),
         generations=result.generations,
@@ -92,16 +92,16 @@ def collect(campaign: Campaign, given: dict[str, Any]) -> EvolveResult:
         draws=Draws(**vars(result.counts)),
         front=front,
         hypervolume=search.hypervolume([member.record for member in search.front(result, params, floor)]),
-        members=[candidate(campaign, member.record, None) for member in result.members],
-        baselines=_baselines(campaign),
-        others=[_other(campaign, run) for run in campaign.runs],
+        members=[candidate(search_run, member.record, None) for member in result.members],
+        baselines=_baselines(search_run),
+        others=[_other(search_run, run) for run in search_run.runs],
         figure=str(given["figure"]) if given["figure"] and result.members else None,
         figure_architecture=str(given["figure_architecture"]) if given["figure_architecture"] and chosen else None,
     )
 
 
-def _baselines(campaign: Campaign) -> list[Baseline]:
-    architectures = {one.name: one.architecture for one in [campaign.own, *campaign.others]}
+def _baselines(search_run: SearchRun) -> list[Baseline]:
+    architectures = {one.name: one.architecture for one in [search_run.own, *search_run.others]}
     return [
         Baseline(
             name=name,
@@ -110,12 +110,12 @@ def _baselines(campaign: Campaign) -> list[Baseline]:
             measured=measured(record) if record["error"] is None else None,
             error=record["error"],
         )
-        for name, record in campaign.baselines.items()
+        for name, record in search_run.baselines.items()
     ]
 
 
-def _other(campaign: Campaign, run: OtherRun) -> Other:
-    front = [candidate(campaign, record, None) for record in run.front]
+def _other(search_run: SearchRun, run: OtherRun) -> Other:
+    front = [candidate(search_run, record, None) for record in run.front]
     return Other(
         directory=str(run.path),
         search=run.search,

@@ -11,9 +11,9 @@ from advkit.commands.train_setup import statistics, train_params
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
-from advkit.evolution.bench import BenchSpec
+from advkit.evolution.evaluation_context import ContextSpec
 from advkit.evolution.params import SearchParams
-from advkit.evolution.records import SPEC
+from advkit.evolution.run_directory import SPEC
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
@@ -135,9 +135,9 @@ def check_like(given: dict[str, Any], found: Recipe, images: ImageSet) -> None:
         raise InputError(f"--like {given['like']}: was trained on other images than {given['data']}; give its DATA")
 
 
-def bench_spec(given: dict[str, Any], found: Recipe, reference: Network, device: str) -> BenchSpec:
+def context_spec(given: dict[str, Any], found: Recipe, reference: Network, device: str) -> ContextSpec:
     """What the workers open, but for the files of the run directory."""
-    return BenchSpec(
+    return ContextSpec(
         reference=given["reference"],
         data=given["data"],
         limit=found.limit,
@@ -184,7 +184,7 @@ def search_params(given: dict[str, Any]) -> SearchParams:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineArchitecture:
     """A network made by hand that is trained as the candidates are."""
 
     name: str
@@ -192,20 +192,20 @@ class Baseline:
     model_args: dict[str, Any]
 
 
-def baselines(given: dict[str, Any], reference: Network) -> tuple[Baseline, list[Baseline]]:
+def baselines(given: dict[str, Any], reference: Network) -> tuple[BaselineArchitecture, list[BaselineArchitecture]]:
     """R's own architecture (R' at a candidate's budget), and those of ``--beside``.
 
     Raises:
         InputError: an architecture that does not exist or fit; a reference from a Python file without a floor.
     """
     spec = reference.spec
-    own = Baseline("R'", spec.architecture, dict(spec.model_args))
+    own = BaselineArchitecture("R'", spec.architecture, dict(spec.model_args))
     if ".py:" in spec.architecture and given["accuracy_floor"] is None:
         raise InputError(f"{spec.ref}: its architecture is a Python file; give --accuracy-floor, for it isn't rebuilt")
     others = []
     for ref in given["beside"] or []:
         made = _made("--beside", ref, spec)
-        others.append(Baseline(ref, made.spec.architecture, dict(made.spec.model_args)))
+        others.append(BaselineArchitecture(ref, made.spec.architecture, dict(made.spec.model_args)))
     names = [one.name for one in others]
     for name in names:
         if names.count(name) > 1:

@@ -12,10 +12,10 @@ from advkit.commands import output
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from advkit.commands.evolve_run import Campaign
+    from advkit.commands.evolve_run import SearchRun
     from advkit.evolution.search import Record, Result
-    from advkit.files.results import Rate
-    from advkit.files.results_evolve import EvolveResult, Measured
+    from advkit.reports.results import Rate
+    from advkit.reports.results_evolve import EvolveResult, Measured
 
 
 class Display:
@@ -24,11 +24,11 @@ class Display:
     A live table on a terminal; elsewhere, such as in a log, a line for each generation and each final training.
     """
 
-    def __init__(self, campaign: Campaign, quiet: bool) -> None:
+    def __init__(self, search_run: SearchRun, quiet: bool) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._campaign, self._began = campaign, time.perf_counter()
+        self._search_run, self._began = search_run, time.perf_counter()
         self._trained, self._failed, self._paid = 0, 0, 0.0
         self._result: Result | None = None
         self._last = "making ready"
@@ -58,7 +58,7 @@ class Display:
         self._failed += record["error"] is not None
         if "generation" in record:
             self._trained += stage == "rung0"
-            self._paid += self._campaign.params.share(int(stage[4:]))
+            self._paid += self._search_run.params.rung_fraction(int(stage[4:]))
         rate = transfer(record)
         said = "failed" if rate is None else f"accuracy {100 * accuracy(record):.1f} %, T_cond {100 * rate:.1f} %"
         self._last = f"{record['id']} {stage}: {said}, {output.duration(float(record['seconds']))}"
@@ -90,7 +90,7 @@ class Display:
         return table
 
     def _rows(self) -> list[tuple[str, str]]:
-        params, spent = self._campaign.params, time.perf_counter() - self._began
+        params, spent = self._search_run.params, time.perf_counter() - self._began
         rate = 3600 * self._trained / max(spent, 1e-9)
         return [
             ("search", f"{params.search}, generation {self._done}/{params.generations}"),
@@ -103,7 +103,7 @@ class Display:
 
     def _left(self) -> list[str]:
         """When the search will end, as soon as anything was trained to tell it by."""
-        params, spent = self._campaign.params, time.perf_counter() - self._began
+        params, spent = self._search_run.params, time.perf_counter() - self._began
         left = max(params.cost - self._done * params.generation_cost, 0.0)
         if not self._paid or self._done >= params.generations:
             return []
@@ -115,8 +115,8 @@ class Display:
 
         if self._result is None:
             return []
-        members = search.front(self._result, self._campaign.params, self._campaign.floors[-1])
-        floor = self._campaign.floors[-1]
+        members = search.front(self._result, self._search_run.params, self._search_run.floors[-1])
+        floor = self._search_run.floors[-1]
         below = floor is not None and all(member.accuracy < floor for member in members)
         found = [f"{len(members)} of {len(self._result.members)} candidates{', below the floor' if below else ''}"]
         for member in members[:3]:
@@ -125,29 +125,30 @@ class Display:
         return found
 
 
-def plan(campaign: Campaign, record: Record, finalists: int) -> list[str]:
+def plan(search_run: SearchRun, record: Record, finalists: int) -> list[str]:
     """What a run would do, and how long from one measured candidate."""
-    params = campaign.params
+    params = search_run.params
     rungs = ", ".join(
-        f"{params.entrants(rung)} on {params.length(campaign.spec.images, rung)} images" for rung in range(params.rungs)
+        f"{params.rung_size(rung)} on {params.length(search_run.spec.images, rung)} images"
+        for rung in range(params.rungs)
     )
-    final = campaign.recipe.params
+    final = search_run.recipe.params
     lines = [
         f"{params.search}: {params.generations} generations of {params.offspring} candidates ({rungs}), "
-        f"{campaign.settings['candidate_epochs']} epochs each",
+        f"{search_run.settings['candidate_epochs']} epochs each",
         f"{params.cost:g} of {params.budget} full-length candidate trainings, and "
-        f"{params.rungs + len(campaign.others)} trainings of hand-made networks",
+        f"{params.rungs + len(search_run.others)} trainings of hand-made networks",
         f"then {finalists} finalists from scratch: {final.epochs} epochs on "
-        f"{len(campaign.images)} images less {100 * campaign.recipe.validation:g} % held out",
+        f"{len(search_run.images)} images less {100 * search_run.recipe.validation:g} % held out",
     ]
     if record["error"] is not None:
         return [*lines, f"the candidate that was tried failed: {record['error']}"]
     measuring = float(record["seconds"]) - float(record["training_seconds"])
-    one = float(record["training_seconds"]) / params.share(0) + measuring
-    images = campaign.settings["candidate_images"] * campaign.settings["candidate_epochs"]
-    last = one * final.epochs * len(campaign.images) * (1 - campaign.recipe.validation) / images
-    floors = sum(params.share(rung) for rung in range(params.rungs))
-    total = one * (params.cost + floors + len(campaign.others)) + last * finalists
+    one = float(record["training_seconds"]) / params.rung_fraction(0) + measuring
+    images = search_run.settings["candidate_images"] * search_run.settings["candidate_epochs"]
+    last = one * final.epochs * len(search_run.images) * (1 - search_run.recipe.validation) / images
+    floors = sum(params.rung_fraction(rung) for rung in range(params.rungs))
+    total = one * (params.cost + floors + len(search_run.others)) + last * finalists
     return [
         *lines,
         f"one candidate took {float(record['seconds']):.1f} s at the first rung: about {output.duration(total)} of one "

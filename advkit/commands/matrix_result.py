@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advkit.attacks.alignment import chance_level
+from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
 from advkit.data.images import ImageSet
-from advkit.files.results import (
+from advkit.metrics.intervals import paired_test
+from advkit.reports.results import (
     Accuracy,
     Comparison,
     GradientMatrix,
@@ -18,9 +19,8 @@ from advkit.files.results import (
     SurrogateSuccess,
     TransferMatrixResult,
 )
-from advkit.transfer.intervals import paired
-from advkit.transfer.matrix import Attempt, Matrix, Plan
-from advkit.transfer.rates import common_set, count
+from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
+from advkit.transfer.rates import count, eligible
 
 UNION = "union"
 
@@ -51,7 +51,7 @@ def collect(
             models=plan.names,
             cosine=_means(signed, counted),
             absolute_cosine=_means(absolute, counted),
-            chance=chance_level(channels * height * width),
+            chance=expected_abs_cosine(channels * height * width),
             images=[[int(value) for value in row] for row in counted],
         )
     return TransferMatrixResult(
@@ -77,7 +77,7 @@ def _means(sums: list[list[float]], counts: list[list[float]]) -> list[list[floa
     return [[a / n if n else None for a, n in zip(*rows, strict=True)] for rows in zip(sums, counts, strict=True)]
 
 
-def _success(attempt: Attempt) -> SurrogateSuccess:
+def _success(attempt: SurrogateRun) -> SurrogateSuccess:
     surrogate = attempt.as_surrogate()
     total = len(attempt.positions)
     return SurrogateSuccess(
@@ -86,7 +86,7 @@ def _success(attempt: Attempt) -> SurrogateSuccess:
         norm=attempt.norm,
         eps=attempt.eps,
         goal=attempt.goal,
-        success=output.rate(int((surrogate.fooled & surrogate.right).sum()), int(surrogate.right.sum())),
+        success=output.rate(int((surrogate.fooled & surrogate.correct).sum()), int(surrogate.correct.sum())),
         zero_gradients=attempt.zero,
         dead_gradients=attempt.dead,
         forwards_per_image=attempt.forwards / total if total else 0.0,
@@ -107,17 +107,17 @@ def _pairs(plan: Plan, found: Matrix, row: str) -> list[Pair]:
     ]
 
 
-def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name: str) -> Pair:
+def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int, name: str) -> Pair:
     sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.clean, found.labels)) for attempt in attempts]
     counts = count(sides)
-    held = sides[0][0].right & sides[0][1].right & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
+    held = sides[0][0].correct & sides[0][1].correct & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
     flipped = np.any([attempt.control(victim, attempt.flipped) for attempt in attempts], axis=0)
     noise = np.any([attempt.control(victim, attempt.noise) for attempt in attempts], axis=0)
     return Pair(
         surrogate=attempts[0].surrogate,
         victim=name,
         method=method,
-        white_box=any(victim in attempt.makers for attempt in attempts),
+        white_box=any(victim in attempt.crafted_on for attempt in attempts),
         cond=output.rate(*counts.cond),
         both=output.rate(*counts.both),
         raw=output.rate(*counts.raw),
@@ -130,10 +130,10 @@ def _pair(found: Matrix, method: str, attempts: list[Attempt], victim: int, name
 def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int) -> list[Comparison]:
     own = [attempt for attempt in found.attempts if attempt.surrogate == row]
 
-    def both(attempt: Attempt) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def both(attempt: SurrogateRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         surrogate = attempt.as_surrogate()
         victims = [attempt.as_victim(plan.names.index(name), found.clean, found.labels) for name in (a, b)]
-        inside = common_set(surrogate, victims)
+        inside = eligible(surrogate, victims)
         fooled_a, fooled_b = (victim.fooled & surrogate.fooled for victim in victims)
         return inside, fooled_a, fooled_b
 
@@ -147,7 +147,7 @@ def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int)
             a=a,
             b=b,
             method=method,
-            **dataclasses.asdict(paired(fooled_a[inside], fooled_b[inside], seed=seed)),
+            **dataclasses.asdict(paired_test(fooled_a[inside], fooled_b[inside], seed=seed)),
         )
         for method, (inside, fooled_a, fooled_b) in found_sets
     ]

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from advkit.commands import options
-from advkit.commands.opening import names_of, open_all, pick_device
-from advkit.engines.engine import Task, open_engine
+from advkit.commands.loading import names_of, open_all, pick_device
 from advkit.files.errors import InputError
+from advkit.parallel.executor import Task, open_executor
 
 if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
-    from advkit.transfer.matrix import Matrix, Part, Plan
+    from advkit.transfer.matrix import BatchPredictions, Matrix, Plan
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def open_setup(given: dict[str, Any]) -> Setup:
     Raises:
         InputError: anything that can't be opened or doesn't fit.
     """
-    from advkit.attacks.over import without_target
+    from advkit.attacks.dataset import without_target
     from advkit.attacks.targets import parse_target
-    from advkit.models.fold import folded
+    from advkit.models.fuse import fuse_conv_bn
     from advkit.transfer.matrix import Plan
 
     names, methods, device = names_of(given["models"]), _methods(given), pick_device(given["device"])
@@ -60,7 +60,7 @@ def open_setup(given: dict[str, Any]) -> Setup:
     plan = Plan(
         names=names,
         networks=networks,
-        optimised=[folded(network) for network in networks],
+        gradient_models=[fuse_conv_bn(network) for network in networks],
         surrogates=[names.index(name) for name in wanted],
         params=methods,
         target=target,
@@ -102,9 +102,9 @@ def measured(setup: Setup, given: dict[str, Any], show: Callable[[int], None]) -
     theirs = given | {"device": "cuda" if cuda and ray else setup.plan.device, "download": False}
     task = Task(_open, (theirs, [network.spec.sha256 for network in setup.networks]), _measure)
     wanted = batches(setup.plan, setup.chosen)
-    parts: dict[int, Part] = {}
+    parts: dict[int, BatchPredictions] = {}
     done = 0
-    with open_engine(
+    with open_executor(
         task, workers=workers, ray=ray, threads=threads_of(workers, ray), gpus=int(cuda and ray is not None)
     ) as engine:
         for outcome in engine.map(wanted):
@@ -134,7 +134,7 @@ def _open(given: dict[str, Any], expected: list[str]) -> Setup:
     return setup
 
 
-def _measure(setup: Setup, batch: slice) -> Part:
+def _measure(setup: Setup, batch: slice) -> BatchPredictions:
     from advkit.transfer.matrix import measure_batch
 
     return measure_batch(setup.plan, setup.chosen, batch)

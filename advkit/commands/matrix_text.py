@@ -10,7 +10,7 @@ from advkit.commands import output
 from advkit.commands.matrix_result import headline
 
 if TYPE_CHECKING:
-    from advkit.files.results import Pair, Rate, TransferMatrixResult
+    from advkit.reports.results import Pair, Rate, TransferMatrixResult
 
 _MEANING = {
     "cond": "fooled, of the images that both get right and that fool the surrogate",

@@ -55,7 +55,7 @@ def choices(option: str, value: str, allowed: tuple[str, ...]) -> tuple[str, ...
     return tuple(name for name in allowed if name in names)
 
 
-def within(option: str, value: float | None, low: float, high: float, *, open_end: bool = False) -> None:
+def check_range(option: str, value: float | None, low: float, high: float, *, open_end: bool = False) -> None:
     """Check ``low <= value <= high`` (``< high`` with ``open_end``); None passes.
 
     Raises:
@@ -152,7 +152,7 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
     from advkit.attacks.losses import LOSSES
     from advkit.attacks.methods import parse_method
     from advkit.attacks.params import AttackParams
-    from advkit.commands.opening import PRECISIONS, pick_precision
+    from advkit.commands.loading import PRECISIONS, pick_precision
 
     norm = choice("norm", given["norm"], ("linf", "l2"))
     eps = parse_eps(given["eps"])
@@ -160,9 +160,9 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
     kernel = given["ti_kernel"]
     if kernel is not None and (kernel < 1 or kernel % 2 == 0):
         raise InputError(f"--ti-kernel {kernel}: must be odd and positive")
-    within("decay", given["decay"], 0.0, 10.0)
-    within("di-probability", given["di_probability"], 0.0, 1.0)
-    within("di-shrink", given["di_shrink"], 0.01, 1.0)
+    check_range("decay", given["decay"], 0.0, 10.0)
+    check_range("di-probability", given["di_probability"], 0.0, 1.0)
+    check_range("di-shrink", given["di_shrink"], 0.01, 1.0)
     return AttackParams(
         method=parse_method(method),
         eps=eps,

@@ -17,9 +17,9 @@ from advkit.files.atomic import write_text
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
-    from advkit.files.report import Host, Input
-    from advkit.files.results import Gate, Rate
     from advkit.models.network import Network
+    from advkit.reports.envelope import Host, Input
+    from advkit.reports.results import Gate, Rate
 
 
 class Clock:
@@ -81,8 +81,8 @@ def hint(text: str, quiet: bool) -> None:
 
 def rate(successes: int, total: int) -> Rate:
     """Counts with their proportion and interval."""
-    from advkit.files.results import Rate
-    from advkit.transfer.intervals import wilson
+    from advkit.metrics.intervals import wilson
+    from advkit.reports.results import Rate
 
     return Rate(
         successes=successes,
@@ -109,7 +109,7 @@ def budget(norm: str, eps: float) -> str:
 
 def gates(what: str, value: float | None, fail_above: float | None, fail_below: float | None) -> list[Gate]:
     """The bounds asked for; a rate without any image keeps no bound."""
-    from advkit.files.results import Gate
+    from advkit.reports.results import Gate
 
     found = []
     if fail_above is not None:
@@ -123,7 +123,7 @@ def gates(what: str, value: float | None, fail_above: float | None, fail_below: 
 
 def model_input(network: Network, name: str | None = None) -> Input:
     """A network as a report's input."""
-    from advkit.files.report import Input
+    from advkit.reports.envelope import Input
 
     count = sum(parameter.numel() for parameter in network.net.parameters())
     return Input(kind="model", ref=network.spec.ref, sha256=network.spec.sha256, name=name, parameters=count)
@@ -131,7 +131,7 @@ def model_input(network: Network, name: str | None = None) -> Input:
 
 def data_input(data: ImageSet) -> Input:
     """A data set as a report's input."""
-    from advkit.files.report import Input
+    from advkit.reports.envelope import Input
 
     return Input(kind="data", ref=data.ref, sha256=data.fingerprint, split=data.split, images=len(data))
 
@@ -155,7 +155,7 @@ def finish(
     threads: int | None = None,
 ) -> int:
     """Write the report where it belongs; returns the exit status: 1 if a gate failed."""
-    from advkit.files.report import TOOLS, report_text
+    from advkit.reports.envelope import TOOLS, report_text
 
     failed = [gate for gate in passed if not gate.passed]
     report = TOOLS[tool](
@@ -194,7 +194,7 @@ def finish(
 def _host(device: str, processes: int, threads: int | None) -> Host:
     import torch
 
-    from advkit.files.report import Host
+    from advkit.reports.envelope import Host
 
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():

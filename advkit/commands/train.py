@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import load_for, pick_device
+from advkit.commands.loading import load_for, pick_device
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def _check(given: dict[str, Any]) -> None:
     options.choice("schedule", given["schedule"], ("one-cycle", "cosine", "constant"))
     options.choice("precision", given["precision"], ("auto", "float32", "bfloat16"))
     options.choice("misalign-penalty", given["misalign_penalty"], ("abs", "square", "signed"))
-    options.within("validation", given["validation"], 0.0, 1.0, open_end=True)
-    options.within("label-smoothing", given["label_smoothing"], 0.0, 1.0, open_end=True)
-    options.within("ema", given["ema"], 0.0, 1.0, open_end=True)
-    options.within("momentum", given["momentum"], 0.0, 1.0, open_end=True)
+    options.check_range("validation", given["validation"], 0.0, 1.0, open_end=True)
+    options.check_range("label-smoothing", given["label_smoothing"], 0.0, 1.0, open_end=True)
+    options.check_range("ema", given["ema"], 0.0, 1.0, open_end=True)
+    options.check_range("momentum", given["momentum"], 0.0, 1.0, open_end=True)
     for name in ("lr", "clip", "weight_decay", "misalign_weight", "misalign_warm_up", "smoothness_weight"):
-        options.within(name.replace("_", "-"), given[name], 0.0, 1e6)
+        options.check_range(name.replace("_", "-"), given[name], 0.0, 1e6)
     if not given["misalign_from"]:
         _need_reference(given)
 
@@ -117,7 +117,7 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
     import torch
 
     from advkit.commands import train_result, train_setup
-    from advkit.training import measure
+    from advkit.training import evaluation
     from advkit.training.state import resume_path
 
     if world > 1:
@@ -142,8 +142,8 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
         raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
     if params.epochs:
         _fit(run, given, rank)
-    looked = images is not None and references and len(validation_part)
-    cosines = measure.cosines(network, references, images, validation_part) if looked and images else []
+    measured = images is not None and references and len(validation_part)
+    cosines = evaluation.cosines(network, references, images, validation_part) if measured and images else []
     result = train_result.collect(run, out, cosines)
     status = 0
     if rank == 0:
@@ -242,26 +242,26 @@ def _run(
     state_path: Path,
     settings: dict[str, Any],
 ) -> Run:
-    from advkit.models.fold import folded
+    from advkit.models.fuse import fuse_conv_bn
     from advkit.training.loop import Run
 
-    frozen = [folded(reference) for reference in references]
+    frozen = [fuse_conv_bn(reference) for reference in references]
     return Run(network, images, train_part, validation_part, frozen, params, state_path, settings)  # type: ignore[arg-type]
 
 
 def _fit(run: Run, given: dict[str, Any], rank: int) -> None:
-    from advkit.files.signals import graceful
-    from advkit.training.loop import Progress, train
+    from advkit.files.signals import catch_stop_signals
+    from advkit.training.loop import TrainProgress, train
 
     line = output.Progress(given["quiet"] or rank != 0)
 
-    def show(state: Progress) -> None:
+    def show(state: TrainProgress) -> None:
         line.show(
             f"epoch {state.epoch + 1}/{run.params.epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}  "
             f"accuracy {100 * state.accuracy:.1f} %  {output.duration(state.left)} left"
         )
 
-    with graceful() as stop:
+    with catch_stop_signals() as stop:
         try:
             train(run, resume=given["resume"], stop=stop, show=show)
         finally:

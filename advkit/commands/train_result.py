@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from advkit.attacks.alignment import chance_level
+from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
-from advkit.files.results import Cosine, Epoch, TrainResult
 from advkit.files.tensors import fingerprint
+from advkit.reports.results import Cosine, Epoch, TrainResult
 from advkit.training.loop import Run
 
 
@@ -19,7 +19,7 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
     last = run.history[-1] if run.history else {}
     held = last.get("validation_images")
     count = sum(parameter.numel() for parameter in run.network.net.parameters())
-    chance = chance_level(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
+    chance = expected_abs_cosine(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
     return TrainResult(
         checkpoint=str(out),
         sha256=fingerprint(run.network.net.state_dict()),

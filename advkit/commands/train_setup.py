@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from advkit.commands import options
-from advkit.commands.opening import pick_precision
+from advkit.commands.loading import pick_precision
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def train_params(given: dict[str, Any], images: ImageSet | None, device: str) ->
 
 def _misalign(given: dict[str, Any]) -> MisalignParams | None:
     from advkit.attacks.budget import check_eps, parse_eps
-    from advkit.training.misalign import PLACES, MisalignParams
+    from advkit.training.misalign import PENALTY_POINTS, MisalignParams
 
     if not given["misalign_from"]:
         return None
@@ -125,7 +125,7 @@ def _misalign(given: dict[str, Any]) -> MisalignParams | None:
     return MisalignParams(
         weight=given["misalign_weight"],
         penalty=given["misalign_penalty"],
-        at=options.choices("misalign-at", given["misalign_at"], PLACES),
+        at=options.choices("misalign-at", given["misalign_at"], PENALTY_POINTS),
         eps=eps,
         steps=given["misalign_steps"],
         smoothness=given["smoothness_weight"],

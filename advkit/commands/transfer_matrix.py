@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from advkit.commands import options, output
+from advkit.commands.loading import model_warnings, names_of
 from advkit.commands.matrix_setup import measured, open_setup, threads_of
-from advkit.commands.opening import doubts, names_of
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
-    from advkit.files.results import Gate, Pair, TransferMatrixResult
     from advkit.models.network import Network
-    from advkit.transfer.matrix import Attempt, Matrix, Plan
+    from advkit.reports.results import Gate, Pair, TransferMatrixResult
+    from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
 
 RATES = ("cond", "both", "raw", "same")
 FIGURES = (".png", ".svg", ".pdf")
@@ -79,7 +79,7 @@ def transfer_matrix(
     plan, chosen, images = setup.plan, setup.chosen, setup.images
     from advkit.commands import matrix_result, matrix_text
 
-    ready = [_ready_made(plan, setup.networks, chosen, path) for path in adversarial or []]  # first: they may not fit
+    ready = [_precomputed(plan, setup.networks, chosen, path) for path in adversarial or []]  # first: they may not fit
     _require_pair(given, plan, ready)
     line = output.Progress(quiet)
     found = measured(setup, given, lambda done: line.step("attack and look", done, len(chosen)))
@@ -107,7 +107,7 @@ def transfer_matrix(
             "rate": rate,
         },
         inputs=[*inputs, output.data_input(images)],
-        flags=doubts(names, models, setup.networks, images) + _flags(plan, chosen, found, result),
+        flags=model_warnings(names, models, setup.networks, images) + _flags(plan, chosen, found, result),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -123,7 +123,7 @@ def _check(given: dict[str, Any], names: list[str]) -> None:
         raise InputError(f"--figure {given['figure']}: the name ends in {', '.join(FIGURES)}")
     options.choice("rate", given["rate"], RATES)
     for name in ("fail_above", "fail_below"):
-        options.within(name.replace("_", "-"), given[name], 0.0, 1.0)
+        options.check_range(name.replace("_", "-"), given[name], 0.0, 1.0)
         if given[name] is not None and len(names) < 2 and not given["adversarial"]:
             raise InputError(f"--{name.replace('_', '-')}: no pair of two models to judge; give another MODEL")
     for name in given["surrogate"] or []:
@@ -165,13 +165,13 @@ def _subtitle(result: TransferMatrixResult) -> str:
     return ", ".join(f"{' '.join(rows)}: {budget}" for budget, rows in budgets.items())
 
 
-def _ready_made(plan: Plan, networks: Sequence[Network], images: ImageSet, path: Path) -> Attempt:
+def _precomputed(plan: Plan, networks: Sequence[Network], images: ImageSet, path: Path) -> SurrogateRun:
     """A ready-made set as a row; it must have been made from just these images."""
     import torch
 
     from advkit.attacks.budget import flat_norm
     from advkit.files.adversarial import read_adversarial
-    from advkit.transfer.ready_made import ready_made
+    from advkit.transfer.precomputed import precomputed
 
     found = read_adversarial(path)
     place = {index: position for position, index in enumerate(images.indices.tolist())}
@@ -192,14 +192,14 @@ def _ready_made(plan: Plan, networks: Sequence[Network], images: ImageSet, path:
             raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
 
     made_on = {one["sha256"] for one in found.meta["surrogates"]}
-    makers = tuple(place for place, network in enumerate(networks) if network.spec.sha256 in made_on)
-    return ready_made(plan, images, found, _set_name(path), makers, positions, check)
+    crafted_on = tuple(place for place, network in enumerate(networks) if network.spec.sha256 in made_on)
+    return precomputed(plan, images, found, _set_name(path), crafted_on, positions, check)
 
 
-def _require_pair(given: dict[str, Any], plan: Plan, ready: Sequence[Attempt]) -> None:
+def _require_pair(given: dict[str, Any], plan: Plan, ready: Sequence[SurrogateRun]) -> None:
     """Raise InputError when a bound was given and every row was made on all the models there are."""
-    rows = [(one,) for one in plan.surrogates] + [one.makers for one in ready]
-    if any(set(range(len(plan.names))) - set(makers) for makers in rows):
+    rows = [(one,) for one in plan.surrogates] + [one.crafted_on for one in ready]
+    if any(set(range(len(plan.names))) - set(crafted_on) for crafted_on in rows):
         return
     for name in ("fail_above", "fail_below"):
         if given[name] is not None:
@@ -227,13 +227,13 @@ def _gates(given: dict[str, Any], pairs: Sequence[Pair]) -> list[Gate]:
 
 
 def _flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixResult) -> list[str]:
-    from advkit.attacks import judge
+    from advkit.attacks.sanity_checks import sanity_checks
     from advkit.commands import matrix_result
 
     sample = images.batch(slice(0, 32))[0].to(plan.device)
     flags = []
     for place, (name, network) in enumerate(zip(plan.names, plan.networks, strict=True)):
-        flags += [f"{name}: {flag}" for flag in judge.suspicions(network, sample) if flag != "not-finite"]
+        flags += [f"{name}: {flag}" for flag in sanity_checks(network, sample) if flag != "not-finite"]
         clean = int((found.clean[place] == -1).sum())
         looks = [
             f"{int(bad.sum())} of {one.surrogate}'s ({one.method})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from advkit.commands import options, output
-from advkit.commands.opening import doubts, names_of, open_all, pick_device
+from advkit.commands.loading import model_warnings, names_of, open_all, pick_device
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from advkit.data.images import ImageSet
     from advkit.figures.attention import Pair, Panel
-    from advkit.files.results import VisualizeResult
     from advkit.models.network import Network
+    from advkit.reports.results import VisualizeResult
 
 app = typer.Typer(help="Draw what networks attend to.", rich_markup_mode=None)
 
@@ -62,7 +62,7 @@ def attention(
     if figure.suffix not in _FIGURES:
         raise InputError(f"--figure {figure}: the name ends in {', '.join(_FIGURES)}")
     options.choice("pick", pick, RULES)
-    options.within("sigma", sigma, 0.0, 1.0)
+    options.check_range("sigma", sigma, 0.0, 1.0)
     kinds = options.choices("map", maps, MAPS)
     names = names_of(models)
     device = pick_device(device)
@@ -99,7 +99,7 @@ def attention(
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
         ],
-        flags=doubts(names, models, networks, images),
+        flags=model_warnings(names, models, networks, images),
         report_file=report,
         as_json=as_json,
         quiet=quiet,
@@ -147,13 +147,13 @@ def _chosen(
 
 def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, device: str) -> Tensor:
     """(N,) bool: all models right, all wrong, or some of each."""
-    from advkit.transfer.matrix import look
+    from advkit.models.prediction import predict_all
 
     pixels, labels = images.batch(part)
-    right = look(networks, pixels.to(device)) == labels
+    correct = predict_all(networks, pixels.to(device)) == labels
     if pick == "all-correct":
-        return right.all(0)
-    return ~right.any(0) if pick == "all-wrong" else right.any(0) & ~right.all(0)
+        return correct.all(0)
+    return ~correct.any(0) if pick == "all-wrong" else correct.any(0) & ~correct.all(0)
 
 
 def _panel(
@@ -166,10 +166,10 @@ def _panel(
     seed: int,
     device: str,
 ) -> Panel:
-    from advkit.attacks import judge
     from advkit.figures import saliency
     from advkit.figures.attention import Panel
-    from advkit.models.taps import last_spatial
+    from advkit.models.feature_layers import last_spatial
+    from advkit.models.prediction import predict
 
     pixels, labels = (value.to(device) for value in chosen.batch(slice(None)))
     maps: dict[str, Tensor] = {}
@@ -181,7 +181,7 @@ def _panel(
     if "grad-cam" in kinds:
         layer = last_spatial(network, chosen.size)
         maps["grad-cam"] = saliency.grad_cam(network, pixels, labels, layer=layer)
-    predicted = judge.predictions([network], pixels).cpu()
+    predicted = predict([network], pixels).cpu()
     return Panel(
         name,
         [chosen.class_names[k] if 0 <= k < len(chosen.class_names) else str(k) for k in predicted.tolist()],
@@ -209,10 +209,10 @@ def _result(
     pixels: Tensor,
     device: str,
 ) -> VisualizeResult:
-    from advkit.files.results import Agreement, AttendedImage, VisualizeResult
-    from advkit.transfer.matrix import look
+    from advkit.models.prediction import predict_all
+    from advkit.reports.results import Agreement, AttendedImage, VisualizeResult
 
-    predictions = look(networks, pixels.to(device))
+    predictions = predict_all(networks, pixels.to(device))
 
     def at(pair: Pair, k: int) -> Agreement:
         return Agreement(

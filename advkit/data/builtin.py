@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from advkit.data.images import array_reader
-from advkit.data.source import Source, Splits, Wanted, fitted
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, match_channels
 
 _TRAIN = 1297
 
@@ -26,13 +26,13 @@ def digits() -> Splits:
     }
 
 
-def _digits(part: slice, wanted: Wanted) -> Source:
+def _digits(part: slice, wanted: LoadOptions) -> RawDataset:
     with resources.files("advkit.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
         pixels, labels = (torch.from_numpy(arrays[name][part]) for name in ("images", "labels"))
     images = pixels.unsqueeze(1)
     names = tuple(str(k) for k in range(10))
-    source = Source(labels.long(), names, (1, 8, 8), array_reader(lambda p: images[p], 255.0))
-    return fitted(source, wanted, "digits")
+    source = RawDataset(labels.long(), names, (1, 8, 8), array_reader(lambda p: images[p], 255.0))
+    return match_channels(source, wanted, "digits")
 
 
 BUILT_IN = {"digits": digits}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.data.images import array_reader
-from advkit.data.source import Source, Splits, Wanted, fitted
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, match_channels
 from advkit.files.errors import InputError
 
 PIXELS = 3 * 32 * 32
@@ -39,13 +39,13 @@ def splits(path: Path) -> Splits | None:
     ):
         files = [path / f"{name}.bin" for name in names if (path / f"{name}.bin").is_file()]
         if files and split in found:
-            raise several(path)
+            raise ambiguous_error(path)
         if files:
             found[split] = lambda wanted, files=files, hundred=hundred: _source(files, hundred, wanted)  # type: ignore[misc]
     return found or None
 
 
-def several(path: Path) -> InputError:
+def ambiguous_error(path: Path) -> InputError:
     """What to say when one directory holds both sets."""
     return InputError(f"{path}: holds CIFAR-10 and CIFAR-100; give each a directory of its own")
 
@@ -60,7 +60,7 @@ def _names(folder: Path, hundred: bool) -> tuple[str, ...]:
     return tuple(str(k) for k in range(100)) if hundred else CIFAR10
 
 
-def _source(files: list[Path], hundred: bool, wanted: Wanted) -> Source:
+def _source(files: list[Path], hundred: bool, wanted: LoadOptions) -> RawDataset:
     head = 2 if hundred else 1  # CIFAR-100 has the coarse label first
     maps = [_records(file, head + PIXELS) for file in files]
     labels = torch.cat([torch.from_numpy(part[:, head - 1].copy()) for part in maps]).long()
@@ -76,7 +76,7 @@ def _source(files: list[Path], hundred: bool, wanted: Wanted) -> Source:
         return torch.from_numpy(found).view(-1, 3, 32, 32)
 
     names = _names(files[0].parent, hundred)
-    return fitted(Source(labels, names, (3, 32, 32), array_reader(pixels, 255.0)), wanted, files[0].parent)
+    return match_channels(RawDataset(labels, names, (3, 32, 32), array_reader(pixels, 255.0)), wanted, files[0].parent)
 
 
 def _records(file: Path, row: int) -> np.memmap:

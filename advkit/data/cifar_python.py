@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from advkit.data.cifar import CIFAR10, PIXELS, TRAIN10, several
+from advkit.data.cifar import CIFAR10, PIXELS, TRAIN10, ambiguous_error
 from advkit.data.images import array_reader
-from advkit.data.pickles import read_dict
-from advkit.data.source import Source, Splits, Wanted, as_labels, fitted
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, as_labels, match_channels
+from advkit.data.safe_pickle import read_dict
 from advkit.files.errors import InputError
 
 Batch = tuple[np.ndarray, list[int]]
@@ -30,19 +30,19 @@ def splits(path: Path) -> Splits | None:
     ):
         files = [path / name for name in names if (path / name).is_file()]
         if files and split in found:
-            raise several(path)
+            raise ambiguous_error(path)
         if files:
             found[split] = lambda wanted, files=files, hundred=hundred: _source(files, hundred, wanted)  # type: ignore[misc]
     return found or None
 
 
-def _source(files: list[Path], hundred: bool, wanted: Wanted) -> Source:
+def _source(files: list[Path], hundred: bool, wanted: LoadOptions) -> RawDataset:
     batches = [_batch(file, "fine_labels" if hundred else "labels") for file in files]
     images = torch.from_numpy(np.concatenate([data for data, _ in batches])).view(-1, 3, 32, 32)
     labels = torch.cat([torch.tensor(own, dtype=torch.int64) for _, own in batches])
     names = _names(files[0].parent, hundred)
-    source = Source(labels, names, (3, 32, 32), array_reader(lambda rows: images[rows], 255.0))
-    return fitted(source, wanted, files[0].parent)
+    source = RawDataset(labels, names, (3, 32, 32), array_reader(lambda rows: images[rows], 255.0))
+    return match_channels(source, wanted, files[0].parent)
 
 
 def _batch(file: Path, key: str) -> Batch:

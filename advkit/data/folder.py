@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.data.decoding import decode, upright_size
-from advkit.data.source import Source, Splits, Wanted
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
 from advkit.files.errors import InputError
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -61,7 +61,7 @@ def _class_names(parts: list[Path]) -> tuple[str, ...]:
     return tuple(sorted({child.name for part in parts for child in _folders(part)}))
 
 
-def _source(path: Path, names: tuple[str, ...], wanted: Wanted) -> Source:
+def _source(path: Path, names: tuple[str, ...], wanted: LoadOptions) -> RawDataset:
     files = [(file, label) for label, name in enumerate(names) for file in sorted(_pictures(path / name))]
     channels = wanted.channels or 3
     size = wanted.size or _common_size(path, [file for file, _ in files])
@@ -71,7 +71,7 @@ def _source(path: Path, names: tuple[str, ...], wanted: Wanted) -> Source:
         return torch.stack(images) if images else torch.empty(0, channels, *size)
 
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
-    return Source(labels, names, (channels, *size), read)
+    return RawDataset(labels, names, (channels, *size), read)
 
 
 def _common_size(path: Path, files: list[Path]) -> tuple[int, int]:

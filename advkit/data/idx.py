@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from advkit.data.images import array_reader
-from advkit.data.source import Source, Splits, Wanted, as_images, as_labels, fitted, names_for
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, as_images, as_labels, match_channels, names_for
 from advkit.files.errors import InputError
 
 _LIMIT = 4 << 30  # bytes of pixels: what a header may ask for
@@ -35,10 +35,12 @@ def splits(path: Path) -> Splits | None:
     bare = {file.name for file in images}
     images = [file for file in images if file.suffix != ".gz" or file.stem not in bare]  # unpacked beside its .gz
     parts = [(*_part(file), file, _labels(file)) for file in images]
-    several = len({prefix for prefix, _, _, _ in parts}) > 1
+    ambiguous_error = len({prefix for prefix, _, _, _ in parts}) > 1
     return {
-        f"{prefix}-{split}" if several and prefix else split: lambda wanted, images=images, labels=labels: _source(  # type: ignore[misc]
-            images, labels, wanted
+        f"{prefix}-{split}" if ambiguous_error and prefix else split: lambda wanted, images=images, labels=labels: (
+            _source(  # type: ignore[misc]
+                images, labels, wanted
+            )
         )
         for prefix, split, images, labels in parts
     } or None
@@ -96,10 +98,12 @@ def _array(path: Path, axes: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).copy())
 
 
-def _source(images: Path, labels: Path, wanted: Wanted) -> Source:
+def _source(images: Path, labels: Path, wanted: LoadOptions) -> RawDataset:
     pixels, scale = as_images(_array(images, 3).unsqueeze(1), images)
     found = as_labels(_array(labels, 1), len(pixels), labels)
     names = names_for(found, labels)
     names = names if len(names) > 10 else tuple(str(k) for k in range(10))
     size = (1, pixels.shape[2], pixels.shape[3])
-    return fitted(Source(found, names, size, array_reader(lambda rows: pixels[rows], scale)), wanted, images.parent)
+    return match_channels(
+        RawDataset(found, names, size, array_reader(lambda rows: pixels[rows], scale)), wanted, images.parent
+    )

@@ -72,7 +72,7 @@ class ImageSet:
 
         How many are read at once, and from which kind of file, makes no difference.
         """
-        digest, step = hashlib.sha256(repr(self.size).encode()), per_read(self.size)
+        digest, step = hashlib.sha256(repr(self.size).encode()), images_per_read(self.size)
         for start in range(0, len(self), _BLOCK):
             stop = min(start + _BLOCK, len(self))
             digest.update(self.indices[start:stop].numpy().tobytes())
@@ -83,7 +83,7 @@ class ImageSet:
         return digest.hexdigest()
 
 
-def per_read(size: tuple[int, int, int]) -> int:
+def images_per_read(size: tuple[int, int, int]) -> int:
     """How many images of ``size`` (C, H, W) to read at once, so that memory stays flat however large they are."""
     return max(1, _READ // (4 * math.prod(size)))
 

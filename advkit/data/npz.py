@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from advkit.data.images import array_reader
-from advkit.data.source import IMAGES, LABELS, Source, Splits, Wanted, as_images, as_labels, fitted, names_for
+from advkit.data.raw_dataset import (
+    IMAGES,
+    LABELS,
+    LoadOptions,
+    RawDataset,
+    Splits,
+    as_images,
+    as_labels,
+    match_channels,
+    names_for,
+)
 from advkit.files.errors import InputError
 
 
@@ -22,7 +32,7 @@ def splits(path: Path) -> Splits | None:
     return {file.stem: lambda wanted, file=file: _source(file, wanted) for file in files} or None  # type: ignore[misc]
 
 
-def _source(path: Path, wanted: Wanted) -> Source:
+def _source(path: Path, wanted: LoadOptions) -> RawDataset:
     try:
         # numpy leaves a file that it opened itself open when the archive is damaged
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -39,8 +49,8 @@ def _source(path: Path, wanted: Wanted) -> Source:
     images, scale = as_images(pixels, path)
     found = as_labels(labels, len(images), path)
     size = (images.shape[1], images.shape[2], images.shape[3])
-    source = Source(found, names_for(found, path), size, array_reader(lambda rows: images[rows], scale))
-    return fitted(source, wanted, path)
+    source = RawDataset(found, names_for(found, path), size, array_reader(lambda rows: images[rows], scale))
+    return match_channels(source, wanted, path)
 
 
 def _numbers(array: Any, where: str) -> Tensor:

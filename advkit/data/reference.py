@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 
-from advkit.data import cifar, cifar_python, fetched, folder, idx, npz, safetensors
+from advkit.data import cifar, cifar_python, folder, idx, npz, safetensors, torchvision_datasets
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
+from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
 from advkit.data.sampling import stratified
-from advkit.data.source import Source, Splits, Wanted
 from advkit.files.errors import InputError
 
 # Each takes a path and returns its splits, or None when the content is of another kind.
@@ -57,7 +57,7 @@ def load(
         base, split = _parted(ref)
         splits = _splits(base, download)
         chosen = _choose(ref, base, splits, split, role)
-        source = splits[chosen](Wanted(size, channels))
+        source = splits[chosen](LoadOptions(size, channels))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     _check_labels(ref, source)
@@ -77,7 +77,7 @@ def _parted(ref: str) -> tuple[str, str | None]:
     return base, split
 
 
-def _check_labels(ref: str, source: Source) -> None:
+def _check_labels(ref: str, source: RawDataset) -> None:
     if not len(source.labels):
         raise InputError(f"{ref}: no images; give a data set that has some")
     low, high, classes = int(source.labels.min()), int(source.labels.max()), len(source.class_names)
@@ -90,11 +90,11 @@ def _splits(base: str, download: bool) -> Splits:
     if base in BUILT_IN:
         return BUILT_IN[base]()
     name, colon, root = base.partition(":")
-    if colon and name in fetched.NAMES:
-        return fetched.splits(name, root, download)
+    if colon and name in torchvision_datasets.NAMES:
+        return torchvision_datasets.splits(name, root, download)
     path = Path(base)
     if not path.exists():
-        near = difflib.get_close_matches(base, [*BUILT_IN, *fetched.NAMES], n=1)
+        near = difflib.get_close_matches(base, [*BUILT_IN, *torchvision_datasets.NAMES], n=1)
         hint = f"did you mean {near[0]}?" if near else f"built in: {', '.join(BUILT_IN)}; by name: NAME:DIR"
         raise InputError(f"{base}: no such data; {hint}")
     found = {kind: splits for kind, recognise in FORMATS.items() if (splits := recognise(path))}

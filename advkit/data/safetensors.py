@@ -8,10 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advkit.data.images import array_reader, per_read
-from advkit.data.source import IMAGES, LABELS, Source, Splits, Wanted, as_labels, fitted, names_for, scale_of
+from advkit.data.images import array_reader, images_per_read
+from advkit.data.raw_dataset import (
+    IMAGES,
+    LABELS,
+    LoadOptions,
+    RawDataset,
+    Splits,
+    as_labels,
+    match_channels,
+    names_for,
+    scale_of,
+)
 from advkit.files.errors import InputError
-from advkit.files.tensors import METADATA_KEY, Header, Rows, open_rows, read_header
+from advkit.files.tensors import METADATA_KEY, Header, LazyTensor, open_tensor, read_header
 
 
 def splits(path: Path) -> Splits | None:
@@ -21,29 +31,29 @@ def splits(path: Path) -> Splits | None:
     return None
 
 
-def _source(path: Path, wanted: Wanted) -> Source:
+def _source(path: Path, wanted: LoadOptions) -> RawDataset:
     header, metadata = read_header(path)
     names = [next((name for name in kind if name in header), None) for kind in (IMAGES, LABELS)]
     if names[0] is None or names[1] is None:
         have = ", ".join(sorted(header)[:8]) or "nothing"
         raise InputError(f"{path}: holds {have}; it is no data set: tensors images and labels are needed")
-    rows, label_rows = open_rows(path, names[0]), open_rows(path, names[1])
+    rows, label_rows = open_tensor(path, names[0]), open_tensor(path, names[1])
     if len(rows.shape) != 4 or rows.shape[1] not in (1, 3) or 0 in rows.shape[2:]:
         raise InputError(f"{path}: images have shape {list(rows.shape)}; (N, 1 or 3, H, W) is needed")
     labels = as_labels(label_rows.rows(0, len(label_rows)), len(rows), path)
-    source = Source(
+    source = RawDataset(
         labels,
         _class_names(metadata) or names_for(labels, path),
         (rows.shape[1], rows.shape[2], rows.shape[3]),
         array_reader(lambda positions: _gather(rows, positions), _checked_scale(path, rows)),
         _indices(path, header, len(rows)),
     )
-    return fitted(source, wanted, path)
+    return match_channels(source, wanted, path)
 
 
-def _checked_scale(path: Path, rows: Rows) -> float:
+def _checked_scale(path: Path, rows: LazyTensor) -> float:
     """What to divide pixels by; every float is looked at once, a few megabytes at a time."""
-    scale, step = 1.0, per_read((rows.shape[1], rows.shape[2], rows.shape[3]))
+    scale, step = 1.0, images_per_read((rows.shape[1], rows.shape[2], rows.shape[3]))
     for start in range(0, len(rows), step):
         scale = scale_of(rows.rows(start, start + step), path)
         if scale != 1.0:
@@ -51,7 +61,7 @@ def _checked_scale(path: Path, rows: Rows) -> float:
     return scale
 
 
-def _gather(rows: Rows, positions: Tensor) -> Tensor:
+def _gather(rows: LazyTensor, positions: Tensor) -> Tensor:
     if len(positions) and bool((positions.diff() == 1).all()):
         return rows.rows(int(positions[0]), int(positions[-1]) + 1)
     return torch.cat([rows.rows(k, k + 1) for k in positions.tolist()]) if len(positions) else rows.rows(0, 0)
@@ -68,7 +78,7 @@ def _class_names(metadata: dict[str, str]) -> tuple[str, ...]:
 def _indices(path: Path, header: Header, count: int) -> Tensor | None:
     if "index" not in header:
         return None
-    rows = open_rows(path, "index")
+    rows = open_tensor(path, "index")
     found = as_labels(rows.rows(0, len(rows)), count, f"{path} (index)")
     if count and int(found.min()) < 0:
         raise InputError(f"{path}: index {int(found.min())}; positions in the set it was made from are needed")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from advkit.evolution.bench import Bench, sample
+from advkit.evolution.evaluation_context import EvaluationContext, sample
 from advkit.evolution.measure import measure
 from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from advkit.files.signals import Stop
@@ -21,7 +21,7 @@ from advkit.training.loop import Diverged, Run, train
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One training and its measurement.
 
     Attributes:
@@ -52,7 +52,7 @@ class Job:
     carry: tuple[tuple[str, str], ...] = ()
 
 
-def evaluate(bench: Bench, job: Job) -> dict[str, Any]:
+def evaluate(bench: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
     """Train and measure one candidate; counts and means as JSON values.
 
     ``error`` is a line when training diverged, and null otherwise.
@@ -75,7 +75,7 @@ def evaluate(bench: Bench, job: Job) -> dict[str, Any]:
     return {"error": None, "parameters": parameters, "seconds": spent, "training_seconds": round(trained, 3), **found}
 
 
-def _network(bench: Bench, job: Job) -> Network:
+def _network(bench: EvaluationContext, job: TrainingJob) -> Network:
     network = build.create(
         job.architecture,
         num_classes=bench.data.num_classes,
@@ -97,7 +97,7 @@ def _network(bench: Bench, job: Job) -> Network:
     return network.to(bench.spec.device)
 
 
-def _train(bench: Bench, job: Job, network: Network) -> None:
+def _train(bench: EvaluationContext, job: TrainingJob, network: Network) -> None:
     positions, seed = bench.train, bench.spec.data_seed
     if job.images is not None:  # shorter rungs train on a part of what longer ones do
         positions = sample(bench.data, sample(bench.data, positions, bench.spec.images, seed), job.images, seed)
@@ -107,13 +107,13 @@ def _train(bench: Bench, job: Job, network: Network) -> None:
     nobody = torch.empty(0, dtype=torch.int64)  # measured once, at the end
     state = Path(job.state) if job.state is not None else None
     settings = {"id": job.id, "seed": job.seed, "params": params.to_json()}
-    run = Run(network, bench.data, positions, nobody, [bench.folded], params, state, settings, recorded)
+    run = Run(network, bench.data, positions, nobody, [bench.fused_reference], params, state, settings, recorded)
     train(run, resume=state is not None and state.exists(), stop=Stop(), show=lambda progress: None)
     if state is not None:
         state.unlink(missing_ok=True)
 
 
-def _checkpoint(bench: Bench, job: Job, network: Network, found: Mapping[str, Any]) -> Checkpoint:
+def _checkpoint(bench: EvaluationContext, job: TrainingJob, network: Network, found: Mapping[str, Any]) -> Checkpoint:
     spec, images = network.spec, bench.data
     tensors = {name: tensor.contiguous() for name, tensor in network.net.state_dict().items()}
     meta = {

@@ -11,28 +11,28 @@ from typing import Any
 import numpy as np
 
 from advkit.attacks import budget
-from advkit.attacks.alignment import sums_of_cosines
-from advkit.evolution.bench import Bench, looked
+from advkit.attacks.gradient_similarity import pairwise_cosines
+from advkit.evolution.evaluation_context import EvaluationContext, predict_array
 from advkit.files.adversarial import read_adversarial
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.transfer.rates import Surrogate, Victim, count
+from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, count
 
 
-def measure(bench: Bench, network: Network, *, controls: bool = True) -> dict[str, Any]:
+def measure(bench: EvaluationContext, network: Network, *, controls: bool = True) -> dict[str, Any]:
     """Accuracy and transfer from R on the validation images, and, with ``controls``, what else a report tells.
 
     These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
     """
     labels = bench.validation.labels.numpy()
     clean = bench.clean
-    right = looked(network, clean) == labels
-    surrogates = [Surrogate(bench.right, own, own != labels) for own in bench.predictions]
-    seen = [looked(network, images) for images in bench.adversarial]
-    victims = [Victim(right, own, own != labels) for own in seen]
+    correct = predict_array(network, clean) == labels
+    surrogates = [SurrogateOutcome(bench.correct, own, own != labels) for own in bench.predictions]
+    seen = [predict_array(network, images) for images in bench.adversarial]
+    victims = [VictimOutcome(correct, own, own != labels) for own in seen]
     counts = count(list(zip(surrogates, victims, strict=True)))
     found = {
-        "validation": [int(right.sum()), len(labels)],
+        "validation": [int(correct.sum()), len(labels)],
         "cond": list(counts.cond),
         "both": list(counts.both),
         "by_method": [list(count([pair]).cond) for pair in zip(surrogates, victims, strict=True)],
@@ -44,10 +44,12 @@ def measure(bench: Bench, network: Network, *, controls: bool = True) -> dict[st
         attack = read_adversarial(Path(path)).meta["attack"]
         eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"]) + draw
         noise = budget.noise(clean, bench.validation.indices.to(clean.device), eps, norm, seed)
-        noisy.append(looked(network, noise) != labels)
-    held = bench.right & right & np.any([one.fooled for one in surrogates], axis=0)
-    flipped = np.any([looked(network, budget.flipped(x, clean)) != labels for x in bench.adversarial], axis=0)
-    sums = sums_of_cosines([bench.directions_of(folded(network)), bench.directions])
+        noisy.append(predict_array(network, noise) != labels)
+    held = bench.correct & correct & np.any([one.fooled for one in surrogates], axis=0)
+    flipped = np.any(
+        [predict_array(network, budget.negated_perturbation(x, clean)) != labels for x in bench.adversarial], axis=0
+    )
+    sums = pairwise_cosines([bench.directions_of(fuse_conv_bn(network)), bench.margin_gradients])
     signed, absolute, defined = sums[:, 0, 1].tolist()
     return {
         **found,

@@ -10,7 +10,7 @@ import numpy as np
 from advkit.evolution.variation import with_node
 from advkit.files.errors import InputError
 from advkit.models.genome.canonical import genome_id
-from advkit.models.genome.genes import Genome, order
+from advkit.models.genome.genes import Genome, active_nodes
 from advkit.models.genome.limits import Limits, cost, why_invalid
 
 _TRIES = 200  # draws for one child before the search space counts as exhausted
@@ -18,7 +18,7 @@ _REPAIRS = 30
 
 
 @dataclass
-class Counts:
+class DrawCounts:
     """What became of the draws.
 
     Attributes:
@@ -57,7 +57,7 @@ def repaired(genome: Genome, space: Space) -> Genome | None:
 
     Inactive nodes are dropped: nothing would ever wake them again.
     """
-    genome = replace(genome, nodes=order(genome))
+    genome = replace(genome, nodes=active_nodes(genome))
     for _ in range(_REPAIRS):
         if space.fault(genome) is None:
             return genome
@@ -74,7 +74,7 @@ def _cut(genome: Genome, space: Space) -> Genome:
         found = cost(genome, space.num_classes, space.input_size)
     except InputError:  # no graph that a network could be made of
         return genome
-    limits, active = space.limits, order(genome)
+    limits, active = space.limits, active_nodes(genome)
     if found.smallest_map < limits.min_map:
         strided = [node for node in active if node.stride == 2]
         return with_node(genome, replace(strided[-1], stride=1)) if strided else genome
@@ -92,9 +92,9 @@ def _cut(genome: Genome, space: Space) -> Genome:
     return genome
 
 
-def fresh(
-    make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: set[str], counts: Counts
-) -> Child | None:
+def unseen_child(
+    make: Callable[[], tuple[Genome, Sequence[str]]], space: Space, seen: set[str], counts: DrawCounts
+) -> Proposal | None:
     """A new candidate that fits, its id added to ``seen``; None when many draws gave nothing new.
 
     Args:
@@ -110,18 +110,18 @@ def fresh(
         if fitting is None:
             counts.invalid += 1
             continue
-        counts.repaired += fitting != replace(genome, nodes=order(genome))
+        counts.repaired += fitting != replace(genome, nodes=active_nodes(genome))
         name = genome_id(fitting)
         if name in seen:
             counts.duplicates += 1
             continue
         seen.add(name)
-        return Child(name, fitting, tuple(parents))
+        return Proposal(name, fitting, tuple(parents))
     return None
 
 
 @dataclass(frozen=True)
-class Child:
+class Proposal:
     """A candidate before anything is known of it.
 
     Attributes:

@@ -43,25 +43,25 @@ class SearchParams:
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
 
-    def entrants(self, rung: int) -> int:
+    def rung_size(self, rung: int) -> int:
         """How many candidates of a generation are trained at ``rung``, counted from 0."""
         count = self.offspring
         for _ in range(rung):
             count = -(-count // RUNG_FACTOR)
         return count
 
-    def share(self, rung: int) -> float:
+    def rung_fraction(self, rung: int) -> float:
         """Length of a training at ``rung``, as a part of a full-length one."""
         return float(RUNG_FACTOR ** (rung + 1 - self.rungs))
 
     def length(self, images: int, rung: int) -> int:
         """Training images at ``rung``, of ``images`` at full length."""
-        return round(images * self.share(rung))
+        return round(images * self.rung_fraction(rung))
 
     @property
     def generation_cost(self) -> float:
         """Full-length trainings that a generation costs."""
-        return sum(self.entrants(rung) * self.share(rung) for rung in range(self.rungs))
+        return sum(self.rung_size(rung) * self.rung_fraction(rung) for rung in range(self.rungs))
 
     @property
     def generations(self) -> int:
@@ -70,7 +70,7 @@ class SearchParams:
 
     def cost_of(self, trainings: Sequence[int]) -> float:
         """Full-length trainings that so many ``trainings`` at each rung cost."""
-        return sum(count * self.share(rung) for rung, count in enumerate(trainings))
+        return sum(count * self.rung_fraction(rung) for rung, count in enumerate(trainings))
 
     @property
     def cost(self) -> float:

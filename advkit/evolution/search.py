@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from advkit.evolution import selection
-from advkit.evolution.offspring import Child, Counts, Space, fresh, generator
+from advkit.evolution.offspring import DrawCounts, Proposal, Space, generator, unseen_child
 from advkit.evolution.params import SearchParams
 from advkit.evolution.variation import child, random_genome
 from advkit.models.genome.genes import Genome
 
 Record = dict[str, Any]
-Measure = Callable[[Sequence[Child], int, int], list[Record]]
+Measure = Callable[[Sequence[Proposal], int, int], list[Record]]
 
 
 @dataclass(frozen=True)
-class Member:
+class Individual:
     """A candidate that was trained to full length.
 
     Attributes:
@@ -33,9 +33,9 @@ class Member:
         born: generation.
     """
 
-    child: Child
+    child: Proposal
     record: Record
-    born: int
+    generation: int
 
     @property
     def accuracy(self) -> float:
@@ -50,8 +50,8 @@ class Member:
 
 def accuracy(record: Record) -> float:
     """Validation accuracy of a record; 0 for a failed training."""
-    right, total = record.get("validation") or (0, 1)
-    return float(right / total)
+    correct, total = record.get("validation") or (0, 1)
+    return float(correct / total)
 
 
 def transfer(record: Record) -> float | None:
@@ -73,9 +73,9 @@ class Result:
         generations: how many are done.
     """
 
-    members: list[Member] = field(default_factory=list)
+    members: list[Individual] = field(default_factory=list)
     population: list[int] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
+    counts: DrawCounts = field(default_factory=DrawCounts)
     failed: int = 0
     trainings: list[int] = field(default_factory=list)
     generations: int = 0
@@ -90,10 +90,10 @@ def objectives(records: Sequence[Record], params: SearchParams, floor: float | N
     values = np.full((len(records), columns), np.inf)
     violations = np.zeros(len(records))
     for row, record in enumerate(records):
-        rate, right = transfer(record), accuracy(record)
+        rate, correct = transfer(record), accuracy(record)
         if rate is not None:
-            values[row] = [rate - right] if columns == 1 else [rate, -right]
-        violations[row] = max(0.0, floor - right) if floor is not None else 0.0
+            values[row] = [rate - correct] if columns == 1 else [rate, -correct]
+        violations[row] = max(0.0, floor - correct) if floor is not None else 0.0
     return values, violations
 
 
@@ -126,11 +126,11 @@ def run(
             result.trainings[rung] += len(children)
             result.failed += sum(record["error"] is not None for record in records)
             if rung + 1 < params.rungs:
-                kept = selection.survivors(*objectives(records, params, floors[rung]), params.entrants(rung + 1))
+                kept = selection.survivors(*objectives(records, params, floors[rung]), params.rung_size(rung + 1))
                 children = [children[place] for place in sorted(kept.tolist()) if transfer(records[place]) is not None]
         sound = [(c, r) for c, r in zip(children, records, strict=True) if transfer(r) is not None]
         start = len(result.members)
-        result.members += [Member(c, r, generation) for c, r in sound]
+        result.members += [Individual(c, r, generation) for c, r in sound]
         result.population = _select(params, floors[-1], result, range(start, len(result.members)))
         result.generations = generation + 1
         after(result)
@@ -145,7 +145,7 @@ def _propose(
     result: Result,
     seen: set[str],
     generation: int,
-) -> list[Child]:
+) -> list[Proposal]:
     rng = generator(params.seed, generation)
     given = list(first)
     breeding = params.search == "evolution" and len(result.population) >= 2
@@ -164,9 +164,9 @@ def _propose(
 
     children = []
     for _ in range(params.offspring):
-        found = fresh(make, space, seen, result.counts)
+        found = unseen_child(make, space, seen, result.counts)
         if found is None and breeding:  # the population is all alike
-            found = fresh(lambda: (random_genome(rng), ()), space, seen, result.counts)
+            found = unseen_child(lambda: (random_genome(rng), ()), space, seen, result.counts)
         if found is not None:
             children.append(found)
     return children
@@ -175,14 +175,14 @@ def _propose(
 def _select(params: SearchParams, floor: float | None, result: Result, new: range) -> list[int]:
     pool = [*result.population, *new]
     if params.ageing:
-        kept = selection.aged([result.members[place].born for place in pool], params.population)
+        kept = selection.youngest([result.members[place].generation for place in pool], params.population)
     else:
         records = [result.members[place].record for place in pool]
         kept = selection.survivors(*objectives(records, params, floor), params.population)
     return sorted(pool[place] for place in kept.tolist())
 
 
-def front(result: Result, params: SearchParams, floor: float | None) -> list[Member]:
+def front(result: Result, params: SearchParams, floor: float | None) -> list[Individual]:
     """The members that no other beats, by T_cond."""
     if not result.members:
         return []
@@ -197,8 +197,8 @@ def hypervolume(records: Sequence[Record]) -> float:
 
 
 def finalists(
-    result: Result, params: SearchParams, floor: float | None, count: int, *, among: Sequence[Member] | None = None
-) -> list[Member]:
+    result: Result, params: SearchParams, floor: float | None, count: int, *, among: Sequence[Individual] | None = None
+) -> list[Individual]:
     """The members to be retrained: of those above the floor the ``count`` with the lowest T_cond.
 
     Where fewer than ``count`` reach the floor, those that miss it least come next.

@@ -147,7 +147,7 @@ def hypervolume_2d(objectives: ArrayLike, reference: ArrayLike) -> float:
     return float(area)
 
 
-def aged(births: ArrayLike, count: int) -> Indices:
+def youngest(births: ArrayLike, count: int) -> Indices:
     """The ``count`` youngest: the oldest die, however good they are.
 
     Args:
@@ -158,11 +158,11 @@ def aged(births: ArrayLike, count: int) -> Indices:
         Positions, ascending.
     """
     _at_least(0, count, "count")
-    born = np.asarray(births, dtype=float)
-    if born.ndim != 1 or np.isnan(born).any():
-        raise ValueError(f"births of {born.shape} are no list of numbers")
-    oldest_first = np.argsort(born, kind="stable")
-    return np.sort(oldest_first[max(len(born) - count, 0) :])
+    generation = np.asarray(births, dtype=float)
+    if generation.ndim != 1 or np.isnan(generation).any():
+        raise ValueError(f"births of {generation.shape} are no list of numbers")
+    oldest_first = np.argsort(generation, kind="stable")
+    return np.sort(oldest_first[max(len(generation) - count, 0) :])
 
 
 def _checked(objectives: ArrayLike, violations: ArrayLike | None) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from advkit.models.genome import genes
-from advkit.models.genome.genes import Genome, Head, Node, Stem, order
+from advkit.models.genome.genes import Genome, Head, Node, Stem, active_nodes
 
 CHANNELS = (16, 24, 32, 48, 64, 96, 128)
 HIDDEN = (0, 0, 0, 64, 128)  # a plain linear classifier is what most networks have
@@ -87,15 +87,15 @@ def _fresh(genome: Genome) -> int:
     return max((node.id for node in genome.nodes), default=0) + 1
 
 
-def with_node(genome: Genome, changed: Node) -> Genome:
+def with_node(genome: Genome, settings_diff: Node) -> Genome:
     """``genome`` with ``changed`` in place of the node of that id."""
-    return replace(genome, nodes=tuple(changed if node.id == changed.id else node for node in genome.nodes))
+    return replace(genome, nodes=tuple(settings_diff if node.id == settings_diff.id else node for node in genome.nodes))
 
 
 def _below(genome: Genome, name: int) -> set[int]:
     """Ids of the nodes that depend on ``name``, and itself."""
     found = {name}
-    for node in order(genome):
+    for node in active_nodes(genome):
         if found & set(node.inputs):
             found.add(node.id)
     return found
@@ -103,7 +103,7 @@ def _below(genome: Genome, name: int) -> set[int]:
 
 def add_node(rng: Rng, genome: Genome) -> Genome:
     """A new node on one edge of the active graph, between a node (or the output) and one of its inputs."""
-    edges = [(source, node.id) for node in order(genome) for source in node.inputs] + [(genome.output, -1)]
+    edges = [(source, node.id) for node in active_nodes(genome) for source in node.inputs] + [(genome.output, -1)]
     source, reader = _pick(rng, edges)
     new = _random_node(rng, _fresh(genome), (source,))
     grown = replace(genome, nodes=(*genome.nodes, new))
@@ -116,7 +116,7 @@ def add_node(rng: Rng, genome: Genome) -> Genome:
 
 def remove_node(rng: Rng, genome: Genome) -> Genome:
     """One active node less; its readers read what it read."""
-    active = order(genome)
+    active = active_nodes(genome)
     if not active:
         return genome
     gone = _pick(rng, active)
@@ -132,7 +132,7 @@ def remove_node(rng: Rng, genome: Genome) -> Genome:
 
 def rewire(rng: Rng, genome: Genome) -> Genome:
     """One input of one active node added, dropped or exchanged."""
-    active = order(genome)
+    active = active_nodes(genome)
     if not active:
         return genome
     node = _pick(rng, active)
@@ -149,7 +149,7 @@ def rewire(rng: Rng, genome: Genome) -> Genome:
 
 def change_node(rng: Rng, genome: Genome) -> Genome:
     """One gene of one active node takes another value; a new kind of operation brings a kernel of its own."""
-    active = order(genome)
+    active = active_nodes(genome)
     if not active:
         return genome
     node = _pick(rng, active)
@@ -213,7 +213,7 @@ def crossover(rng: Rng, a: Genome, b: Genome) -> Genome:
     Both active graphs are cut in some topological order. Nodes of ``b`` that read something before the cut read the
     last node of ``a`` before its cut instead. The head is that of either.
     """
-    front, back = order(a), order(b)
+    front, back = active_nodes(a), active_nodes(b)
     if not front or not back:
         return replace(a, stem=b.stem)
     kept = front[: int(rng.integers(0, len(front) + 1))]

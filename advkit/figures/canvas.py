@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advkit.files.atomic import replacing
+from advkit.files.atomic import atomic_write
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=RESOLUTION, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             figure.savefig(
                 temporary, format=kind, dpi=RESOLUTION, metadata=_FORMATS[kind], bbox_inches="tight", pad_inches=0.04
             )

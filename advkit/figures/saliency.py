@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advkit.attacks import randomness
+from advkit.data import counter_rng
 
 
 def input_gradient(
@@ -47,7 +47,7 @@ def input_gradient(
         raise ValueError(f"samples is {samples}; at least 1")
     total = torch.zeros_like(images)
     for sample in range(samples):
-        noise = randomness.normal(seed, indices, sample, images[0].numel()).view_as(images)
+        noise = counter_rng.normal(seed, indices, sample, images[0].numel()).view_as(images)
         point = (images + sigma * noise).detach().requires_grad_()
         with torch.enable_grad():
             score = network(point).gather(1, labels[:, None]).sum()
@@ -64,7 +64,7 @@ def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, *, layer: nn.Mo
         images: (N, C, H, W) float in [0, 1].
         labels: (N,) int64, the class to explain for each image.
         layer: module inside ``network`` whose output is a map (N, D, h, w), usually
-            :func:`advkit.models.taps.last_spatial`; when called several times, its last output counts.
+            :func:`advkit.models.feature_layers.last_spatial`; when called several times, its last output counts.
 
     Returns:
         (N, H, W), 0 or more, bilinearly enlarged from (h, w). All zero for an image in which nothing speaks for the

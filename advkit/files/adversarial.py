@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.files.checkpoint import dump, parse_metadata
+from advkit.files.checkpoint import canonical_json, parse_metadata
 from advkit.files.errors import InputError
-from advkit.files.tensors import TensorStream, open_rows, read_header
+from advkit.files.tensors import TensorWriter, open_tensor, read_header
 
 SPEC = "advkit/adversarial/1"
 
 
 def stream(
     path: Path, count: int, size: tuple[int, int, int], *, quantized: bool, metadata: dict[str, Any]
-) -> TensorStream:
+) -> TensorWriter:
     """A writer of ``count`` images; rows are images, labels, index, target, prediction (of the surrogates), outcome.
 
     Outcomes: 0 the surrogates were wrong on the clean image, 1 fooled, 2 not fooled.
@@ -33,7 +33,7 @@ def stream(
         "prediction": numbers,
         "outcome": (torch.uint8, (count,)),
     }
-    return TensorStream(path, shapes, dump({"spec": SPEC, **metadata}))
+    return TensorWriter(path, shapes, canonical_json({"spec": SPEC, **metadata}))
 
 
 def is_adversarial(path: Path) -> bool:
@@ -61,7 +61,7 @@ class AdversarialSet:
 
     def images(self, rows: Tensor) -> Tensor:
         """Images (M, C, H, W) float32 in [0, 1] at ``rows``."""
-        source = open_rows(self.path, "images")
+        source = open_tensor(self.path, "images")
         picked = [source.rows(row, row + 1) for row in rows.tolist()]
         images = torch.cat(picked) if picked else source.rows(0, 0)
         return images.float() / 255.0 if images.dtype == torch.uint8 else images
@@ -79,7 +79,7 @@ def read_adversarial(path: Path) -> AdversarialSet:
     found = {}
     count = header["images"][1][0] if "images" in header and header["images"][1] else -1
     for name in ("labels", "index", "target", "prediction", "outcome"):
-        rows = open_rows(path, name)
+        rows = open_tensor(path, name)
         found[name] = rows.rows(0, len(rows)).long()
         if rows.shape != (count,) or rows.dtype.is_floating_point:
             raise InputError(f"{path}: tensor {name!r} does not fit its {count} images; write it again")

@@ -23,7 +23,7 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well it takes the place of ``path``.
 
     The data is synced to the disk before the rename and the mode follows the umask. Should the block raise, the
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as UTF-8, atomically; to a device or a pipe as it is."""
     if not _special(path):
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(text.encode())
         return
     try:

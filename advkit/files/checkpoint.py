@@ -38,14 +38,14 @@ class Checkpoint:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-def dump(value: object) -> str:
+def canonical_json(value: object) -> str:
     """Sorted compact JSON without NaN: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write ``checkpoint`` to ``path``, atomically; equal checkpoints give equal bytes."""
-    write_tensors(path, checkpoint.tensors, dump({"spec": SPEC, **checkpoint.meta}))
+    write_tensors(path, checkpoint.tensors, canonical_json({"spec": SPEC, **checkpoint.meta}))
 
 
 def is_checkpoint(metadata: dict[str, str]) -> bool:

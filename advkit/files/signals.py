@@ -20,7 +20,7 @@ class Stop:
 
 
 @contextlib.contextmanager
-def graceful() -> Iterator[Stop]:
+def catch_stop_signals() -> Iterator[Stop]:
     """The first SIGINT or SIGTERM sets the yielded flag; the second one interrupts at once."""
     stop = Stop()
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advkit.files.atomic import replacing
+from advkit.files.atomic import atomic_write
 from advkit.files.errors import InputError
 
 METADATA_KEY = "advkit"
@@ -167,7 +167,7 @@ def _header_bytes(shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], met
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: str) -> None:
     """Write ``tensors`` (sorted by name) and the one metadata string to ``path``, atomically and reproducibly."""
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(_header_bytes(shapes, metadata))
         for name in sorted(tensors):
             file.write(_bytes(tensors[name]))
@@ -183,7 +183,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class TensorStream:
+class TensorWriter:
     """A safetensors file written row by row, so that memory stays flat in the number of rows.
 
     Use as a context manager: the file appears under its name when the block ends with every row written.
@@ -208,7 +208,7 @@ class TensorStream:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        self._replacing = replacing(self._path)
+        self._replacing = atomic_write(self._path)
         temporary = self._replacing.__enter__()
         self._file = temporary.open("wb")
         self._file.write(self._header)
@@ -242,7 +242,7 @@ class TensorStream:
             raise error
 
 
-class Rows:
+class LazyTensor:
     """One tensor of a safetensors file, its rows read on demand."""
 
     def __init__(self, path: Path, name: str) -> None:
@@ -273,13 +273,13 @@ class Rows:
         return _tensor(self._path, data, self._name, (max(stop - start, 0), *self.shape[1:]))
 
 
-def open_rows(path: Path, name: str) -> Rows:
+def open_tensor(path: Path, name: str) -> LazyTensor:
     """The tensor ``name`` of ``path``, for reading a few rows at a time.
 
     Raises:
         InputError: as :func:`read_header`; no such tensor; a scalar.
     """
-    return Rows(Path(path), name)
+    return LazyTensor(Path(path), name)
 
 
 def first_not_finite(tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> str | None:

@@ -12,8 +12,8 @@ from torch import nn
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import libraries
-from advkit.models.description import Description, Size, check
-from advkit.models.genome import source
+from advkit.models.config import ModelConfig, Size, check
+from advkit.models.genome import loading
 from advkit.models.nets import MIN_SIDE, NETS
 from advkit.models.network import ModelSpec, Network
 
@@ -54,13 +54,15 @@ def create(
     args = dict(**said_args, **(model_args or {}))
     usual_mean, usual_std = default_statistics(input_size[0])
     mean, std = tuple(map(float, mean or usual_mean)), tuple(map(float, std or usual_std))
-    said = Description(num_classes, input_size, mean, std, tuple(labels))
-    check(architecture, said)
+    config = ModelConfig(num_classes, input_size, mean, std, tuple(labels))
+    check(architecture, config)
     net = seeded(lambda: construct(architecture, num_classes, input_size, args), seed)
-    return assemble(net, architecture, architecture, said, args)
+    return assemble(net, architecture, architecture, config, args)
 
 
-def assemble(net: nn.Module, ref: str, architecture: str, said: Description, model_args: Mapping[str, Any]) -> Network:
+def assemble(
+    net: nn.Module, ref: str, architecture: str, config: ModelConfig, model_args: Mapping[str, Any]
+) -> Network:
     """``net`` and its description as a :class:`Network`; the identity is computed from the weights as they are."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
     spec = ModelSpec(
@@ -68,11 +70,11 @@ def assemble(net: nn.Module, ref: str, architecture: str, said: Description, mod
         sha256=fingerprint(tensors),
         architecture=architecture,
         model_args=dict(model_args),
-        num_classes=said.num_classes,
-        labels=said.labels,
-        input_size=said.input_size,
-        mean=said.mean,
-        std=said.std,
+        num_classes=config.num_classes,
+        labels=config.labels,
+        input_size=config.input_size,
+        mean=config.mean,
+        std=config.std,
     )
     return Network(net, spec)
 
@@ -85,7 +87,7 @@ def split(architecture: str) -> tuple[str, dict[str, Any]]:
     """
     base, colon, name = architecture.partition(":")
     if base == "advkit/genome" and colon:
-        return base, {"genome": source.read(name)}
+        return base, {"genome": loading.read(name)}
     return architecture, {}
 
 
@@ -130,7 +132,7 @@ def seeded(make: Callable[[], T], seed: int) -> T:
 
 def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
     if name == "genome":
-        return source.build(num_classes, input_size, model_args)
+        return loading.build(num_classes, input_size, model_args)
     if model_args:
         raise InputError(f"advkit/{name}: takes no model arguments, {', '.join(sorted(model_args))} given")
     if min(input_size[1:]) < MIN_SIDE:
@@ -147,7 +149,7 @@ def default_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, .
     return (0.5,) * channels, (0.5,) * channels
 
 
-def try_out(network: Network) -> None:
+def smoke_test(network: Network) -> None:
     """Raise InputError unless ``network`` turns one image of its size into its number of logits."""
     spec, training = network.spec, network.training
     try:
@@ -165,7 +167,7 @@ def try_out(network: Network) -> None:
         )
 
 
-def defaults(architecture: str) -> Description:
+def defaults(architecture: str) -> ModelConfig:
     """What ``architecture`` expects when nothing else is said (see :func:`advkit.models.reference.load`).
 
     Raises:
@@ -174,7 +176,7 @@ def defaults(architecture: str) -> Description:
     require_known(architecture)
     library, _, name = architecture.partition("/")
     if library == "advkit":
-        return Description(10, (3, 32, 32), *default_statistics(3))
+        return ModelConfig(10, (3, 32, 32), *default_statistics(3))
     return libraries.timm_defaults(name) if library == "timm" else libraries.torchvision_defaults(name)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from advkit.files.errors import InputError
-from advkit.models.description import Description
+from advkit.models.config import ModelConfig
 from advkit.models.libraries import timm_description
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
-def read_directory(path: Path) -> tuple[str, Description, dict[str, Any], Path]:
+def read_directory(path: Path) -> tuple[str, ModelConfig, dict[str, Any], Path]:
     """Architecture, description, model arguments and weights file of a model directory.
 
     Raises:
@@ -30,16 +30,16 @@ def read_directory(path: Path) -> tuple[str, Description, dict[str, Any], Path]:
         raise InputError(f"{path}: its config.json names no timm architecture; only directories in timm's layout load")
     try:
         pretrained = config.get("pretrained_cfg") or {}
-        said = timm_description({**config, **pretrained})
+        found = timm_description({**config, **pretrained})
         # The config beside the weights knows of a new classifier; pretrained_cfg may still speak of the first one.
-        count = int(config.get("num_classes") or said.num_classes)
+        count = int(config.get("num_classes") or found.num_classes)
         labels = _labels(config) or _labels(pretrained)
         model_args = dict(config.get("model_args") or {})
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: its config.json has values of the wrong kind ({error}); write it again") from error
-    said = replace(said, num_classes=count, labels=labels if len(labels) == count else ())
+    found = replace(found, num_classes=count, labels=labels if len(labels) == count else ())
     # timm writes the size of the images into model_args at times; the description holds it already.
-    return f"timm/{architecture}", said, {k: v for k, v in model_args.items() if k not in _KNOWN}, weights
+    return f"timm/{architecture}", found, {k: v for k, v in model_args.items() if k not in _KNOWN}, weights
 
 
 _KNOWN = ("num_classes", "in_chans")

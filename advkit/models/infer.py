@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from advkit.models import build
-from advkit.models.description import Description, Size, Wish
+from advkit.models.config import ModelConfig, ModelOverrides, Size
 
 _PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
 _DRAWS = (Tensor.normal_, Tensor.uniform_)
@@ -26,7 +26,7 @@ class _Undrawn(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outline(make: Callable[[], nn.Module]) -> nn.Module:
+def meta_init(make: Callable[[], nn.Module]) -> nn.Module:
     """The net that ``make`` builds, without memory or random numbers spent on it where the net allows that."""
     try:
         with torch.device("meta"), _Undrawn():
@@ -37,10 +37,10 @@ def outline(make: Callable[[], nn.Module]) -> nn.Module:
 
 def probe(architecture: str, input_size: Size, model_args: Mapping[str, Any] | None = None) -> nn.Module:
     """The outline of ``architecture`` with a class count that is easily found again."""
-    return outline(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, dict(model_args or {})))
+    return meta_init(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, dict(model_args or {})))
 
 
-def described(net: nn.Module, tensors: Mapping[str, Tensor], default: Description) -> Description:
+def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default: ModelConfig) -> ModelConfig:
     """``default`` with the classes and channels of ``tensors``, for which ``net`` is a :func:`probe`.
 
     Where the weights don't have the net's layers the default stays: the misfit is named later.
@@ -59,7 +59,7 @@ def described(net: nn.Module, tensors: Mapping[str, Tensor], default: Descriptio
     return with_channels(replace(default, num_classes=classes, labels=_fitting(default.labels, classes)), channels)
 
 
-def outside(net: nn.Module, wish: Wish) -> Description:
+def infer_from_module(net: nn.Module, wish: ModelOverrides) -> ModelConfig:
     """What a net of unknown making looks like: classes of its last linear layer or of the wish, channels of its first
     convolution, 32x32 pixels unless wished otherwise; mean 0 and std 1, for it may normalise by itself.
     """
@@ -67,15 +67,15 @@ def outside(net: nn.Module, wish: Wish) -> Description:
     first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     size = wish.input_size or (first.in_channels if first is not None else 3, 32, 32)
     classes = linear[-1].out_features if linear else wish.num_classes or 10
-    return Description(classes, size, (0.0,) * size[0], (1.0,) * size[0])
+    return ModelConfig(classes, size, (0.0,) * size[0], (1.0,) * size[0])
 
 
-def with_channels(said: Description, channels: int) -> Description:
+def with_channels(config: ModelConfig, channels: int) -> ModelConfig:
     """``said`` for another number of channels, with the usual statistics of that number."""
-    if channels == said.input_size[0]:
-        return said
+    if channels == config.input_size[0]:
+        return config
     mean, std = build.default_statistics(channels)
-    return replace(said, input_size=(channels, *said.input_size[1:]), mean=mean, std=std)
+    return replace(config, input_size=(channels, *config.input_size[1:]), mean=mean, std=std)
 
 
 def _fitting(labels: tuple[str, ...], classes: int) -> tuple[str, ...]:

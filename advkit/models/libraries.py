@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import nn
 
 from advkit.files.errors import InputError
-from advkit.models.description import Description, Size
+from advkit.models.config import ModelConfig, Size
 
 # Mean and standard deviation over ImageNet's training images, in pixels of [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,7 +30,7 @@ def torchvision_names() -> Sequence[str]:
     return cast("list[str]", torchvision.models.list_models(module=torchvision.models))
 
 
-def timm_defaults(name: str) -> Description:
+def timm_defaults(name: str) -> ModelConfig:
     """From the pretrained configuration of timm's ``name``; ImageNet's where it has none."""
     import timm
 
@@ -38,7 +38,7 @@ def timm_defaults(name: str) -> Description:
     return timm_description(vars(config) if config is not None else {})
 
 
-def timm_description(config: Mapping[str, Any]) -> Description:
+def timm_description(config: Mapping[str, Any]) -> ModelConfig:
     """From a ``pretrained_cfg``, as timm also writes it into ``config.json``.
 
     Raises:
@@ -48,10 +48,10 @@ def timm_description(config: Mapping[str, Any]) -> Description:
     mean = tuple(float(value) for value in config.get("mean") or IMAGENET_MEAN)
     std = tuple(float(value) for value in config.get("std") or IMAGENET_STD)
     labels = tuple(str(label) for label in config.get("label_names") or ())
-    return Description(int(config.get("num_classes") or 1000), (channels, height, width), mean, std, labels)
+    return ModelConfig(int(config.get("num_classes") or 1000), (channels, height, width), mean, std, labels)
 
 
-def torchvision_defaults(name: str) -> Description:
+def torchvision_defaults(name: str) -> ModelConfig:
     """From the preprocessing of torchvision's default weights for ``name``."""
     import torchvision
 
@@ -59,7 +59,7 @@ def torchvision_defaults(name: str) -> Description:
     preset = weights.transforms()
     side = int(preset.crop_size[0])
     labels = tuple(weights.meta.get("categories", ()))
-    return Description(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels)
+    return ModelConfig(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels)
 
 
 def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:

@@ -14,9 +14,9 @@ from torch import Tensor
 from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models import build, factory, infer, libraries, weights
-from advkit.models.description import Description, Size, Wish, settle
+from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve
 from advkit.models.directory import read_directory
-from advkit.models.genome import source as genome
+from advkit.models.genome import loading as genome
 from advkit.models.network import Network
 
 _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
@@ -24,7 +24,7 @@ _FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.
 
 def load(
     ref: str,
-    wish: Wish | None = None,
+    wish: ModelOverrides | None = None,
     *,
     num_classes: int | None = None,
     input_size: Size | None = None,
@@ -60,7 +60,7 @@ def load(
     Raises:
         InputError: whatever is wrong with it.
     """
-    wish = wish or Wish(
+    wish = wish or ModelOverrides(
         num_classes, input_size, _floats(mean), _floats(std), None if labels is None else tuple(labels), seed
     )
     network = _resolve(ref, wish)
@@ -71,14 +71,14 @@ def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
     return None if values is None else tuple(float(value) for value in values)
 
 
-def _resolve(ref: str, wish: Wish) -> Network:
+def _resolve(ref: str, wish: ModelOverrides) -> Network:
     if not ref:
         raise InputError("empty model reference; name a checkpoint, an architecture or a directory")
     path = Path(ref)
     if path.is_dir():
-        architecture, said, model_args, file = read_directory(path)
+        architecture, config, model_args, file = read_directory(path)
         tensors = weights.read_weights(file)[0]
-        return with_weights(ref, architecture, tensors, settle(ref, said, wish), model_args)
+        return with_weights(ref, architecture, tensors, resolve(ref, config, wish), model_args)
     if path.is_file() and path.suffix in weights.PICKLES:
         raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
     if path.is_file() and path.suffix != ".py":
@@ -101,36 +101,38 @@ def _resolve(ref: str, wish: Wish) -> Network:
     return _load_foreign(ref, architecture, model_args, Path(source), wish)
 
 
-def _load_checkpoint(ref: str, wish: Wish) -> Network:
+def _load_checkpoint(ref: str, wish: ModelOverrides) -> Network:
     checkpoint = read_checkpoint(Path(ref))
     meta = checkpoint.meta
     architecture = meta["architecture"]
     if ".py:" in architecture:
         raise InputError(f"{ref}: made by foreign code, which runs only on demand; write {architecture}@{ref}")
-    said = settle(ref, checkpoint_description(meta), wish, whole=True)
-    return with_weights(ref, architecture, checkpoint.tensors, said, meta["model_args"])
+    config = resolve(ref, checkpoint_description(meta), wish, whole=True)
+    return with_weights(ref, architecture, checkpoint.tensors, config, meta["model_args"])
 
 
-def checkpoint_description(meta: Mapping[str, Any]) -> Description:
+def checkpoint_description(meta: Mapping[str, Any]) -> ModelConfig:
     """What a checkpoint's metadata says of its model."""
     labels = tuple(str(label) for label in meta["labels"])
     channels, height, width = meta["input_size"]
     mean, std = (tuple(float(value) for value in meta[key]) for key in ("mean", "std"))
-    return Description(meta["num_classes"], (channels, height, width), mean, std, labels)
+    return ModelConfig(meta["num_classes"], (channels, height, width), mean, std, labels)
 
 
-def _load_fresh(ref: str, architecture: str, model_args: dict[str, Any], wish: Wish) -> Network:
+def _load_fresh(ref: str, architecture: str, model_args: dict[str, Any], wish: ModelOverrides) -> Network:
     default = build.defaults(architecture)
     if wish.num_classes not in (None, default.num_classes):
         default = replace(default, num_classes=wish.num_classes or 0, labels=())
     if wish.input_size is not None:
         default = infer.with_channels(default, wish.input_size[0])
-    said = settle(ref, default, wish)
-    net = build.seeded(lambda: build.construct(architecture, said.num_classes, said.input_size, model_args), wish.seed)
-    return build.assemble(net, ref, architecture, said, model_args)
+    config = resolve(ref, default, wish)
+    net = build.seeded(
+        lambda: build.construct(architecture, config.num_classes, config.input_size, model_args), wish.seed
+    )
+    return build.assemble(net, ref, architecture, config, model_args)
 
 
-def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path: Path, wish: Wish) -> Network:
+def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path: Path, wish: ModelOverrides) -> Network:
     tensors, metadata = weights.read_weights(path)
     if is_checkpoint(metadata):
         meta = read_checkpoint(path).meta
@@ -144,22 +146,22 @@ def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path:
     default = build.defaults(architecture)
     probe = infer.probe(architecture, wish.input_size or default.input_size, model_args)
     tensors = weights.without_prefix(tensors, probe.state_dict())
-    said = settle(ref, infer.described(probe, tensors, default), wish)
-    return with_weights(ref, architecture, tensors, said, model_args)
+    config = resolve(ref, infer.infer_from_state_dict(probe, tensors, default), wish)
+    return with_weights(ref, architecture, tensors, config, model_args)
 
 
-def _load_pretrained(ref: str, architecture: str, wish: Wish) -> Network:
+def _load_pretrained(ref: str, architecture: str, wish: ModelOverrides) -> Network:
     library, _, name = architecture.partition("/")
     if library == "advkit":
         raise InputError(f"{ref}: advkit offers no weights; train {architecture} or give {architecture}@FILE")
-    said = settle(ref, build.defaults(architecture), wish)
+    config = resolve(ref, build.defaults(architecture), wish)
     net = libraries.pretrained_timm(name) if library == "timm" else libraries.pretrained_torchvision(name)
-    network = build.assemble(net, ref, architecture, said, {})
-    build.try_out(network)
+    network = build.assemble(net, ref, architecture, config, {})
+    build.smoke_test(network)
     return network
 
 
-def _load_factory(ref: str, form: re.Match[str], wish: Wish) -> Network:
+def _load_factory(ref: str, form: re.Match[str], wish: ModelOverrides) -> Network:
     tensors: Mapping[str, Tensor] = {}
     meta: Mapping[str, Any] | None = None
     if form["weights"]:
@@ -169,15 +171,15 @@ def _load_factory(ref: str, form: re.Match[str], wish: Wish) -> Network:
     net = factory.make_net(ref, Path(form["file"]), form["name"], count, wish.seed)
     if form["weights"]:
         weights.fill(ref, net, weights.without_prefix(tensors, net.state_dict()))
-    said = checkpoint_description(meta) if meta else infer.outside(net, wish)
-    settled = settle(ref, said, wish, whole=meta is not None)
+    config = checkpoint_description(meta) if meta else infer.infer_from_module(net, wish)
+    settled = resolve(ref, config, wish, whole=meta is not None)
     network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {})
-    build.try_out(network)
+    build.smoke_test(network)
     return network
 
 
 def with_weights(
-    ref: str, architecture: str, tensors: Mapping[str, Tensor], said: Description, model_args: dict[str, Any]
+    ref: str, architecture: str, tensors: Mapping[str, Tensor], config: ModelConfig, model_args: dict[str, Any]
 ) -> Network:
     """The network of ``architecture`` with ``tensors`` in it.
 
@@ -189,12 +191,12 @@ def with_weights(
     build.require_known(architecture)
 
     def make() -> torch.nn.Module:
-        return build.construct(architecture, said.num_classes, said.input_size, model_args)
+        return build.construct(architecture, config.num_classes, config.input_size, model_args)
 
-    weights.check_fit(ref, infer.outline(make), tensors)
+    weights.check_fit(ref, infer.meta_init(make), tensors)
     net = build.seeded(make, 0)
     weights.fill(ref, net, tensors)
-    network = build.assemble(net, ref, architecture, said, model_args)
+    network = build.assemble(net, ref, architecture, config, model_args)
     if not architecture.startswith("advkit/"):
-        build.try_out(network)
+        build.smoke_test(network)
     return network

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks import randomness
+from advkit.data import counter_rng
 
 KINDS = ("crop", "flip", "cutout")
 
@@ -25,7 +25,7 @@ def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int,
     if not kinds:
         return images
     height, width = images.shape[-2:]
-    drawn = randomness.uniform(seed, indices, epoch, 5)
+    drawn = counter_rng.uniform(seed, indices, epoch, 5)
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     if "flip" in kinds:

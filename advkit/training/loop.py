@@ -14,17 +14,17 @@ from torch import Tensor
 
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
-from advkit.files.memory import keep_freed_memory
+from advkit.files.malloc import tune_malloc
 from advkit.files.signals import Stop
 from advkit.models.network import Network
 from advkit.training import distributed, state
 from advkit.training.augment import augmented
-from advkit.training.measure import accuracy
-from advkit.training.misalign import Misalignment, Recorded
+from advkit.training.evaluation import accuracy
+from advkit.training.misalign import CachedGradients, Misalignment
 from advkit.training.params import TrainParams
-from advkit.training.schedule import factor, warm_up
+from advkit.training.schedule import lr_factor, warm_up
 
-TALLIES = ("images", "right", "loss", "cosine", "absolute", "norm", "penalty")
+RUNNING_SUMS = ("images", "right", "loss", "cosine", "absolute", "norm", "penalty")
 
 
 class Diverged(InputError):  # noqa: N818  (like Interrupted, it says what happened)
@@ -32,7 +32,7 @@ class Diverged(InputError):  # noqa: N818  (like Interrupted, it says what happe
 
 
 @dataclass
-class Progress:
+class TrainProgress:
     """What a display needs after a step: position, the epoch's running means, seconds of this process."""
 
     epoch: int
@@ -68,12 +68,12 @@ class Run:
     params: TrainParams
     state_path: Path | None
     settings: dict[str, Any]
-    recorded: Recorded | None = None
+    recorded: CachedGradients | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     _ema: dict[str, Tensor] = field(default_factory=dict)
 
 
-def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None]) -> list[dict[str, Any]]:
+def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress], None]) -> list[dict[str, Any]]:
     """Train ``run.network``; returns the history.
 
     The state is written after every epoch and when ``stop`` is set, so a killed run loses an epoch at most and a
@@ -84,7 +84,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
         InputError: fewer images than a batch, a loss that is not finite, a state that does not fit.
     """
     params = run.params
-    keep_freed_memory()
+    tune_malloc()
     distributed.synchronise_batch_norm(run.network)
     run.network.net.to(memory_format=torch.channels_last)  # 1.2 to 1.8 times as fast
     optimizer = make_optimizer(run.network, params)
@@ -96,12 +96,12 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
     steps = len(run.train) // params.batch_size
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
-    epoch, step, tallies = 0, 0, dict.fromkeys(TALLIES, 0.0)
+    epoch, step, running_sums = 0, 0, dict.fromkeys(RUNNING_SUMS, 0.0)
     run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
         found = state.read_state(run.state_path, run.settings)
         run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer)
-        epoch, step, tallies, run.history = found.epoch, found.step, found.tallies, found.history
+        epoch, step, running_sums, run.history = found.epoch, found.step, found.running_sums, found.history
     misalignment = None
     if params.misalign is not None:
         half = params.precision == "bfloat16"
@@ -111,18 +111,18 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[Progress], None
         order = run.train[epoch_order(len(run.train), params.seed, epoch)]
         while step < steps:
             positions = order[step * params.batch_size : (step + 1) * params.batch_size]
-            _step(run, optimizer, misalignment, positions, epoch, epoch * steps + step, steps, tallies)
+            _step(run, optimizer, misalignment, positions, epoch, epoch * steps + step, steps, running_sums)
             step, taken = step + 1, taken + 1
             spent = time.perf_counter() - began
             left = spent / taken * (params.epochs * steps - first - taken)
-            show(_progress(epoch, step, steps, tallies, spent, left))
+            show(_progress(epoch, step, steps, running_sums, spent, left))
             if _stopped(stop):
-                _save(run, optimizer, epoch, step, tallies)
+                _save(run, optimizer, epoch, step, running_sums)
                 raise Interrupted(stop.signum or 2, f"state written to {run.state_path}; go on with --resume")
-        run.history.append(_epoch_record(run, epoch, tallies))
-        epoch, step, tallies = epoch + 1, 0, dict.fromkeys(TALLIES, 0.0)
+        run.history.append(_epoch_record(run, epoch, running_sums))
+        epoch, step, running_sums = epoch + 1, 0, dict.fromkeys(RUNNING_SUMS, 0.0)
         if epoch < params.epochs:
-            _save(run, optimizer, epoch, step, tallies)
+            _save(run, optimizer, epoch, step, running_sums)
     if run._ema:
         run.network.net.load_state_dict(run._ema)
     run.network.eval().requires_grad_(False)
@@ -153,7 +153,7 @@ def _step(
     epoch: int,
     number: int,
     steps: int,
-    tallies: dict[str, float],
+    running_sums: dict[str, float],
 ) -> None:
     """One step on this rank's share of a global batch."""
     params, world = run.params, distributed.world_size()
@@ -166,7 +166,7 @@ def _step(
     images = images.contiguous(memory_format=torch.channels_last)
     torch.manual_seed((params.seed * 7_368_787 + number) & (2**63 - 1))  # dropout: a function of the step alone
     for group in optimizer.param_groups:
-        group["lr"] = params.lr * factor(params.schedule, number, params.epochs * steps)
+        group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
     run.network.train().requires_grad_(True)
     if misalignment is not None:
@@ -189,8 +189,8 @@ def _step(
     values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))
     if not bool(torch.isfinite(values).all()):
         raise Diverged(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
-    for name, value in zip(TALLIES, values.tolist(), strict=False):
-        tallies[name] += value
+    for name, value in zip(RUNNING_SUMS, values.tolist(), strict=False):
+        running_sums[name] += value
 
 
 def _average(run: Run, number: int) -> None:
@@ -205,9 +205,11 @@ def _average(run: Run, number: int) -> None:
                 run._ema[name].copy_(tensor)
 
 
-def _progress(epoch: int, step: int, steps: int, tallies: dict[str, float], spent: float, left: float) -> Progress:
-    seen = max(tallies["images"], 1.0)
-    return Progress(epoch, step, steps, tallies["loss"] / seen, tallies["right"] / seen, spent, left)
+def _progress(
+    epoch: int, step: int, steps: int, running_sums: dict[str, float], spent: float, left: float
+) -> TrainProgress:
+    seen = max(running_sums["images"], 1.0)
+    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, running_sums["right"] / seen, spent, left)
 
 
 def _stopped(stop: Stop) -> bool:
@@ -217,27 +219,27 @@ def _stopped(stop: Stop) -> bool:
     return bool(distributed.sum_over_ranks(torch.tensor(int(bool(stop)))) > 0)
 
 
-def _save(run: Run, optimizer: torch.optim.Optimizer, epoch: int, step: int, tallies: dict[str, float]) -> None:
+def _save(run: Run, optimizer: torch.optim.Optimizer, epoch: int, step: int, running_sums: dict[str, float]) -> None:
     if distributed.rank() == 0 and run.state_path is not None:
         tensors = state.pack(run.network.net.state_dict(), optimizer, run._ema or None)
-        state.write_state(run.state_path, state.State(epoch, step, tensors, tallies, run.history), run.settings)
+        state.write_state(run.state_path, state.State(epoch, step, tensors, running_sums, run.history), run.settings)
 
 
-def _epoch_record(run: Run, epoch: int, tallies: dict[str, float]) -> dict[str, Any]:
+def _epoch_record(run: Run, epoch: int, running_sums: dict[str, float]) -> dict[str, Any]:
     """Means over the epoch, and the accuracy on the held-out part (of the averaged weights, if any)."""
-    seen = tallies["images"]
+    seen = running_sums["images"]
     record: dict[str, Any] = {
         "epoch": epoch + 1,
         "images": int(seen),
-        "right": int(tallies["right"]),
-        "cross_entropy": tallies["loss"] / seen,
+        "right": int(running_sums["right"]),
+        "cross_entropy": running_sums["loss"] / seen,
     }
     if run.params.misalign is not None:
         record |= {
-            "cosine": tallies["cosine"] / seen,
-            "absolute_cosine": tallies["absolute"] / seen,
-            "gradient_norm": tallies["norm"] / seen,
-            "penalty": tallies["penalty"] / seen,
+            "cosine": running_sums["cosine"] / seen,
+            "absolute_cosine": running_sums["absolute"] / seen,
+            "gradient_norm": running_sums["norm"] / seen,
+            "penalty": running_sums["penalty"] / seen,
         }
     if len(run.validation):
         live = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}

@@ -24,19 +24,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks import randomness
-from advkit.attacks.alignment import cosines, directions
+from advkit.attacks.gradient_similarity import cosines, margin_gradients
 from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
+from advkit.data import counter_rng
 from advkit.models.network import Network
-from advkit.training.livefold import LiveFold
+from advkit.training.fused_view import FusedView
 
 PENALTIES = ("abs", "square", "signed")
-PLACES = ("clean", "noise", "adversarial")
+PENALTY_POINTS = ("clean", "noise", "adversarial")
 
 # (indices (N,) int64, epoch) to the directions (N, C, H, W) of the one reference at the images as that epoch sees them.
-Recorded = Callable[[Tensor, int], Tensor]
+CachedGradients = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class MisalignTerms:
     norm: Tensor
 
 
-def shape(c: Tensor, penalty: str) -> Tensor:
+def penalty_of(c: Tensor, penalty: str) -> Tensor:
     """The penalty of cosines ``c``, element by element."""
     if penalty == "signed":
         return c
@@ -95,7 +95,7 @@ class Misalignment:
         references: Sequence[nn.Module],
         params: MisalignParams,
         seed: int,
-        recorded: Recorded | None = None,
+        recorded: CachedGradients | None = None,
         *,
         half: bool = False,
     ) -> None:
@@ -109,12 +109,12 @@ class Misalignment:
             recorded: directions that are known already.
             half: autocast both networks to bfloat16 where gradients are compared. Cosines are float32.
         """
-        self._live, self._half = LiveFold(network), half
+        self._live, self._half = FusedView(network), half
         self._references, self._params, self._seed, self._recorded = list(references), params, seed, recorded
 
     def prepare(self) -> None:
         """To be called before the training-mode forward pass of a step."""
-        self._live.remember()
+        self._live.snapshot_bn()
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
         """Penalty of one batch.
@@ -137,11 +137,11 @@ class Misalignment:
         pairs: list[tuple[Tensor, list[nn.Module]]],
     ) -> MisalignTerms:
         params = self._params
-        live = self._live.refresh()
+        live = self._live.refuse()
         total = images.new_zeros(())
         sums = [images.new_zeros(()) for _ in range(3)]
         for points, references in pairs:
-            gradient, m = directions(live, points, labels, create_graph=True)
+            gradient, m = margin_gradients(live, points, labels, create_graph=True)
             squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)
             if params.smoothness:
                 total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
@@ -150,10 +150,10 @@ class Misalignment:
                 if points is images and self._recorded is not None:
                     other = self._recorded(indices, epoch)
                 else:
-                    other = directions(reference, points, labels)[0]
+                    other = margin_gradients(reference, points, labels)[0]
                 c = cosines(gradient, other)
                 part = 1.0 / (len(pairs) * len(references))
-                total = total + params.weight * part * shape(c, params.penalty).mean()
+                total = total + params.weight * part * penalty_of(c, params.penalty).mean()
                 sums[0] = sums[0] + part * c.detach().sum()
                 sums[1] = sums[1] + part * c.detach().abs().sum()
         return MisalignTerms(total, *sums)
@@ -168,7 +168,7 @@ class Misalignment:
             if place == "clean":
                 found.append((images, self._references))
             elif place == "noise":
-                drawn = randomness.uniform(self._seed, indices, (epoch << 8) + 1, size).view_as(images)
+                drawn = counter_rng.uniform(self._seed, indices, (epoch << 8) + 1, size).view_as(images)
                 found.append(((images + (2.0 * drawn - 1.0) * params.eps).clamp(0.0, 1.0), self._references))
             else:
                 pgd = AttackParams(parse_method("pgd"), eps=params.eps, steps=params.steps, seed=self._seed + epoch)

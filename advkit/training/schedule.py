@@ -9,7 +9,7 @@ Schedule = Literal["one-cycle", "cosine", "constant"]
 _WARM_UP = 0.2  # part of a one-cycle run in which the rate rises
 
 
-def factor(schedule: Schedule, step: int, steps: int) -> float:
+def lr_factor(schedule: Schedule, step: int, steps: int) -> float:
     """What the peak learning rate is multiplied by at ``step`` of ``steps`` (counted from 0).
 
     ``one-cycle`` rises linearly over the first fifth and falls to 0 along a cosine (Smith and Topin 2018);

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.files.checkpoint import dump, parse_metadata
+from advkit.files.checkpoint import canonical_json, parse_metadata
 from advkit.files.errors import InputError
 from advkit.files.tensors import read_tensors, write_tensors
 
@@ -31,7 +31,7 @@ class State:
     epoch: int
     step: int
     tensors: dict[str, Tensor]
-    tallies: dict[str, float]
+    running_sums: dict[str, float]
     history: list[dict[str, Any]]
 
 
@@ -46,11 +46,11 @@ def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
         "spec": SPEC,
         "epoch": state.epoch,
         "step": state.step,
-        "tallies": state.tallies,
+        "tallies": state.running_sums,
         "history": state.history,
         "settings": settings,
     }
-    write_tensors(path, state.tensors, dump(meta))
+    write_tensors(path, state.tensors, canonical_json(meta))
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -71,7 +71,7 @@ def read_state(path: Path, settings: dict[str, Any]) -> State:
         raise InputError(f"{path}: nothing to resume; start without --resume")
     tensors, metadata = read_tensors(path)
     meta = parse_metadata(path, metadata, SPEC, "training state")
-    before, now = _flat(meta.get("settings", {})), _flat(json.loads(dump(settings)))
+    before, now = _flat(meta.get("settings", {})), _flat(json.loads(canonical_json(settings)))
     changed = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     if changed:
         first = changed[0]

@@ -9,17 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks import budget, judge
-from advkit.attacks.alignment import cosine_sums
-from advkit.attacks.over import attack_images, clean_batch, reached
+from advkit.attacks import budget
+from advkit.attacks.dataset import attack_images, clean_batch, is_success
+from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.transfer.rates import Surrogate, Victim
+from advkit.models.prediction import predict_all
+from advkit.transfer.rates import SurrogateOutcome, VictimOutcome
 
 
 @dataclass
-class Attempt:
+class SurrogateRun:
     """One surrogate under one method, or a ready-made set.
 
     Attributes:
@@ -44,7 +45,7 @@ class Attempt:
     norm: str
     eps: float
     goal: str
-    makers: tuple[int, ...]
+    crafted_on: tuple[int, ...]
     victims: np.ndarray
     flipped: np.ndarray
     own: np.ndarray
@@ -55,21 +56,21 @@ class Attempt:
     zero: int = 0
     dead: int = 0
 
-    def as_surrogate(self) -> Surrogate:
+    def as_surrogate(self) -> SurrogateOutcome:
         """The surrogate's side of :func:`advkit.transfer.rates.count`."""
-        return Surrogate(self.own_right, self.own, self._reached(self.own))
+        return SurrogateOutcome(self.own_right, self.own, self._is_success(self.own))
 
-    def as_victim(self, model: int, clean: np.ndarray, labels: np.ndarray) -> Victim:
+    def as_victim(self, model: int, clean: np.ndarray, labels: np.ndarray) -> VictimOutcome:
         """The side of victim ``model``; ``clean`` (M, images) and ``labels`` are those of the whole data."""
-        right = clean[model][self.positions] == labels[self.positions]
-        return Victim(right, self.victims[model], self._reached(self.victims[model]))
+        correct = clean[model][self.positions] == labels[self.positions]
+        return VictimOutcome(correct, self.victims[model], self._is_success(self.victims[model]))
 
     def control(self, model: int, predictions: np.ndarray) -> np.ndarray:
         """(N,) bool: ``predictions`` (M, N) of a control fool victim ``model``."""
-        return self._reached(predictions[model])
+        return self._is_success(predictions[model])
 
-    def _reached(self, predictions: np.ndarray) -> np.ndarray:
-        return reached(torch.from_numpy(predictions), torch.from_numpy(self.classes), self.targeted).numpy()
+    def _is_success(self, predictions: np.ndarray) -> np.ndarray:
+        return is_success(torch.from_numpy(predictions), torch.from_numpy(self.classes), self.targeted).numpy()
 
 
 @dataclass
@@ -87,7 +88,7 @@ class Matrix:
 
     labels: np.ndarray
     clean: np.ndarray
-    attempts: list[Attempt]
+    attempts: list[SurrogateRun]
     cosines: Tensor | None
     seconds: float
 
@@ -108,7 +109,7 @@ class Plan:
 
     names: list[str]
     networks: Sequence[Network]
-    optimised: Sequence[nn.Module]
+    gradient_models: Sequence[nn.Module]
     surrogates: list[int]
     params: list[AttackParams]
     target: str | int | None
@@ -119,7 +120,7 @@ class Plan:
 
 @dataclass
 class Row:
-    """One surrogate under one method on one batch; fields as of :class:`Attempt`."""
+    """One surrogate under one method on one batch; fields as of :class:`SurrogateRun`."""
 
     classes: np.ndarray
     victims: np.ndarray
@@ -128,14 +129,14 @@ class Row:
 
 
 @dataclass
-class Part:
+class BatchPredictions:
     """What one batch of B images gave: small, and picklable.
 
     Attributes:
         clean: (M, B) predictions for clean images.
         noise: (methods, M, B) predictions for noise of the attacks' norm, one draw for each method.
         rows: one for each attempt.
-        cosines: (3, M, M), see :func:`advkit.attacks.alignment.cosine_sums`; or None.
+        cosines: (3, M, M), see :func:`advkit.attacks.gradient_similarity.input_gradient_cosines`; or None.
         seconds: spent in attacks.
     """
 
@@ -145,7 +146,7 @@ class Part:
     cosines: Tensor | None
     seconds: float
 
-    def put(self, batch: slice, part: Part) -> None:
+    def put(self, batch: slice, part: BatchPredictions) -> None:
         """Copy the predictions of ``part`` to the images of ``batch``, and add up the rest."""
         self.clean[:, batch], self.noise[:, :, batch] = part.clean, part.noise
         for row, found in zip(self.rows, part.rows, strict=True):
@@ -167,7 +168,7 @@ def measure(plan: Plan, data: ImageSet, show: Callable[[int], None]) -> Matrix:
         show: told the number of images that are done.
     """
 
-    def parts() -> Iterator[Part]:
+    def parts() -> Iterator[BatchPredictions]:
         for batch in batches(plan, data):
             yield measure_batch(plan, data, batch)
             show(batch.stop)
@@ -181,41 +182,43 @@ def batches(plan: Plan, data: ImageSet) -> list[slice]:
     return [slice(start, min(start + size, len(data))) for start in range(0, len(data), size)]
 
 
-def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> Part:
+def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchPredictions:
     """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
     clean = clean_batch(data, batch)
     images, labels = clean.images.to(plan.device), clean.labels.to(plan.device)
     indices = clean.indices.to(plan.device)
     rows, seconds = [], 0.0
     for surrogate, params in _attempts(plan):
-        one, folded = [plan.networks[surrogate]], [plan.optimised[surrogate]]
-        done = attack_images(one, folded, clean, params, plan.target, plan.device)
+        one, fused = [plan.networks[surrogate]], [plan.gradient_models[surrogate]]
+        done = attack_images(one, fused, clean, params, plan.target, plan.device)
         adversarial, found = done.adversarial.to(plan.device), done.batch
         seconds += done.seconds
         rows.append(
             Row(
                 classes=done.classes.numpy(),
-                victims=look(plan.networks, adversarial).numpy(),
-                flipped=look(plan.networks, budget.flipped(adversarial, images)).numpy(),
+                victims=predict_all(plan.networks, adversarial).numpy(),
+                flipped=predict_all(plan.networks, budget.negated_perturbation(adversarial, images)).numpy(),
                 costs=(found.forwards, found.backwards, int(found.zero_gradients.sum()), int(found.dead.sum())),
             )
         )
-    return Part(
-        clean=look(plan.networks, images).numpy(),
+    return BatchPredictions(
+        clean=predict_all(plan.networks, images).numpy(),
         noise=np.stack(
             [
                 # A draw for each method: the union of several is held against the best of as many draws.
-                look(plan.networks, budget.noise(images, indices, params.eps, params.norm, params.seed + draw)).numpy()
+                predict_all(
+                    plan.networks, budget.noise(images, indices, params.eps, params.norm, params.seed + draw)
+                ).numpy()
                 for draw, params in enumerate(plan.params)
             ]
         ),
         rows=rows,
-        cosines=cosine_sums(plan.optimised, images, labels) if plan.gradients else None,
+        cosines=input_gradient_cosines(plan.gradient_models, images, labels) if plan.gradients else None,
         seconds=seconds,
     )
 
 
-def merged(plan: Plan, data: ImageSet, parts: Iterable[Part]) -> Matrix:
+def merged(plan: Plan, data: ImageSet, parts: Iterable[BatchPredictions]) -> Matrix:
     """The parts of all :func:`batches`, in their order, as one matrix.
 
     They are copied into arrays made beforehand: small ones kept from every batch would lie between the large ones that
@@ -234,7 +237,7 @@ def merged(plan: Plan, data: ImageSet, parts: Iterable[Part]) -> Matrix:
     )
 
 
-def _empty(plan: Plan, count: int) -> Part:
+def _empty(plan: Plan, count: int) -> BatchPredictions:
     """A part for all ``count`` images, to put batches in."""
     models = len(plan.networks)
 
@@ -244,22 +247,17 @@ def _empty(plan: Plan, count: int) -> Part:
     rows = [Row(np.empty(count, np.int64), predictions(), predictions(), (0, 0, 0, 0)) for _ in _attempts(plan)]
     cosines = torch.zeros(3, models, models, dtype=torch.float64) if plan.gradients else None
     noise = np.empty((len(plan.params), models, count), np.int64)
-    return Part(predictions(), noise, rows, cosines, 0.0)
-
-
-def look(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """(M, N) predictions of every network, on the CPU."""
-    return torch.stack([judge.predictions([network], images) for network in networks]).cpu()
+    return BatchPredictions(predictions(), noise, rows, cosines, 0.0)
 
 
 def _attempts(plan: Plan) -> list[tuple[int, AttackParams]]:
     return [(surrogate, params) for surrogate in plan.surrogates for params in plan.params]
 
 
-def _attempt(plan: Plan, number: int, whole: Part, labels: np.ndarray) -> Attempt:
+def _attempt(plan: Plan, number: int, whole: BatchPredictions, labels: np.ndarray) -> SurrogateRun:
     surrogate, params = _attempts(plan)[number]
     row = whole.rows[number]
-    return Attempt(
+    return SurrogateRun(
         plan.names[surrogate],
         params.method.name,
         np.arange(len(labels)),

@@ -11,7 +11,7 @@ RATES = ("cond", "both", "raw", "same")
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class SurrogateOutcome:
     """What is known of the surrogate, image by image.
 
     Attributes:
@@ -20,22 +20,22 @@ class Surrogate:
         fooled: (N,) bool, the attack's aim is reached: another class than the true one, or the target.
     """
 
-    right: np.ndarray
+    correct: np.ndarray
     prediction: np.ndarray
     fooled: np.ndarray
 
 
 @dataclass(frozen=True)
-class Victim:
+class VictimOutcome:
     """The same for the victim."""
 
-    right: np.ndarray
+    correct: np.ndarray
     prediction: np.ndarray
     fooled: np.ndarray
 
 
 @dataclass(frozen=True)
-class Counts:
+class TransferCounts:
     """Successes among the images that count, for each rate (see :func:`count`)."""
 
     cond: tuple[int, int]
@@ -44,7 +44,7 @@ class Counts:
     same: tuple[int, int]
 
 
-def count(pairs: Sequence[tuple[Surrogate, Victim]]) -> Counts:
+def count(pairs: Sequence[tuple[SurrogateOutcome, VictimOutcome]]) -> TransferCounts:
     """Count the successes of one method, or of the union of several.
 
     ``cond``: S and V right on clean and S fooled; V fooled by the same image (LOTOS, 2025).
@@ -56,20 +56,20 @@ def count(pairs: Sequence[tuple[Surrogate, Victim]]) -> Counts:
     Args:
         pairs: for each method, surrogate and victim over the same N images.
     """
-    right = pairs[0][0].right & pairs[0][1].right
+    correct = pairs[0][0].correct & pairs[0][1].correct
     surrogate = np.any([s.fooled for s, _ in pairs], axis=0)
     victim = np.any([v.fooled for _, v in pairs], axis=0)
     together = np.any([s.fooled & v.fooled for s, v in pairs], axis=0)
     alike = np.any([s.fooled & v.fooled & (s.prediction == v.prediction) for s, v in pairs], axis=0)
-    held = right & surrogate
-    return Counts(
+    held = correct & surrogate
+    return TransferCounts(
         cond=(int((held & together).sum()), int(held.sum())),
-        both=(int((right & victim).sum()), int(right.sum())),
+        both=(int((correct & victim).sum()), int(correct.sum())),
         raw=(int(victim.sum()), len(victim)),
         same=(int((held & alike).sum()), int(held.sum())),
     )
 
 
-def common_set(surrogate: Surrogate, victims: Sequence[Victim]) -> np.ndarray:
+def eligible(surrogate: SurrogateOutcome, victims: Sequence[VictimOutcome]) -> np.ndarray:
     """(N,) bool: surrogate and all victims right on the clean image, surrogate fooled."""
-    return np.asarray(surrogate.right & surrogate.fooled & np.all([v.right for v in victims], axis=0))
+    return np.asarray(surrogate.correct & surrogate.fooled & np.all([v.correct for v in victims], axis=0))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.data.builtin import digits
-from advkit.data.source import Wanted
+from advkit.data.raw_dataset import LoadOptions
 from advkit.models.build import create
 from advkit.models.network import Network
 
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 def _digits(split: str) -> tuple[Tensor, Tensor]:
     """Digits in colour at 12x12: peers want three channels, and resizing wants some room."""
-    source = digits()[split](Wanted(channels=3))
+    source = digits()[split](LoadOptions(channels=3))
     rows = torch.arange(len(source.labels))
     images = F.interpolate(source.read(rows), size=(12, 12), mode="bilinear", align_corners=False)
     return images.clamp(0, 1), source.labels

@@ -38,9 +38,9 @@ def test_l2_projection_is_the_nearest_point() -> None:
 def test_steepest_is_a_unit_step_at_any_scale(factor: float) -> None:
     gradient = (drawn(0, 3, 2, 4, 4) - 0.5) * factor
     gradient[1] = 0
-    l2 = budget.steepest(gradient, "l2")
+    l2 = budget.steepest_ascent(gradient, "l2")
     assert torch.allclose(l2.flatten(1).norm(dim=1), torch.tensor([1.0, 0.0, 1.0]), atol=1e-5)
-    assert torch.equal(budget.steepest(gradient, "linf"), gradient.sign())
+    assert torch.equal(budget.steepest_ascent(gradient, "linf"), gradient.sign())
     assert torch.allclose(budget.flat_norm(gradient, "l2") / factor, (gradient / factor).flatten(1).norm(dim=1))
 
 
@@ -59,7 +59,7 @@ def test_random_start_fills_the_ball(norm: Norm) -> None:
 def test_flipped_is_the_other_side() -> None:
     images = torch.tensor([[[[0.5, 0.9, 0.1]]]])
     adversarial = torch.tensor([[[[0.6, 0.7, 0.3]]]])
-    assert torch.allclose(budget.flipped(adversarial, images), torch.tensor([[[[0.4, 1.0, 0.0]]]]))
+    assert torch.allclose(budget.negated_perturbation(adversarial, images), torch.tensor([[[[0.4, 1.0, 0.0]]]]))
 
 
 @settings(max_examples=80, deadline=None)

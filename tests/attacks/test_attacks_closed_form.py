@@ -206,11 +206,11 @@ def _no_step(gradient: Tensor, norm: Norm) -> Tensor:
     return torch.zeros_like(gradient)
 
 
-def _backwards(gradient: Tensor, norm: Norm, *, real: Callable[..., Tensor] = budget.steepest) -> Tensor:
+def _backwards(gradient: Tensor, norm: Norm, *, real: Callable[..., Tensor] = budget.steepest_ascent) -> Tensor:
     return -real(gradient, norm)
 
 
-def _other_norm(gradient: Tensor, norm: Norm, *, real: Callable[..., Tensor] = budget.steepest) -> Tensor:
+def _other_norm(gradient: Tensor, norm: Norm, *, real: Callable[..., Tensor] = budget.steepest_ascent) -> Tensor:
     return real(gradient, "l2" if norm == "linf" else "linf")
 
 

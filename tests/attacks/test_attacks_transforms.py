@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from scipy import ndimage, signal, stats
 from torch import Tensor
 
-from advkit.attacks import randomness
 from advkit.attacks.methods import parse_method
 from advkit.attacks.targets import parse_target, targets
-from advkit.attacks.transforms import default_kernel, diverse, smoothed
+from advkit.attacks.transforms import default_kernel, input_diversity, smoothed
+from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
 
 def resized(image: Tensor, index: int, shrink: float, seed: int, stream: int) -> Tensor:
     """The reference: interpolate and pad one image, by the numbers that belong to it."""
     height, width = image.shape[-2:]
-    _, size, top, left = randomness.uniform(seed, torch.tensor([index]), stream, 4)[0].tolist()
+    _, size, top, left = counter_rng.uniform(seed, torch.tensor([index]), stream, 4)[0].tolist()
     side = min(height, width)
     smallest = math.ceil(shrink * side)
     short = smallest + int(size * (side - smallest + 1))
@@ -35,7 +35,7 @@ def resized(image: Tensor, index: int, shrink: float, seed: int, stream: int) ->
 def test_diverse_equals_interpolate_and_pad(height: int, width: int, shrink: float) -> None:
     images = torch.rand(12, 3, height, width, generator=torch.Generator().manual_seed(0))
     indices = torch.arange(12) * 5
-    found = diverse(images, indices, probability=1.0, shrink=shrink, seed=3, stream=7)
+    found = input_diversity(images, indices, probability=1.0, shrink=shrink, seed=3, stream=7)
     expected = torch.stack([resized(x, int(i), shrink, 3, 7) for x, i in zip(images, indices, strict=True)])
     assert float((found - expected).abs().max()) < 2e-5
     if shrink < 1:
@@ -46,7 +46,7 @@ def test_diverse_probability() -> None:
     images = torch.rand(2000, 1, 10, 10, generator=torch.Generator().manual_seed(1))
     indices = torch.arange(2000)
     for probability in (0.0, 0.3, 1.0):
-        found = diverse(images, indices, probability=probability, shrink=0.4, seed=0, stream=0)
+        found = input_diversity(images, indices, probability=probability, shrink=0.4, seed=0, stream=0)
         changed = ((found - images).abs().amax((1, 2, 3)) > 1e-3).float().mean()
         # One in seven sizes is the full one, which changes nothing.
         assert abs(float(changed) - probability * 6 / 7) < 0.04
@@ -74,37 +74,37 @@ def test_default_kernel() -> None:
 
 def test_uniform_is_uniform_and_keyed_to_the_image() -> None:
     indices = torch.arange(200)
-    numbers = randomness.uniform(5, indices, 3, 500)
+    numbers = counter_rng.uniform(5, indices, 3, 500)
     assert numbers.dtype == torch.float32
     assert float(numbers.min()) >= 0
     assert float(numbers.max()) < 1
     assert abs(float(numbers.mean()) - 0.5) < 4 / math.sqrt(12 * numbers.numel())
-    for values in (numbers.flatten(), numbers[7], numbers[:, 0], randomness.uniform(5, torch.tensor([0]), 0, 2000)[0]):
+    for values in (numbers.flatten(), numbers[7], numbers[:, 0], counter_rng.uniform(5, torch.tensor([0]), 0, 2000)[0]):
         assert stats.kstest(values.numpy(), "uniform").pvalue > 1e-3
     subset = torch.tensor([150, 3, 77])
-    assert torch.equal(randomness.uniform(5, subset, 3, 500), numbers[subset])
-    assert torch.equal(randomness.uniform(5, subset, 3, 20), numbers[subset, :20])
+    assert torch.equal(counter_rng.uniform(5, subset, 3, 500), numbers[subset])
+    assert torch.equal(counter_rng.uniform(5, subset, 3, 20), numbers[subset, :20])
 
 
 @pytest.mark.parametrize("other", [{"seed": 6}, {"stream": 4}, {"indices": torch.arange(1, 101)}, {"seed": -5}])
 def test_seeds_streams_and_images_are_unrelated(other: dict[str, object]) -> None:
     settings = {"seed": 5, "indices": torch.arange(100), "stream": 3, "count": 300}
-    a = randomness.uniform(**settings)  # type: ignore[arg-type]
-    b = randomness.uniform(**{**settings, **other})  # type: ignore[arg-type]
+    a = counter_rng.uniform(**settings)  # type: ignore[arg-type]
+    b = counter_rng.uniform(**{**settings, **other})  # type: ignore[arg-type]
     assert float((a == b).float().mean()) < 1e-3
     assert abs(float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])) < 4 / math.sqrt(a.numel())
 
 
 def test_normal_and_signs() -> None:
-    normal = randomness.normal(1, torch.arange(40), 2, 500).flatten()
+    normal = counter_rng.normal(1, torch.arange(40), 2, 500).flatten()
     assert stats.kstest(normal.numpy(), "norm").pvalue > 1e-3
-    signs = randomness.signs(1, torch.arange(40), 2, 500)
+    signs = counter_rng.signs(1, torch.arange(40), 2, 500)
     assert set(signs.unique().tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 4 / math.sqrt(signs.numel())
 
 
 def test_large_seeds_and_streams_wrap() -> None:
-    values = [randomness.uniform(seed, torch.tensor([2**40]), 2**62, 3) for seed in (2**63, -(2**63), 2**64 + 1, 1)]
+    values = [counter_rng.uniform(seed, torch.tensor([2**40]), 2**62, 3) for seed in (2**63, -(2**63), 2**64 + 1, 1)]
     assert all(bool(torch.isfinite(v).all()) for v in values)
 
 

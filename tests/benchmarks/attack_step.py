@@ -20,7 +20,7 @@ from torch import Tensor
 from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.reference import load
 
 EPS, STEPS = 8 / 255, 10
@@ -52,7 +52,7 @@ def attacks(weights: str, batch: int) -> dict[str, Callable[[], Tensor]]:
     """PGD-10 in each way, on random images with the network's own labels."""
     network = load(f"advkit/resnet20@{weights}", num_classes=10, input_size=(3, 32, 32))
     images = torch.rand(batch, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    labels, indices, quick = network(images).argmax(1), torch.arange(batch), folded(network)
+    labels, indices, quick = network(images).argmax(1), torch.arange(batch), fuse_conv_bn(network)
     size = 2.5 * EPS / STEPS
     params = AttackParams(parse_method("pgd"), eps=EPS, steps=STEPS, step_size=size)
     peer = torchattacks.PGD(network, eps=EPS, alpha=size, steps=STEPS, random_start=True)

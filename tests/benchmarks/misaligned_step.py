@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.alignment import cosines, input_gradients
+from advkit.attacks.gradient_similarity import cosines, input_gradients
 from advkit.models.build import create
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.training.misalign import Misalignment, MisalignParams
 
 
@@ -53,7 +53,7 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
     network = create(arch, num_classes=10, input_size=(3, 32, 32), seed=0)
     network.net.to(memory_format=torch.channels_last)
     plain_reference = create(arch, num_classes=10, input_size=(3, 32, 32), seed=1).eval().requires_grad_(False)
-    reference = folded(plain_reference)
+    reference = fuse_conv_bn(plain_reference)
     optimizer = torch.optim.SGD(network.net.parameters(), lr=0.01, momentum=0.9)
     misalignment, half = (Misalignment(network, [reference], MisalignParams(), seed=0, half=h) for h in (False, True))
 

@@ -140,15 +140,15 @@ def test_an_ensemble_is_fooled_more_than_by_an_attack_on_one(r: Path, r2: Path, 
     out = tmp_path / "a.safetensors"
     common = ["--data", "digits", "--limit", "100", "--eps", "0.3", "--goal", "transfer", "-q", "-o", out]
 
-    def right(model: Path) -> int:
+    def correct(model: Path) -> int:
         found = json.loads(inside("evaluate", model, "--data", out).stdout)["result"]["models"][0]
         return int(found["top1"]["successes"])
 
     assert inside("attack", r, *common).returncode == 0
-    alone = right(r2)
+    alone = correct(r2)
     both = json.loads(inside("attack", f"A={r}", f"B={r2}", *common).stdout)["result"]
     assert [found["model"] for found in both["surrogates"]] == ["A", "B"]
-    assert right(r2) < alone
+    assert correct(r2) < alone
     outcome = load_file(out)["outcome"]
     assert both["ensemble_success"]["successes"] == int((outcome == 1).sum())
     assert both["ensemble_success"]["total"] == int((outcome != 0).sum())

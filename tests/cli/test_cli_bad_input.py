@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from advkit.data.builtin import digits
-from advkit.data.source import Wanted
+from advkit.data.raw_dataset import LoadOptions
 from advkit.files.checkpoint import read_checkpoint, write_checkpoint
 from advkit.files.tensors import read_header, write_tensors
 
@@ -89,7 +89,7 @@ def test_no_images(use: str, folder: Path, inside: Run) -> None:
 
 def odd_pictures(folder: Path) -> None:
     """One picture of each kind in ten classes, all of them the same scan of a digit."""
-    source = digits()["test"](Wanted())
+    source = digits()["test"](LoadOptions())
     pixels = (source.read(torch.tensor([0]))[0, 0] * 255).round().numpy().astype(np.uint8)
     grey = Image.fromarray(pixels)
     for name in map(str, range(10)):

@@ -10,7 +10,7 @@ from executable import Run, one_line
 from advkit.files.checkpoint import read_checkpoint
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import to_json
-from advkit.models.genome.handmade import named
+from advkit.models.genome.presets import named
 
 
 def test_train_and_evaluate(inside: Run, tmp_path: Path) -> None:

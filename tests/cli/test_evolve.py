@@ -17,7 +17,7 @@ from executable import Run, advkit, done, load, one_line, start
 from terminal import on_terminal
 
 from advkit.commands import evolve_run
-from advkit.commands.evolve_changed import flat
+from advkit.evolution.settings_diff import flat
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 
@@ -169,11 +169,11 @@ def test_inherited_weights_survive_a_second_start(r: Path, tmp_path: Path) -> No
     plain = [value for value in command if value != "--inherit"]
     fresh = json.loads(done(*plain, "--run-dir", "f.run", "-o", "f.safetensors", cwd=tmp_path).stdout)["result"]
 
-    def born(result: dict[str, Any], early: bool) -> list[Any]:
+    def generation(result: dict[str, Any], early: bool) -> list[Any]:
         return [one for one in result["members"] if (one["born"] == 0) == early]
 
-    assert born(fresh, True) == born(first, True), "the first generation has nobody to inherit from"
-    assert born(fresh, False) != born(first, False)
+    assert generation(fresh, True) == generation(first, True), "the first generation has nobody to inherit from"
+    assert generation(fresh, False) != generation(first, False)
 
 
 def test_on_a_cluster_it_finds_the_same(whole: Path, r: Path, tmp_path: Path, ray_cluster: str) -> None:
@@ -283,15 +283,15 @@ def test_every_option_reaches_the_search(
     """What the settings say is what is done: campaigns are stopped before they begin, and asked."""
     campaigns: list[Any] = []
 
-    def stop(campaign: Any, given: dict[str, Any]) -> None:
-        campaigns.append(campaign)
+    def stop(search_run: Any, given: dict[str, Any]) -> None:
+        campaigns.append(search_run)
         raise InputError("enough")
 
-    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    monkeypatch.setattr(evolve_run, "run", stop)
     options, expected = ASKED[name]
     for more in ([], options):
         assert "enough" in one_line(inside("evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *more))
-    before, after = (flat(campaign.settings) for campaign in campaigns)
+    before, after = (flat(search_run.settings) for search_run in campaigns)
     assert {key: after[key] for key in expected} == expected
     assert {key: before[key] for key in expected} != expected
     assert campaigns[1].spec.recipe == campaigns[1].settings["recipe"]
@@ -310,10 +310,10 @@ def test_pictures_in_folders_are_brought_to_the_size_that_r_takes(
         for k in range(30):
             Image.fromarray(np.full((12, 12), 20 * digit + k, np.uint8)).save(folder / f"{k}.png")
 
-    def stop(campaign: Any, given: dict[str, Any]) -> None:
-        raise InputError(f"opened {campaign.images.size}, {campaign.spec.size}")
+    def stop(search_run: Any, given: dict[str, Any]) -> None:
+        raise InputError(f"opened {search_run.images.size}, {search_run.spec.size}")
 
-    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    monkeypatch.setattr(evolve_run, "run", stop)
     small = [*without(SMALL, "--limit", "--candidate-images"), "--candidate-images", "200", "--rungs", "1"]
     common = ["evolve", r, "-o", tmp_path / "e.safetensors", *small, "--data", tmp_path / "pictures"]
     assert "opened (1, 8, 8), (1, 8, 8)" in one_line(inside(*common))
@@ -335,10 +335,10 @@ def test_an_r_prime_that_e_could_not_be_held_against_is_refused(
 ) -> None:
     import numpy as np
 
-    def stop(campaign: Any, given: dict[str, Any]) -> None:
+    def stop(search_run: Any, given: dict[str, Any]) -> None:
         raise InputError("opened")
 
-    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    monkeypatch.setattr(evolve_run, "run", stop)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (400, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", images=pixels, labels=np.arange(400) % 10)
@@ -369,11 +369,11 @@ def test_a_run_beside_must_be_finished_and_measured_alike(
 ) -> None:
     campaigns: list[Any] = []
 
-    def stop(campaign: Any, given: dict[str, Any]) -> None:
-        campaigns.append(campaign)
+    def stop(search_run: Any, given: dict[str, Any]) -> None:
+        campaigns.append(search_run)
         raise InputError("opened")
 
-    monkeypatch.setattr(evolve_run, "carry_out", stop)
+    monkeypatch.setattr(evolve_run, "run", stop)
     other = tmp_path / "other.run"
     shutil.copytree(whole / "e.run", other)
     common = ["evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--beside-run", other]

@@ -12,13 +12,13 @@ from executable import load
 from advkit.commands import evolve_figure, evolve_run
 from advkit.commands.evolve_result import flags
 from advkit.commands.output import rate
-from advkit.evolution.offspring import Child
+from advkit.evolution.offspring import Proposal
 from advkit.evolution.params import SearchParams
-from advkit.evolution.search import Member, Result
+from advkit.evolution.search import Individual, Result
 from advkit.figures import front
 from advkit.figures.front import Group
-from advkit.files.results_evolve import EvolveResult, Measured, Other
-from advkit.models.genome.handmade import named
+from advkit.models.genome.presets import named
+from advkit.reports.results_evolve import EvolveResult, Measured, Other
 
 RESULTS = Path(__file__).parents[1] / "studies/evolution/results/E.json"
 
@@ -93,9 +93,9 @@ def test_the_population_says_nothing_of_times_and_retries() -> None:
     states = []
     for attempts, seconds in ((1, 1.0), (2, 30.0)):
         told = record | {"attempts": attempts, "seconds": seconds, "training_seconds": seconds}
-        found = Result(members=[Member(Child("a", named("stem7")), told, 0)], population=[0], trainings=[1, 1])
-        campaign: Any = SimpleNamespace(params=SearchParams(), floors=[None, None])
-        states.append(evolve_run._state(campaign, found))
+        found = Result(members=[Individual(Proposal("a", named("stem7")), told, 0)], population=[0], trainings=[1, 1])
+        search_run: Any = SimpleNamespace(params=SearchParams(), floors=[None, None])
+        states.append(evolve_run._state(search_run, found))
     assert states[0] == states[1]
     assert states[0]["population"] == [{"id": "a", "error": None, "validation": [9, 10], "cond": [1, 9], "born": 0}]
     assert states[0]["cost"] == pytest.approx(4 / 3)
@@ -107,8 +107,8 @@ def test_the_front_figure_has_everyone_in_place(
     drawn: dict[str, Any] = {}
     monkeypatch.setattr(front, "draw", lambda path, groups, **more: drawn.update(groups=groups, **more))
     spec = SimpleNamespace(ref="some/where/R.safetensors")
-    campaign: Any = SimpleNamespace(own=SimpleNamespace(name="R'"), reference=SimpleNamespace(spec=spec))
-    evolve_figure.draw_front(tmp_path / "f.png", campaign, calm)
+    search_run: Any = SimpleNamespace(own=SimpleNamespace(name="R'"), reference=SimpleNamespace(spec=spec))
+    evolve_figure.draw_front(tmp_path / "f.png", search_run, calm)
     groups: dict[str, Group] = {group.name: group for group in drawn["groups"]}
     assert calm.chosen is not None
     (e,) = groups["of these, E"].points

@@ -10,11 +10,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "advkit"
 FLOORS = (  # top to bottom
     {"commands"},
+    {"reports"},
     {"evolution", "adaptation"},
     {"training", "transfer", "distance", "figures"},
     {"attacks"},
-    {"models", "data"},
-    {"engines"},
+    {"tasks"},
+    {"metrics", "models", "data", "parallel"},
     {"files"},
 )
 LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
@@ -46,7 +47,7 @@ def violations(part: str, names: set[str]) -> list[str]:
 def test_every_directory_has_a_floor() -> None:
     parts = {path.relative_to(PACKAGE).parts[0] for path in FILES if len(path.relative_to(PACKAGE).parts) > 1}
     assert parts <= set(LEVEL)
-    assert {"commands", "training", "transfer", "figures", "attacks", "models", "data", "engines", "files"} <= parts
+    assert {"commands", "training", "transfer", "figures", "attacks", "models", "data", "parallel", "metrics", "files"} <= parts
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -19,7 +19,7 @@ from advkit.commands.evolve import evolve
 from advkit.commands.train import train
 from advkit.commands.transfer_matrix import transfer_matrix
 from advkit.commands.visualize import attention
-from advkit.files.report import TOOLS, schema_text
+from advkit.reports.envelope import TOOLS, schema_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAN = REPOSITORY / "man"
@@ -81,7 +81,7 @@ def test_every_page_goes_into_the_wheel() -> None:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_schemas_have_not_drifted(tool: str) -> None:
-    kept = (REPOSITORY / "advkit/files/schemas" / f"{tool}.json").read_text()
+    kept = (REPOSITORY / "advkit/reports/schemas" / f"{tool}.json").read_text()
     assert kept == schema_text(tool), "the report changed: write the schema anew, and raise its number if meaning did"
 
 

@@ -44,7 +44,7 @@ def test_a_network_without_numbers_costs_its_own_cosines_and_nothing_else(inside
     assert accuracy["N"] == 0
     assert any(flag.startswith("N: not finite on 60 clean images, 60 of R's (pgd)") for flag in report["flags"])
     from advkit.commands import matrix_text
-    from advkit.files.results import TransferMatrixResult
+    from advkit.reports.results import TransferMatrixResult
 
     result = TransferMatrixResult.model_validate(report["result"])
     assert any(
@@ -158,7 +158,7 @@ def test_white_box_cells_are_each_networks_own(inside: Run, r: Path, r2: Path, t
     from advkit.commands import matrix_text
     from advkit.commands.transfer_matrix import _subtitle
     from advkit.figures import heatmap
-    from advkit.files.results import TransferMatrixResult
+    from advkit.reports.results import TransferMatrixResult
 
     out, figure = tmp_path / "adv.safetensors", tmp_path / "m.png"
     assert (
@@ -183,7 +183,7 @@ def test_white_box_cells_are_each_networks_own(inside: Run, r: Path, r2: Path, t
 
 def test_budgets_that_differ_stand_beside_their_rows(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
     from advkit.commands.transfer_matrix import _subtitle
-    from advkit.files.results import TransferMatrixResult
+    from advkit.reports.results import TransferMatrixResult
 
     out = tmp_path / "adv.safetensors"
     assert inside("attack", r, *FEW[:4], "--norm", "l2", "--eps", "3", "-o", out, "-q").returncode == 0

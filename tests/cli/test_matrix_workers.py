@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from executable import TIMEOUT, Run, advkit, done, one_line, settled, start
 
-from advkit.engines.engine import Outcome, Task
+from advkit.parallel.executor import Task, TaskResult
 
 # A net that is well in the process that asks, and does WHAT in its workers once they are at work.
 NET = """
@@ -77,9 +77,9 @@ def test_parts_find_their_place_whichever_comes_first(
         state = task.start(*task.arguments)
 
         class Backwards:
-            def map(self, items: list[Any]) -> Iterator[Outcome]:
+            def map(self, items: list[Any]) -> Iterator[TaskResult]:
                 for item in reversed(range(len(items))):
-                    yield Outcome(item, task.function(state, items[item]), None, 1, 0.0)
+                    yield TaskResult(item, task.function(state, items[item]), None, 1, 0.0)
 
         yield Backwards()
 

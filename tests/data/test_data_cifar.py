@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from advkit.data.pickles import read_dict
 from advkit.data.reference import load
+from advkit.data.safe_pickle import read_dict
 from advkit.files.errors import InputError
 
 RANDOM = np.random.default_rng(3)

@@ -12,7 +12,7 @@ from advkit.data import images as module
 from advkit.data.images import ImageSet, array_reader
 from advkit.data.reference import load
 from advkit.files.errors import InputError
-from advkit.files.tensors import TensorStream
+from advkit.files.tensors import TensorWriter
 
 
 def make(pixels: torch.Tensor, labels: torch.Tensor, scale: float = 255.0) -> ImageSet:
@@ -35,7 +35,7 @@ def labels():
 def test_fingerprint_does_not_depend_on_how_many_are_read_at_once(count, pixels, labels, monkeypatch):
     expected = make(pixels, labels).fingerprint
     monkeypatch.setattr(module, "_READ", count * 4 * 16)
-    assert module.per_read((1, 4, 4)) == count
+    assert module.images_per_read((1, 4, 4)) == count
     assert make(pixels, labels).fingerprint == expected
 
 
@@ -70,7 +70,7 @@ def test_subsets_of_subsets(pixels, labels):
 
 def test_a_file_that_vanishes_is_one_line(tmp_path):
     file = tmp_path / "s.safetensors"
-    with TensorStream(file, {"images": (torch.uint8, (2, 1, 4, 4)), "labels": (torch.int64, (2,))}, "{}") as out:
+    with TensorWriter(file, {"images": (torch.uint8, (2, 1, 4, 4)), "labels": (torch.int64, (2,))}, "{}") as out:
         out.append({"images": torch.zeros(2, 1, 4, 4, dtype=torch.uint8), "labels": torch.tensor([0, 1])})
     found = load(str(file))
     file.unlink()
@@ -81,7 +81,7 @@ def test_a_file_that_vanishes_is_one_line(tmp_path):
 def test_safetensors_are_not_held_in_memory(tmp_path):
     file, count = tmp_path / "big.safetensors", 400
     shapes = {"images": (torch.float32, (count, 3, 64, 64)), "labels": (torch.int64, (count,))}
-    with TensorStream(file, shapes, "{}") as out:
+    with TensorWriter(file, shapes, "{}") as out:
         for start in range(0, count, 50):
             rows = torch.full((50, 3, 64, 64), start / count)
             out.append({"images": rows, "labels": torch.arange(start, start + 50) % 3})

@@ -14,9 +14,9 @@ from advkit.attacks.params import AttackParams
 from advkit.commands.options import params_json
 from advkit.data import reference as data_reference
 from advkit.data.sampling import hold_out
-from advkit.evolution.adversaries import make_missing
-from advkit.evolution.bench import BenchSpec, open_parts, sample
-from advkit.evolution.gradients import record
+from advkit.evolution.adversarial_sets import make_missing
+from advkit.evolution.evaluation_context import ContextSpec, open_parts, sample
+from advkit.evolution.gradient_cache import record
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.signals import Stop
 from advkit.models import build
@@ -63,10 +63,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> BenchSpec:
+def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> ContextSpec:
     """How to open the bench: 400 training images, 100 validation images, two attacks."""
     folder = tmp_path_factory.mktemp("bench")
-    spec = BenchSpec(
+    spec = ContextSpec(
         reference=str(reference),
         data="digits",
         limit=None,

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from advkit.evolution import search
-from advkit.evolution.offspring import Child, Space
+from advkit.evolution.offspring import Proposal, Space
 from advkit.evolution.params import SearchParams, seed_of
 from advkit.evolution.variation import random_genome
-from advkit.models.genome.genes import Genome, order
+from advkit.models.genome.genes import Genome, active_nodes
 
 SPACE = Space(10, (3, 32, 32))
 PARAMS = SearchParams(budget=64, population=8, offspring=8, rungs=1)
 
 
-def record(right: int, fooled: int, total: int = 1000) -> dict[str, Any]:
-    return {"error": None, "validation": [right, 1000], "cond": [fooled, total]}
+def record(correct: int, fooled: int, total: int = 1000) -> dict[str, Any]:
+    return {"error": None, "validation": [correct, 1000], "cond": [fooled, total]}
 
 
 def planted(genome: Genome) -> float:
     """How much of a hidden architecture ``genome`` has, in [0, 1]: a 7x7 stem, SiLU, grouped and wide, no skip."""
-    active = order(genome)
+    active = active_nodes(genome)
     points = [genome.stem.kind == "conv7s2", genome.stem.activation == "silu", genome.head.pool == "both"]
     points += [len(active) == 3, bool(active)]
     for node in active[:3]:
@@ -33,7 +33,7 @@ def planted(genome: Genome) -> float:
     return sum(points) / 17
 
 
-def by_plant(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+def by_plant(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
     return [record(900, round(1000 * (1 - planted(child.genome)))) for child in children]
 
 
@@ -60,7 +60,7 @@ def test_evolution_beats_random_search_on_a_planted_problem_at_the_same_budget()
 def test_selection_that_looks_the_wrong_way_finds_less() -> None:
     """The oracle above can fail: turned round, the same search is no better than chance."""
 
-    def wrong(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def wrong(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         return [record(900, round(1000 * planted(child.genome))) for child in children]
 
     params = replace(PARAMS, budget=160)
@@ -79,10 +79,10 @@ def test_the_same_seed_proposes_the_same_and_another_something_else(change: dict
     assert set(ids(1)) != set(ids(2))
 
 
-def member(name: str, right: int, fooled: int, born: int = 0) -> search.Member:
+def member(name: str, correct: int, fooled: int, generation: int = 0) -> search.Individual:
     """Candidate ``name``: a graph of its own, so that children tell their parents."""
     genome = random_genome(np.random.default_rng(sum(map(ord, name))))
-    return search.Member(Child(name, genome), record(right, fooled), born)
+    return search.Individual(Proposal(name, genome), record(correct, fooled), generation)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_of_those_that_miss_the_floor_the_nearest_stay() -> None:
     """However little the others transfer."""
     rights = [100, 200, 300, 400, 500, 600, 650, 660]
 
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
-        return [record(right, right) for right in rights]
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
+        return [record(correct, correct) for correct in rights]
 
     params = replace(PARAMS, population=2, budget=8)
     result = run(params, measure, [0.9])
@@ -147,13 +147,13 @@ def test_the_front_holds_all_that_nothing_beats() -> None:
 
 def test_rungs_cost_what_they_say_and_drop_the_hopeless() -> None:
     params = replace(PARAMS, offspring=9, rungs=3, budget=9)
-    assert [params.entrants(rung) for rung in range(3)] == [9, 3, 1]
+    assert [params.rung_size(rung) for rung in range(3)] == [9, 3, 1]
     assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1.0])
     assert params.generation_cost == pytest.approx(3.0)
     assert params.generations == 3
     asked: list[tuple[int, list[float]]] = []
 
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         asked.append((rung, [planted(child.genome) for child in children]))
         return by_plant(children, rung, generation)
 
@@ -172,7 +172,7 @@ def test_each_rung_drops_by_its_own_floor(floors: tuple[float | None, float], su
     first: list[str] = []
     went_on: list[str] = []
 
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         (went_on if rung else first).extend(child.id for child in children)
         return known if not rung else [record(900, 100) for _ in children]
 
@@ -182,12 +182,12 @@ def test_each_rung_drops_by_its_own_floor(floors: tuple[float | None, float], su
 
 def test_one_in_three_goes_on_rounded_up() -> None:
     params = SearchParams(offspring=12, rungs=3)
-    assert [params.entrants(rung) for rung in range(3)] == [12, 4, 2]
+    assert [params.rung_size(rung) for rung in range(3)] == [12, 4, 2]
     assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1])
 
 
 def test_the_floor_rules_out_what_transfers_little_because_it_knows_little() -> None:
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         return [record(100, 0) if planted(c.genome) < 0.3 else record(800, 400) for c in children]
 
     with_floor, without = run(PARAMS, measure, [0.7]), run(PARAMS, measure)
@@ -200,7 +200,7 @@ def test_the_floor_rules_out_what_transfers_little_because_it_knows_little() -> 
 
 
 def test_failures_rank_last_and_are_counted() -> None:
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         failed = {"error": "timed out after 1 s"}
         return [failed if k % 2 else record(900, 100 * k) for k, _ in enumerate(children)]
 
@@ -210,7 +210,7 @@ def test_failures_rank_last_and_are_counted() -> None:
     two = replace(PARAMS, rungs=2, offspring=9, budget=60)
     asked: list[int] = []
 
-    def first_rung(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def first_rung(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         asked.append(len(children))
         return [{"error": "worker died"} if rung == 0 and k < 6 else record(900, k) for k, _ in enumerate(children)]
 
@@ -226,16 +226,16 @@ def test_when_everything_fails_there_is_a_result_all_the_same() -> None:
 
 
 def test_ageing_lets_the_oldest_go() -> None:
-    def good_only_at_first(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def good_only_at_first(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         return [record(900, 100 if generation == 0 else 800) for _ in children]
 
-    kept, aged = (run(replace(PARAMS, ageing=old), good_only_at_first) for old in (False, True))
-    assert {kept.members[place].born for place in kept.population} == {0}
-    assert {aged.members[place].born for place in aged.population} == {PARAMS.generations - 1}
+    kept, youngest = (run(replace(PARAMS, ageing=old), good_only_at_first) for old in (False, True))
+    assert {kept.members[place].generation for place in kept.population} == {0}
+    assert {youngest.members[place].generation for place in youngest.population} == {PARAMS.generations - 1}
 
 
 def test_the_front_is_sorted_and_undominated() -> None:
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         return [record(500 + (37 * k + 11 * generation) % 400, (53 * k + 7) % 300) for k, _ in enumerate(children)]
 
     result = run(PARAMS, measure)
@@ -243,8 +243,8 @@ def test_the_front_is_sorted_and_undominated() -> None:
     pairs = [(member.transfer, member.accuracy) for member in members]
     assert pairs == sorted(pairs)
     for other in result.members:
-        for rate, right in pairs:
-            assert not (other.transfer < rate and other.accuracy >= right)  # type: ignore[operator]
+        for rate, correct in pairs:
+            assert not (other.transfer < rate and other.accuracy >= correct)  # type: ignore[operator]
     scalar = run(replace(PARAMS, objective="scalar"), measure)
     top = search.front(scalar, replace(PARAMS, objective="scalar"), None)
     gain = max(m.accuracy - (m.transfer or 0) for m in scalar.members)
@@ -271,7 +271,7 @@ def test_an_exhausted_space_ends_the_search_early(monkeypatch: pytest.MonkeyPatc
 def test_what_failed_does_not_go_on() -> None:
     asked: list[int] = []
 
-    def measure(children: Sequence[Child], rung: int, generation: int) -> list[dict[str, Any]]:
+    def measure(children: Sequence[Proposal], rung: int, generation: int) -> list[dict[str, Any]]:
         asked.append(len(children))
         return [{"error": "timed out"} if rung == 0 and k else record(900, 100) for k, _ in enumerate(children)]
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advkit.evolution.selection import (
-    aged,
     crowding,
     fronts,
     hypervolume_2d,
@@ -16,6 +15,7 @@ from advkit.evolution.selection import (
     ranking,
     survivors,
     tournament,
+    youngest,
 )
 
 INF = float("inf")
@@ -132,10 +132,10 @@ def test_hypervolume_by_hand() -> None:
 
 
 def test_the_oldest_die() -> None:
-    assert aged([5, 1, 9, 3], 2).tolist() == [0, 2]
-    assert aged([1, 1, 1], 2).tolist() == [1, 2]
-    assert aged([1, 2, 3], 4).tolist() == [0, 1, 2]
-    assert aged([1, 2], 0).tolist() == []
+    assert youngest([5, 1, 9, 3], 2).tolist() == [0, 2]
+    assert youngest([1, 1, 1], 2).tolist() == [1, 2]
+    assert youngest([1, 2, 3], 4).tolist() == [0, 1, 2]
+    assert youngest([1, 2], 0).tolist() == []
 
 
 def test_tournaments_press_for_the_best_and_favour_no_position() -> None:
@@ -231,8 +231,8 @@ def test_distinct_candidates_survive_wherever_they_stand(points: list, random) -
         (lambda: fronts([[0.0, 1.0]], [0, 0]), r"are not \(N, M\) and \(N\)"),
         (lambda: crowding([0.0, 1.0]), r"are not \(N, M\)"),
         (lambda: survivors([[0.0]], [0], -1), "count is -1; it is at least 0"),
-        (lambda: aged([0, 1], -1), "count is -1"),
-        (lambda: aged([0, float("nan")], 1), "births"),
+        (lambda: youngest([0, 1], -1), "count is -1"),
+        (lambda: youngest([0, float("nan")], 1), "births"),
         (lambda: hypervolume_2d([[0.0, 1.0, 2.0]], (1, 1)), r"not \(N, 2\)"),
         (lambda: hypervolume_2d([[0.0, 1.0]], (1, INF)), "2 finite numbers"),
         (lambda: tournament(np.random.default_rng(0), [], None, 2, 1), "above 0"),

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advkit.evolution import variation
-from advkit.evolution.offspring import Counts, Space, fresh, generator, repaired
+from advkit.evolution.offspring import DrawCounts, Space, generator, repaired, unseen_child
 from advkit.models.genome import genes
 from advkit.models.genome.canonical import genome_id
-from advkit.models.genome.genes import Genome, check, order
+from advkit.models.genome.genes import Genome, active_nodes, check
 from advkit.models.genome.limits import Limits, cost
 
 seeds = st.integers(0, 2**32 - 1)
@@ -46,7 +46,7 @@ def test_crossovers_are_sound_and_keep_the_first_layers_of_the_first_parent(a: i
     own = {node.id: node for node in one.nodes}
     kept = [node for node in child.nodes if node.id in own]
     assert all(own[node.id] == node for node in kept)
-    assert child.stem == (one.stem if order(one) and order(two) else two.stem)
+    assert child.stem == (one.stem if active_nodes(one) and active_nodes(two) else two.stem)
 
 
 def test_crossover_takes_from_both_parents() -> None:
@@ -81,15 +81,15 @@ def test_three_children_in_ten_have_two_parents(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("mutation", variation.MUTATIONS, ids=lambda kind: kind.__name__)
 def test_every_mutation_changes_something_and_says_what_its_name_says(mutation: object) -> None:
-    rng, changed = np.random.default_rng(1), 0
+    rng, settings_diff = np.random.default_rng(1), 0
     for seed in range(60):
         before = drawn(seed, 3)
         after = mutation(rng, before)  # type: ignore[operator]
         check(after)
-        changed += genome_id(before) != genome_id(after)
+        settings_diff += genome_id(before) != genome_id(after)
         if mutation is variation.add_node:
             assert len(after.nodes) == len(before.nodes) + 1
-        if mutation is variation.remove_node and order(before):
+        if mutation is variation.remove_node and active_nodes(before):
             assert len(after.nodes) == len(before.nodes) - 1
         if mutation is variation.change_stem:
             assert (after.nodes, after.head) == (before.nodes, before.head)
@@ -97,13 +97,13 @@ def test_every_mutation_changes_something_and_says_what_its_name_says(mutation: 
         if mutation is variation.change_head:
             assert (after.nodes, after.stem) == (before.nodes, before.stem)
         if mutation is variation.change_node:
-            assert sum(a != b for a, b in zip(after.nodes, before.nodes, strict=True)) == (1 if order(before) else 0)
+            assert sum(a != b for a, b in zip(after.nodes, before.nodes, strict=True)) == (1 if active_nodes(before) else 0)
         if mutation is variation.rewire:
             assert after.stem == before.stem
             assert all(a.inputs != b.inputs or a == b for a, b in zip(after.nodes, before.nodes, strict=True)), (
                 "rewiring touches inputs only"
             )
-    assert changed >= 30
+    assert settings_diff >= 30
 
 
 def test_mutations_add_up_to_one() -> None:
@@ -121,7 +121,7 @@ def test_the_whole_space_is_reached(mutated: bool) -> None:
             genomes.append(genome)
     assert {g.stem.kind for g in genomes} == set(genes.STEMS)
     assert {g.head.pool for g in genomes} == set(genes.POOLS)
-    nodes = [node for g in genomes for node in order(g)]
+    nodes = [node for g in genomes for node in active_nodes(g)]
     for field, values in {
         "op": genes.OPS,
         "merge": genes.MERGES,
@@ -151,13 +151,13 @@ def test_repair_keeps_the_limits_or_gives_up(seed: int, steps: int) -> None:
         assert spent.multiply_adds <= 5_000_000
         assert spent.depth <= 8
     if space.fault(genome) is None:
-        assert found == replace(genome, nodes=order(genome)), "nothing but inactive nodes goes"
+        assert found == replace(genome, nodes=active_nodes(genome)), "nothing but inactive nodes goes"
 
 
 def test_random_genomes_branch_and_merge() -> None:
     rng, chains, branched, sizes = np.random.default_rng(2), 0, 0, Counter[int]()
     for _ in range(400):
-        active = order(variation.random_genome(rng))
+        active = active_nodes(variation.random_genome(rng))
         readers = Counter(source for node in active for source in node.inputs)
         sizes[len(active)] += 1
         chains += all(len(node.inputs) == 1 for node in active)
@@ -191,8 +191,8 @@ def test_a_graph_too_wide_for_any_network_is_invalid_not_an_end() -> None:
     wide = replace(drawn(3, 0), nodes=tuple(nodes), output=13)
     assert "channels" in str(SPACE.fault(wide))
     assert repaired(wide, SPACE) is None
-    counts = Counts()
-    assert fresh(lambda: (wide, ()), SPACE, set(), counts) is None
+    counts = DrawCounts()
+    assert unseen_child(lambda: (wide, ()), SPACE, set(), counts) is None
     assert counts.invalid == counts.drawn > 50
 
 
@@ -200,22 +200,22 @@ def test_what_was_mended_is_counted() -> None:
     space = Space(10, (3, 32, 32), Limits(max_multiply_adds=20_000_000))
     genomes = [drawn(seed, 0) for seed in range(60)]
     expected = sum(space.fault(g) is not None and repaired(g, space) is not None for g in genomes)
-    counts, seen = Counts(), set[str]()
+    counts, seen = DrawCounts(), set[str]()
     for genome in genomes:
         given_ones = iter([genome])
         with contextlib.suppress(StopIteration):
-            fresh(lambda ones=given_ones: (next(ones), ()), space, seen, counts)  # type: ignore[misc]
+            unseen_child(lambda ones=given_ones: (next(ones), ()), space, seen, counts)  # type: ignore[misc]
     assert counts.repaired == expected > 5
 
 
 def test_children_are_new_and_counted() -> None:
-    rng, seen, counts = generator(3, 0), set[str](), Counts()
+    rng, seen, counts = generator(3, 0), set[str](), DrawCounts()
     given_ones = [drawn(seed, 0) for seed in (1, 1, 2)]
 
     def make() -> tuple[Genome, tuple[str, ...]]:
         return (given_ones.pop(0) if given_ones else variation.random_genome(rng)), ()
 
-    found = [fresh(make, SPACE, seen, counts) for _ in range(20)]
+    found = [unseen_child(make, SPACE, seen, counts) for _ in range(20)]
     children = [child for child in found if child is not None]
     assert len(children) == 20
     assert len({child.id for child in children}) == 20
@@ -229,9 +229,9 @@ def test_children_are_new_and_counted() -> None:
 
 def test_an_exhausted_space_is_said() -> None:
     genome, seen = drawn(1, 0), set[str]()
-    fresh(lambda: (genome, ()), SPACE, seen, Counts())
-    counts = Counts()
-    assert fresh(lambda: (genome, ()), SPACE, seen, counts) is None
+    unseen_child(lambda: (genome, ()), SPACE, seen, DrawCounts())
+    counts = DrawCounts()
+    assert unseen_child(lambda: (genome, ()), SPACE, seen, counts) is None
     assert counts.duplicates == counts.drawn > 50
 
 

@@ -22,8 +22,8 @@ from advkit.figures import canvas as canvas_module
 from advkit.figures.layers import Layout, arranged
 from advkit.figures.straight import Item, Sizes, blocked
 from advkit.files.errors import InputError
-from advkit.models.genome.genes import from_json, order, to_json
-from advkit.models.genome.handmade import HANDMADE, named
+from advkit.models.genome.genes import active_nodes, from_json, to_json
+from advkit.models.genome.presets import HANDMADE, named
 
 SIZES = Sizes(box=1.4, lane=0.13, gap=0.07, landing=0.1, limit=6.8)
 
@@ -241,7 +241,7 @@ def test_kinds_that_are_not_known_are_written_as_they_are_and_fit() -> None:
 def test_what_is_drawn_is_what_the_genome_decodes_to() -> None:
     shown = random_genome(16, 7, 0.1)
     shown["output"] = 11
-    assert set(boxes(drawn(shown))) == {"0", "-1", *(str(each.id) for each in order(from_json(shown)))}
+    assert set(boxes(drawn(shown))) == {"0", "-1", *(str(each.id) for each in active_nodes(from_json(shown)))}
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])

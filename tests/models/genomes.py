@@ -23,7 +23,7 @@ from advkit.models.genome.genes import (
     Head,
     Node,
     Stem,
-    order,
+    active_nodes,
 )
 
 _HALVINGS = {"conv7s2": 1, "patch2": 1, "patch4": 2}
@@ -58,7 +58,7 @@ def genomes(draw: st.DrawFn, side: int = 16, most_nodes: int = 5, norms: tuple[s
 @st.composite
 def disguised(draw: st.DrawFn, genome: Genome) -> Genome:
     """``genome`` with other ids, orders, inactive nodes, and values in the fields that have no effect."""
-    active = order(genome)
+    active = active_nodes(genome)
     new = draw(st.lists(st.integers(1, 999), min_size=len(active), max_size=len(active), unique=True))
     names = {0: 0} | {node.id: name for node, name in zip(active, new, strict=True)}
     nodes = []

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advkit.files.errors import InputError
-from advkit.models.genome.canonical import canonical, genome_id, positions
-from advkit.models.genome.genes import Genome, check, order
+from advkit.models.genome.canonical import canonical, canonical_numbering, genome_id
+from advkit.models.genome.genes import Genome, active_nodes, check
 
 
 @settings(max_examples=300, deadline=None)
@@ -29,13 +29,13 @@ def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
 @settings(max_examples=300, deadline=None)
 @given(genomes(most_nodes=8))
 def test_it_is_the_same_graph_in_a_fixed_form(found):
-    """Renamed by ``positions``, the active nodes are those of the canonical form: equal ids mean isomorphic graphs."""
-    form, numbers = canonical(found), positions(found)
+    """Renamed by ``canonical_numbering``, the active nodes are those of the canonical form: equal ids mean isomorphic graphs."""
+    form, numbers = canonical(found), canonical_numbering(found)
     check(form)
     assert canonical(form) == form
-    assert positions(form) == {node.id: node.id for node in form.nodes}
-    assert [node.id for node in form.nodes] == list(range(1, len(order(found)) + 1))
-    for one in order(found):
+    assert canonical_numbering(form) == {node.id: node.id for node in form.nodes}
+    assert [node.id for node in form.nodes] == list(range(1, len(active_nodes(found)) + 1))
+    for one in active_nodes(found):
         new = form.nodes[numbers[one.id] - 1]
         assert list(new.inputs) == sorted(numbers.get(name, 0) for name in one.inputs)
         assert max(new.inputs) < new.id
@@ -52,7 +52,7 @@ def test_it_is_the_same_graph_in_a_fixed_form(found):
 def test_every_field_with_an_effect_tells_genomes_apart(found, data):
     changes = [replace(found, stem=replace(found.stem, channels=found.stem.channels + 1)),
                replace(found, head=replace(found.head, hidden=found.head.hidden + 1))]  # fmt: skip
-    for one in order(found):
+    for one in active_nodes(found):
         others = [node for node in found.nodes if node is not one]
         fields = [("stride", 3 - one.stride)]
         if "pool" not in one.op:
@@ -81,7 +81,7 @@ def every_graph(nodes: int, kinds: tuple[int, ...]) -> list[Genome]:
 
 def by_brute_force(found: Genome) -> tuple:
     """The smallest description of the active graph over all orders of its nodes."""
-    active = order(found)
+    active = active_nodes(found)
     descriptions = []
     for names in itertools.permutations(range(1, len(active) + 1)):
         new = {0: 0} | {node.id: name for node, name in zip(active, names, strict=True)}
@@ -147,7 +147,7 @@ def test_ids_agree_with_networkx(one, other, data):
     graphs = []
     for found in (one, other):
         graph = networkx.DiGraph()
-        graph.add_edges_from((name, n.id) for n in order(found) for name in n.inputs)
+        graph.add_edges_from((name, n.id) for n in active_nodes(found) for name in n.inputs)
         graphs.append(graph)
     same = networkx.is_isomorphic(*graphs)
     assert (genome_id(one) == genome_id(other)) == same

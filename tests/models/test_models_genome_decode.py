@@ -15,14 +15,14 @@ from torch import nn
 
 from advkit.files.errors import InputError
 from advkit.models.build import assemble, create, seeded
-from advkit.models.description import Description
-from advkit.models.fold import fold_pairs, folded
+from advkit.models.config import ModelConfig
+from advkit.models.feature_layers import last_spatial
+from advkit.models.fuse import fold_pairs, fuse_conv_bn
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.decode import GenomeNet
 from advkit.models.genome.genes import STEMS, Head, Stem, to_json
-from advkit.models.genome.handmade import HANDMADE, named
 from advkit.models.genome.limits import Limits, cost, why_invalid
-from advkit.models.taps import last_spatial
+from advkit.models.genome.presets import PRESETS, named
 
 SIZES = [(3, 16, 16), (1, 16, 19), (3, 17, 23)]
 ROOMY = Limits(max_parameters=10**9, max_multiply_adds=10**12, max_depth=1000)
@@ -67,8 +67,8 @@ def test_folds_to_the_same_function(found, size):
     net = lived_in(decoded(found, size), size)
     norms = [name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert sorted(norm for _, norm in fold_pairs(net)) == sorted(norms)
-    network = assemble(net, "g", "advkit/genome", Description(4, size, (0.5,) * size[0], (0.3,) * size[0]), {}).eval()
-    quick = folded(network)
+    network = assemble(net, "g", "advkit/genome", ModelConfig(4, size, (0.5,) * size[0], (0.3,) * size[0]), {}).eval()
+    quick = fuse_conv_bn(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
     pixels = torch.rand(8, *size, generator=torch.Generator().manual_seed(3))
     expected, got = network(pixels), quick(pixels)
@@ -234,7 +234,7 @@ def test_names_are_canonical_numbers():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HANDMADE)
+@pytest.mark.parametrize("name", PRESETS)
 def test_those_made_by_hand(name):
     size = (3, 32, 32)
     network = create(f"advkit/genome:{name}", num_classes=10, input_size=size)

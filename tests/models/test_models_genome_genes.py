@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advkit.files.errors import InputError
-from advkit.models.genome.genes import MAX_NODES, check, from_json, order, to_json
-from advkit.models.genome.handmade import HANDMADE, named
+from advkit.models.genome.genes import MAX_NODES, active_nodes, check, from_json, to_json
+from advkit.models.genome.presets import PRESETS, named
 
 SOUND = to_json(genome(node(3, (0,)), node(7, (0, 3), merge="concat", op="max-pool", kernel=7), node(9, (7,))))
 
@@ -30,7 +30,7 @@ def test_json_there_and_back(found):
 @settings(deadline=None)
 @given(genomes(most_nodes=8))
 def test_order_is_topological_and_holds_the_ancestors_of_the_output(found):
-    ordered = order(found)
+    ordered = active_nodes(found)
     known, inputs = {0}, {node.id: node.inputs for node in found.nodes}
     for one in ordered:
         assert set(one.inputs) <= known
@@ -148,7 +148,7 @@ def test_other_json_is_refused(value):
         from_json(value)
 
 
-@pytest.mark.parametrize("name", HANDMADE)
+@pytest.mark.parametrize("name", PRESETS)
 def test_those_made_by_hand_are_sound(name):
     assert from_json(to_json(named(name))) == named(name)
 
@@ -159,7 +159,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 
 def test_genomes_need_no_torch():
-    code = "import advkit.models.genome.canonical, advkit.models.genome.limits, advkit.models.genome.handmade, sys"
+    code = "import advkit.models.genome.canonical, advkit.models.genome.limits, advkit.models.genome.presets, sys"
     assert (
         subprocess.run([sys.executable, "-c", f"{code}; sys.exit('torch' in sys.modules)"], check=False).returncode == 0
     )

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.errors import InputError
 from advkit.models.build import create, defaults
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Stem, to_json
-from advkit.models.genome.handmade import named
+from advkit.models.genome.presets import named
 from advkit.models.network import Network
 from advkit.models.reference import load
 
@@ -80,7 +80,7 @@ def test_checkpoints_come_back_to_the_same_bytes(data, tmp_path):
     x = torch.rand(2, *SIZE)
     expected = network.eval()(x)
     torch.testing.assert_close(again(x), expected, rtol=0, atol=0)
-    assert (folded(again)(x) - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert (fuse_conv_bn(again)(x) - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

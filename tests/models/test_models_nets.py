@@ -7,8 +7,8 @@ import torch
 
 from advkit.files.errors import InputError
 from advkit.models.build import create
+from advkit.models.feature_layers import last_spatial
 from advkit.models.nets import NETS
-from advkit.models.taps import last_spatial
 
 SIZES = [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 17, 23)]
 

@@ -20,8 +20,8 @@ from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint, write_tensors
 from advkit.models.build import create
-from advkit.models.description import Wish
-from advkit.models.fold import folded
+from advkit.models.config import ModelOverrides
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.reference import load
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -77,7 +77,7 @@ def test_checkpoint(tmp_path, net):
 
 def test_fresh_architecture_is_a_function_of_the_seed():
     first = load("advkit/cnn", num_classes=3, input_size=(1, 8, 8), seed=1)
-    assert first.spec == load("advkit/cnn", Wish(num_classes=3, input_size=(1, 8, 8), seed=1)).spec
+    assert first.spec == load("advkit/cnn", ModelOverrides(num_classes=3, input_size=(1, 8, 8), seed=1)).spec
     assert first.spec.sha256 != load("advkit/cnn", num_classes=3, input_size=(1, 8, 8), seed=2).spec.sha256
     assert (first.spec.mean, first.spec.std) == ((0.5,), (0.5,))
 
@@ -349,11 +349,11 @@ def cifar_test() -> tuple[torch.Tensor, torch.Tensor]:
     [("resnet20", "resnet20-12fca82f.th", 915), ("resnet32", "resnet32-d509ac18.th", 928),
      ("resnet44", "resnet44-014dd654.th", 933)],
 )  # fmt: skip
-def test_circulating_weights_classify_as_measured_elsewhere(cifar_test, name, file, right):
+def test_circulating_weights_classify_as_measured_elsewhere(cifar_test, name, file, correct):
     images, labels = cifar_test
     network = load(f"advkit/{name}@{CIRCULATING / file}", num_classes=10, input_size=(3, 32, 32))
-    quick = folded(network)
+    quick = fuse_conv_bn(network)
     with torch.no_grad():
         torch.testing.assert_close(quick(images[:64]), network(images[:64]), rtol=0, atol=5e-5)
         found = sum(int((quick(x).argmax(1) == y).sum()) for x, y in zip(images.split(250), labels.split(250)))  # noqa: B905
-    assert abs(found - right) <= 1  # an image on the boundary may fall either way with other kernels
+    assert abs(found - correct) <= 1  # an image on the boundary may fall either way with other kernels

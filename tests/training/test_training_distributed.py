@@ -18,10 +18,10 @@ from advkit.files.errors import InputError
 from advkit.files.signals import Stop
 from advkit.files.tensors import read_tensors, write_tensors
 from advkit.models.build import create
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.training import distributed
+from advkit.training.evaluation import accuracy, cosines
 from advkit.training.loop import Run, _stopped, train
-from advkit.training.measure import accuracy, cosines
 from advkit.training.misalign import MisalignParams
 from advkit.training.params import TrainParams
 
@@ -63,19 +63,19 @@ def a_run() -> Run:
         misalign=misalign,
     )
     network, reference = (create("advkit/cnn", num_classes=10, input_size=SIZE, seed=seed) for seed in (1, 7))
-    return Run(network, data, part, held, [folded(reference.eval())], params, None, {})
+    return Run(network, data, part, held, [fuse_conv_bn(reference.eval())], params, None, {})
 
 
 def measured() -> dict[str, Tensor]:
     """All that one process and two must agree on."""
     run = a_run()
     history = train(run, resume=False, stop=Stop(), show=lambda progress: None)
-    right, total = accuracy(run.network, run.data, run.validation)
+    correct, total = accuracy(run.network, run.data, run.validation)
     cosine = cosines(run.network, run.references, run.data, run.validation)[0]
     numbers = [history[0][key] for key in ("images", "right", "cross_entropy", "cosine", "absolute_cosine", "penalty")]
     return {name: tensor.float() for name, tensor in run.network.net.state_dict().items()} | {
         "epoch": torch.tensor(numbers),
-        "held out": torch.tensor([right, total, cosine["cosine"], cosine["absolute_cosine"], cosine["images"]]),
+        "held out": torch.tensor([correct, total, cosine["cosine"], cosine["absolute_cosine"], cosine["images"]]),
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advkit.models.build import create
 from advkit.models.genome.genes import to_json
-from advkit.models.genome.handmade import named
+from advkit.models.genome.presets import named
 from advkit.models.network import Network
 from advkit.training.misalign import Misalignment, MisalignParams, MisalignTerms
 

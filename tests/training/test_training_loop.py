@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.attacks.alignment import cosines, directions
+from advkit.attacks.gradient_similarity import cosines, margin_gradients
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
 from advkit.files.errors import InputError
 from advkit.files.signals import Stop
 from advkit.models.build import create
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.training import loop
 from advkit.training.augment import augmented
 from advkit.training.loop import Diverged, Run, train
 from advkit.training.misalign import MisalignParams
 from advkit.training.params import TrainParams
-from advkit.training.schedule import factor, warm_up
+from advkit.training.schedule import lr_factor, warm_up
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=3, batch_size=32, lr=0.05)
@@ -47,12 +47,12 @@ def weights(run: Run) -> Tensor:
 
 @pytest.fixture(scope="module")
 def reference(digits: ImageSet) -> Network:
-    return folded(trained(digits, BASE, seed=7).network)
+    return fuse_conv_bn(trained(digits, BASE, seed=7).network)
 
 
 def alignment(run: Run, reference: Network) -> float:
     images, labels = run.data.batch(run.validation)
-    own, other = (directions(network, images, labels)[0] for network in (run.network, reference))
+    own, other = (margin_gradients(network, images, labels)[0] for network in (run.network, reference))
     return float(cosines(own, other).abs().mean())
 
 
@@ -77,7 +77,7 @@ def test_the_penalty_turns_gradients_away_and_its_signed_form_turns_them_round(
     assert away.history[-1]["absolute_cosine"] < away.history[0]["absolute_cosine"] + 0.05
     signed = trained(digits, replace(BASE, misalign=MisalignParams(weight=1.0, penalty="signed")), [reference])
     images, labels = digits.batch(signed.validation)
-    c = cosines(directions(signed.network, images, labels)[0], directions(reference, images, labels)[0])
+    c = cosines(margin_gradients(signed.network, images, labels)[0], margin_gradients(reference, images, labels)[0])
     assert float(c.mean()) < -0.05
 
 
@@ -133,14 +133,14 @@ def test_divergence_is_said(digits: ImageSet) -> None:
 
 def test_schedules() -> None:
     steps = 100
-    cycle, cosine = ([factor(name, step, steps) for step in range(steps)] for name in ("one-cycle", "cosine"))  # type: ignore[arg-type]
+    cycle, cosine = ([lr_factor(name, step, steps) for step in range(steps)] for name in ("one-cycle", "cosine"))  # type: ignore[arg-type]
     assert cycle.index(max(cycle)) == 20
     assert cycle[:20] == sorted(cycle[:20])
     assert cycle[20:] == sorted(cycle[20:], reverse=True)
     assert cosine == sorted(cosine, reverse=True)
     assert cosine[0] == pytest.approx(1.0)
     assert max(cycle[-1], cosine[-1]) < 0.01
-    assert {factor("constant", step, steps) for step in range(steps)} == {1.0}
+    assert {lr_factor("constant", step, steps) for step in range(steps)} == {1.0}
     assert [warm_up(step, 4) for step in (0, 2, 4, 9)] == [0.0, 0.5, 1.0, 1.0]
     assert warm_up(0, 0) == 1.0
 

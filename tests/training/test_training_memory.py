@@ -11,10 +11,10 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from advkit.files.memory import keep_freed_memory
+from advkit.files.malloc import tune_malloc
 
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    tune_malloc()
 
 def step():
     a, b = np.ones(1 << 23), np.ones(1 << 23)  # 64 MiB each, both there at once

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.attacks.alignment import chance_level, cosines, input_gradients
+from advkit.attacks.gradient_similarity import cosines, expected_abs_cosine, input_gradients
 from advkit.models.build import create
 from advkit.models.network import Network
-from advkit.training.livefold import LiveFold
-from advkit.training.misalign import Misalignment, MisalignParams, shape
+from advkit.training.fused_view import FusedView
+from advkit.training.misalign import Misalignment, MisalignParams, penalty_of
 
 SIZE = (1, 8, 8)
 
@@ -142,9 +142,9 @@ def test_input_gradients_are_those_of_cross_entropy() -> None:
 
 def test_shapes_of_the_penalty() -> None:
     c = torch.tensor([-0.5, 0.2])
-    assert shape(c, "abs").tolist() == pytest.approx([0.5, 0.2])
-    assert shape(c, "square").tolist() == pytest.approx([0.25, 0.04])
-    assert shape(c, "signed").tolist() == pytest.approx([-0.5, 0.2])
+    assert penalty_of(c, "abs").tolist() == pytest.approx([0.5, 0.2])
+    assert penalty_of(c, "square").tolist() == pytest.approx([0.25, 0.04])
+    assert penalty_of(c, "signed").tolist() == pytest.approx([-0.5, 0.2])
 
 
 def test_chance_level_is_the_mean_absolute_cosine_of_random_directions() -> None:
@@ -152,20 +152,20 @@ def test_chance_level_is_the_mean_absolute_cosine_of_random_directions() -> None
     for dimensions in (2, 64):
         a, b = torch.randn(2, 20_000, dimensions, generator=generator)
         found = torch.nn.functional.cosine_similarity(a, b).abs().mean()
-        assert chance_level(dimensions) == pytest.approx(float(found), rel=0.02)
-    assert chance_level(3072) == pytest.approx(math.sqrt(2 / (math.pi * 3072)), rel=1e-3)
+        assert expected_abs_cosine(dimensions) == pytest.approx(float(found), rel=0.02)
+    assert expected_abs_cosine(3072) == pytest.approx(math.sqrt(2 / (math.pi * 3072)), rel=1e-3)
 
 
 def test_the_penalty_sees_the_network_of_the_training_step() -> None:
     """Batch statistics of the step, held constant: the same logits as training mode, whatever the running ones say."""
     network = smooth_network(1)
     images = torch.rand(200, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    live = LiveFold(network)
+    live = FusedView(network)
     network.train()
-    live.remember()
+    live.snapshot_bn()
     expected = network(images)
-    stale = LiveFold(network).refresh()(images)
-    torch.testing.assert_close(live.refresh()(images), expected, rtol=0.02, atol=0.02)  # unbiased variance
+    stale = FusedView(network).refuse()(images)
+    torch.testing.assert_close(live.refuse()(images), expected, rtol=0.02, atol=0.02)  # unbiased variance
     assert (stale - expected).abs().max() > 0.2
     images_alone = torch.cat([live(images[k : k + 1]) for k in range(5)])
     torch.testing.assert_close(images_alone, live(images)[:5], rtol=1e-9, atol=1e-9)
@@ -173,11 +173,11 @@ def test_the_penalty_sees_the_network_of_the_training_step() -> None:
 
 def test_batch_statistics_are_exact() -> None:
     network, images = smooth_network(1), batch()[0]
-    live, seen = LiveFold(network), []
+    live, seen = FusedView(network), []
     first = network.net.features[1]  # type: ignore[union-attr, index]
     hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))  # type: ignore[union-attr, operator]
     network.train()
-    live.remember()
+    live.snapshot_bn()
     network(images)
     hook.remove()  # type: ignore[union-attr]
     mean, variance = live._batch_statistics("features.1")

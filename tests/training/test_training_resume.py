@@ -17,10 +17,10 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
 from advkit.files.tensors import read_header, read_tensors, write_tensors
 from advkit.models.build import create
-from advkit.models.fold import folded
+from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.training import loop
-from advkit.training.loop import Progress, Run, epoch_order, make_optimizer, train
+from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
 from advkit.training.misalign import MisalignParams
 from advkit.training.params import TrainParams
 
@@ -47,14 +47,14 @@ def fresh(data: ImageSet, seed: int = 1) -> Network:
 
 def a_run(data: ImageSet, params: TrainParams, state: Path | None = None) -> Run:
     part, held = hold_out(data.labels, 0.2, 0)
-    references = [folded(fresh(data, 7).eval())] if params.misalign else []
+    references = [fuse_conv_bn(fresh(data, 7).eval())] if params.misalign else []
     return Run(fresh(data), data, part, held, references, params, state, {"params": params.to_json()})
 
 
 def go(run: Run, stop_after: int | None = None, resume: bool = False) -> Run:
     stop, taken = Stop(), 0
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainProgress) -> None:
         nonlocal taken
         taken += 1
         stop.signum = 15 if taken == stop_after else None
@@ -129,8 +129,8 @@ def test_held_out_images_are_never_trained_on(digits: ImageSet) -> None:
     plain = go(a_run(digits, BASE))
     ours, theirs = state_of(other), state_of(plain)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    right = [run.history[-1]["validation_right"] for run in (other, plain)]
-    assert right[0] != right[1], "the held-out images were looked at, in vain"
+    correct = [run.history[-1]["validation_right"] for run in (other, plain)]
+    assert correct[0] != correct[1], "the held-out images were looked at, in vain"
 
 
 def test_every_image_is_seen_once_an_epoch(digits: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_the_average_of_the_weights_is_the_recurrence(digits: ImageSet) -> None:
     expected = state_of(run)
     number = 0
 
-    def show(progress: Progress) -> None:
+    def show(progress: TrainProgress) -> None:
         nonlocal number
         decay = min(0.5, (1 + number) / (10 + number))
         for name, tensor in run.network.net.state_dict().items():

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks.alignment import chance_level, cosine_sums, cosines, directions, input_gradients
+from advkit.attacks.gradient_similarity import (
+    cosines,
+    expected_abs_cosine,
+    input_gradient_cosines,
+    input_gradients,
+    margin_gradients,
+)
 
 
 class Linear(nn.Module):
@@ -26,7 +32,7 @@ def test_cosines_of_linear_models_are_those_of_their_weights() -> None:
     a, b = torch.randn(2, 3, 4, 4, generator=generator)
     networks = [Linear(a), Linear(b), Linear(-2 * a), Linear(50 * b)]
     images, labels = torch.rand(6, 3, 4, 4, generator=generator), torch.arange(6) % 2
-    signed, absolute, counted = cosine_sums(networks, images, labels)
+    signed, absolute, counted = input_gradient_cosines(networks, images, labels)
     assert bool((counted == 6).all())
     c = float((a * b).sum() / (a.norm() * b.norm()))
     expected = torch.tensor([[1, c, -1, c], [c, 1, -c, 1], [-1, -c, 1, -c], [c, 1, -c, 1]], dtype=torch.float64)
@@ -45,7 +51,7 @@ def test_gradients_without_a_direction_are_counted_out_not_in_as_zero() -> None:
     generator = torch.Generator().manual_seed(3)
     a = torch.randn(3, 4, 4, generator=generator)
     images, labels = torch.rand(5, 3, 4, 4, generator=generator), torch.zeros(5, dtype=torch.int64)
-    signed, absolute, counted = cosine_sums([Linear(a), Patchy(a)], images, labels)
+    signed, absolute, counted = input_gradient_cosines([Linear(a), Patchy(a)], images, labels)
     assert counted.tolist() == [[5, 3], [3, 3]]
     assert signed.tolist() == absolute.tolist()
     assert torch.allclose(signed, counted, atol=1e-6), "three images at cosine 1, none at 0 or NaN"
@@ -59,7 +65,7 @@ def test_gradient_is_cross_entropys() -> None:
     (expected,) = torch.autograd.grad(nn.functional.cross_entropy(network(images), labels, reduction="sum"), images)
     found = input_gradients(network, images, labels)
     assert torch.allclose(found, expected, atol=1e-12)
-    direction, odds = directions(network, images, labels)
+    direction, odds = margin_gradients(network, images, labels)
     assert torch.allclose(cosines(direction, expected), torch.ones(4, dtype=torch.float64))
     own = network(images).softmax(1).gather(1, labels[:, None]).squeeze(1).detach()
     assert torch.allclose(torch.sigmoid(odds), 1 - own)
@@ -76,10 +82,10 @@ def test_cosine_does_not_depend_on_lengths(factor: float) -> None:
 def test_chance_level_is_what_random_directions_have(dimensions: int) -> None:
     known = {1: 1.0, 2: 2 / math.pi, 3: 0.5}
     if dimensions in known:
-        assert chance_level(dimensions) == pytest.approx(known[dimensions])
+        assert expected_abs_cosine(dimensions) == pytest.approx(known[dimensions])
     generator = torch.Generator().manual_seed(2)
     drawn = torch.randn(2000, dimensions, generator=generator)
     other = torch.randn(2000, dimensions, generator=generator)
     measured = cosines(drawn, other).abs()
     error = float(measured.std()) / math.sqrt(2000) + 1e-6
-    assert abs(float(measured.mean()) - chance_level(dimensions)) < 4 * error
+    assert abs(float(measured.mean()) - expected_abs_cosine(dimensions)) < 4 * error

@@ -6,19 +6,19 @@ import numpy as np
 import torch
 
 from advkit.commands.matrix_result import _pair
-from advkit.transfer.matrix import Attempt, Matrix
+from advkit.transfer.matrix import Matrix, SurrogateRun
 
 
-def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int]) -> Attempt:
+def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int]) -> SurrogateRun:
     """Five images of class 0, surrogate 0 fooled on the first four; predictions of victim 1 as given."""
     own = np.array([1, 1, 1, 1, 0])
 
     def both(predictions: list[int]) -> np.ndarray:
         return np.stack([own, np.array(predictions)])
 
-    right = np.array([True] * 5)
+    correct = np.array([True] * 5)
     zeros = np.zeros(5, np.int64)
-    return Attempt(
+    return SurrogateRun(
         "S",
         method,
         np.arange(5),
@@ -31,7 +31,7 @@ def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int
         both(victims),
         both(flipped),
         own,
-        right,
+        correct,
         both(noise),
     )
 

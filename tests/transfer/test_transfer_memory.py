@@ -11,6 +11,7 @@ from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.data.reference import load
 from advkit.models.build import create
+from advkit.models.prediction import predict_all
 from advkit.transfer import matrix
 
 
@@ -25,7 +26,7 @@ def test_the_parts_of_past_batches_are_gone(monkeypatch: pytest.MonkeyPatch) -> 
     alive: list[int] = []
     measure_batch = matrix.measure_batch
 
-    def watched(*arguments: object) -> matrix.Part:
+    def watched(*arguments: object) -> matrix.BatchPredictions:
         alive.append(sum(reference() is not None for reference in kept))
         part = measure_batch(*arguments)  # type: ignore[arg-type]
         kept.extend(weakref.ref(found) for found in (part.clean, part.noise, part.rows[0].victims))
@@ -35,4 +36,4 @@ def test_the_parts_of_past_batches_are_gone(monkeypatch: pytest.MonkeyPatch) -> 
     found = matrix.measure(plan, data, lambda done: None)
     assert len(alive) == 6
     assert max(alive) <= 3, "the last part may live, older ones may not"
-    assert (found.clean[0] == matrix.look(networks, data.batch(slice(None))[0])[0].numpy()).all()
+    assert (found.clean[0] == predict_all(networks, data.batch(slice(None))[0])[0].numpy()).all()

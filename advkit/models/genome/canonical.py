@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from advkit.files.errors import InputError
-from advkit.models.genome.genes import KERNELS, POOL_OPS, Genome, Node, order, to_json
+from advkit.models.genome.genes import KERNELS, POOL_OPS, Genome, Node, active_nodes, to_json
 
 # Refinements before a graph counts as too symmetric: a second or two. Graphs of 16 nodes need at most about a hundred;
 # only a large genome made for the purpose comes near.
@@ -34,8 +34,8 @@ def canonical(genome: Genome) -> Genome:
     Raises:
         InputError: a cycle or an unknown input; a graph that is too symmetric (more than 16 nodes and contrived).
     """
-    numbers = positions(genome)
-    nodes = sorted((_plain(node, numbers) for node in order(genome)), key=lambda node: node.id)
+    numbers = canonical_numbering(genome)
+    nodes = sorted((_plain(node, numbers) for node in active_nodes(genome)), key=lambda node: node.id)
     return replace(genome, nodes=tuple(nodes), output=numbers.get(genome.output, 0))
 
 
@@ -45,13 +45,13 @@ def genome_id(genome: Genome) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def positions(genome: Genome) -> dict[int, int]:
+def canonical_numbering(genome: Genome) -> dict[int, int]:
     """Id of each active node of ``genome`` to its number in :func:`canonical`; the stem, 0 in both, is left out.
 
     Raises:
         InputError: as :func:`canonical`.
     """
-    return _Search(order(genome)).best_numbers()
+    return _Search(active_nodes(genome)).best_numbers()
 
 
 def _plain(node: Node, numbers: Mapping[int, int]) -> Node:

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
-from advkit.models.description import Size
-from advkit.models.genome.averaging import halved, smoothed
+from advkit.models.config import Size
 from advkit.models.genome.canonical import canonical
-from advkit.models.genome.fresh import initialise
 from advkit.models.genome.genes import Genome, Node, check
+from advkit.models.genome.init import initialise
 from advkit.models.genome.limits import Limits, cost_of
-from advkit.models.genome.plan import Conv, Plan, Step, plan
+from advkit.models.genome.pooling import avg_pool3, downsample
+from advkit.models.genome.shapes import Conv, ShapePlan, Step, plan_shapes
 
 torch.fx.wrap("halved")  # they look at sizes, which a symbolic trace does not know
 torch.fx.wrap("smoothed")
@@ -53,7 +53,7 @@ class GenomeNet(nn.Module):
         super().__init__()
         check(genome)
         self.genome = canonical(genome)
-        self._plan = shapes = plan(self.genome, num_classes, input_size[0])
+        self._plan = shapes = plan_shapes(self.genome, num_classes, input_size[0])
         _require_sensible(shapes, input_size)
         self._padding = _padding(shapes.stem, input_size)
         self.stem = nn.Sequential(*_layers([shapes.stem], self.genome.stem.norm, self.genome.stem.activation))
@@ -67,7 +67,7 @@ class GenomeNet(nn.Module):
             x = F.pad(x, self._padding)
         maps: dict[int, Tensor] = {0: self.stem(x)}
         for step in self._plan.steps:
-            inputs = [halved(maps[name], pool) for name, pool in zip(step.node.inputs, step.pools, strict=True)]
+            inputs = [downsample(maps[name], pool) for name, pool in zip(step.node.inputs, step.pools, strict=True)]
             maps[step.node.id] = self.nodes[str(step.node.id)](_merge(step, inputs))
         out, pool = maps[self.genome.output], self.genome.head.pool
         features = {"mean": [_mean], "max": [_max], "both": [_mean, _max]}[pool]
@@ -91,7 +91,7 @@ class Block(nn.Sequential):
             out = layer(out)
         if self._skip == "none":
             return cast(Tensor, last(out))
-        shortcut = halved(x, self._stride - 1)
+        shortcut = downsample(x, self._stride - 1)
         if self._skip == "dense":
             return torch.cat((last(out), shortcut), 1)
         branch, before, width = self._widths
@@ -102,10 +102,10 @@ class Smooth(nn.Module):
     """3x3 average pooling that keeps the size."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return smoothed(x)
+        return avg_pool3(x)
 
 
-def _require_sensible(shapes: Plan, input_size: Size) -> None:
+def _require_sensible(shapes: ShapePlan, input_size: Size) -> None:
     found = cost_of(shapes, input_size)
     if found.smallest_map < CEILING.min_map:
         size = "x".join(map(str, input_size[1:]))

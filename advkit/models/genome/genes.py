@@ -155,7 +155,7 @@ def check(genome: Genome) -> None:
     _check_graph(genome)
 
 
-def order(genome: Genome) -> tuple[Node, ...]:
+def active_nodes(genome: Genome) -> tuple[Node, ...]:
     """The active nodes, those that the output depends on, each after its inputs; the order is otherwise arbitrary.
 
     Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from advkit.files.errors import InputError
-from advkit.models.description import Size
+from advkit.models.config import Size
 from advkit.models.genome.genes import Genome, check
-from advkit.models.genome.plan import Conv, Plan, plan, side
+from advkit.models.genome.shapes import Conv, ShapePlan, plan_shapes, side
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def cost(genome: Genome, num_classes: int, input_size: Size) -> Cost:
     Raises:
         InputError: a graph that is not sound.
     """
-    return cost_of(plan(genome, num_classes, input_size[0]), input_size)
+    return cost_of(plan_shapes(genome, num_classes, input_size[0]), input_size)
 
 
-def cost_of(shapes: Plan, input_size: Size) -> Cost:
+def cost_of(shapes: ShapePlan, input_size: Size) -> Cost:
     """The cost of the network of these shapes."""
     stem, steps = shapes.genome.stem, shapes.steps
     convs = [(shapes.stem, stem.norm), *((conv, step.node.norm) for step in steps for conv in step.convs)]
@@ -69,7 +69,7 @@ def why_invalid(genome: Genome, num_classes: int, input_size: Size, limits: Limi
     """Why ``genome`` is no network within ``limits``, in one line; None when it is one."""
     try:
         check(genome)
-        shapes = plan(genome, num_classes, input_size[0])
+        shapes = plan_shapes(genome, num_classes, input_size[0])
     except InputError as error:
         return str(error)
     if len(shapes.steps) > limits.max_nodes:

@@ -1,0 +1,76 @@
+"""R's adversarial examples of the validation images: made once, as sets that every other tool takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, attack_set
+from advkit.attacks.params import AttackParams
+from advkit.data.images import ImageSet
+from advkit.files import adversarial
+from advkit.models.fuse import fuse_conv_bn
+from advkit.models.network import Network
+from advkit.models.prediction import predict
+
+_BATCH = 128
+
+
+def adversarial_path(directory: Path, params: AttackParams) -> Path:
+    """Where the set of one method lies in a run directory."""
+    return directory / f"adversarial-{params.method.name.replace(',', '-')}.safetensors"
+
+
+def make_missing(
+    directory: Path,
+    reference: Network,
+    images: ImageSet,
+    attacks: Sequence[tuple[AttackParams, dict[str, Any]]],
+    device: str,
+) -> tuple[str, ...]:
+    """Attack ``reference`` on ``images`` by each method that has no file yet; returns all files.
+
+    Args:
+        directory: of the run.
+        reference: as loaded.
+        images: the validation images.
+        attacks: settings, and the same as JSON values for the file.
+        device: where to work.
+    """
+    paths = []
+    for params, described in attacks:
+        path = adversarial_path(directory, params)
+        if not path.exists():
+            _make(path, reference, images, params, described, device)
+        paths.append(str(path))
+    return tuple(paths)
+
+
+def _make(
+    path: Path, reference: Network, images: ImageSet, params: AttackParams, described: dict[str, Any], device: str
+) -> None:
+    metadata = {
+        "class_names": list(images.class_names),
+        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint},
+        "surrogates": [{"ref": reference.spec.ref, "sha256": reference.spec.sha256}],
+        "attack": described,
+    }
+    quick = [fuse_conv_bn(reference)]
+    with adversarial.stream(path, len(images), images.size, quantized=False, metadata=metadata) as rows:
+        for done in attack_set([reference], quick, images, params, None, batch_size=_BATCH, device=device):
+            correct = predict([reference], done.clean.to(device)).cpu() == done.labels
+            prediction = predict([reference], done.adversarial.to(device)).cpu()
+            outcome = torch.where(correct, torch.where(prediction != done.labels, FOOLED, ROBUST), CLEAN_WRONG)
+            rows.append(
+                {
+                    "images": done.adversarial,
+                    "labels": done.labels,
+                    "index": done.indices,
+                    "target": done.classes,
+                    "prediction": prediction,
+                    "outcome": outcome.to(torch.uint8),
+                }
+            )

@@ -1,0 +1,150 @@
+"""The test bench of a search: what every worker opens once, and all candidates share."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advkit.attacks.gradient_similarity import margin_gradients
+from advkit.data import reference as data_reference
+from advkit.data.images import ImageSet
+from advkit.data.sampling import hold_out, stratified
+from advkit.evolution.gradient_cache import GradientCache
+from advkit.files.adversarial import read_adversarial
+from advkit.models import reference as model_reference
+from advkit.models.fuse import fuse_conv_bn
+from advkit.models.network import Network
+from advkit.models.prediction import predict_in_batches
+from advkit.training.params import TrainParams
+
+_BATCH = 250
+
+
+@dataclass(frozen=True)
+class ContextSpec:
+    """How to open the bench, in any process.
+
+    Attributes:
+        reference: MODEL reference of R.
+        data: DATA reference; its training split is used, nothing else.
+        limit, download: as for :func:`advkit.data.reference.load`.
+        size: (C, H, W) of the images; pictures in folders are brought to it.
+        validation: part of the training images that is held out, with ``data_seed``.
+        data_seed: of sample and hold-out.
+        validation_images: how many of the held-out images (a stratified sample) candidates are measured on.
+        adversarial: files of R's adversarial examples of just those images, one for each method.
+        gradients: file of R's gradients along a candidate's training (:mod:`advkit.evolution.gradient_cache`), or None.
+        images, epochs: of a full-length candidate training.
+        recipe: training settings (:meth:`TrainParams.to_json`).
+        mean, std: normalisation of the candidates.
+        device: where to work.
+    """
+
+    reference: str
+    data: str
+    limit: int | None
+    size: tuple[int, int, int]
+    download: bool
+    validation: float
+    data_seed: int
+    validation_images: int
+    adversarial: tuple[str, ...]
+    gradients: str | None
+    images: int
+    epochs: int
+    recipe: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: str
+
+
+@dataclass
+class EvaluationContext:
+    """An open bench."""
+
+    spec: ContextSpec
+    reference: Network
+    fused_reference: Network
+    data: ImageSet
+    train: Tensor
+    validation: ImageSet
+    adversarial: list[Tensor]
+    correct: np.ndarray
+    predictions: list[np.ndarray]
+    gradients: GradientCache | None
+
+    @functools.cached_property
+    def clean(self) -> Tensor:
+        """The N validation images (N, C, H, W)."""
+        return _clean(self.validation, self.spec.device)
+
+    @functools.cached_property
+    def margin_gradients(self) -> Tensor:
+        """R's input gradients (N, C, H, W) on the validation images."""
+        return self.directions_of(self.fused_reference)
+
+    def directions_of(self, network: Network) -> Tensor:
+        """Input gradients (N, C, H, W) of ``network``, which is in eval mode, on the validation images."""
+        labels = self.validation.labels.to(self.spec.device)
+        parts = [slice(start, start + _BATCH) for start in range(0, len(labels), _BATCH)]
+        return torch.cat([margin_gradients(network, self.clean[part], labels[part])[0] for part in parts])
+
+    @property
+    def recipe(self) -> TrainParams:
+        """The settings of a full training."""
+        return TrainParams.from_json(self.spec.recipe)
+
+
+def open_parts(spec: ContextSpec) -> tuple[ImageSet, Tensor, ImageSet]:
+    """All training data, the positions to train on, and the images to measure on: never a test image."""
+    data = data_reference.load(
+        spec.data,
+        role="train",
+        limit=spec.limit,
+        seed=spec.data_seed,
+        size=spec.size[1:],
+        channels=spec.size[0],
+        download=spec.download,
+    )
+    training, held = hold_out(data.labels, spec.validation, spec.data_seed)
+    chosen = stratified(data.labels[held], spec.validation_images, spec.data_seed)
+    return data, training, data.subset(held[chosen])
+
+
+def open_context(spec: ContextSpec) -> EvaluationContext:
+    """Everything that measuring a candidate needs; called once in every worker."""
+    data, training, validation = open_parts(spec)
+    reference = model_reference.load(spec.reference, input_size=data.size, device=spec.device)
+    adversarial = []
+    for path in spec.adversarial:
+        found = read_adversarial(Path(path))
+        adversarial.append(found.images(torch.arange(len(found.labels))).to(spec.device))
+    correct = predict_array(reference, _clean(validation, spec.device)) == validation.labels.numpy()
+    predictions = [predict_array(reference, images) for images in adversarial]
+    gradients = GradientCache(Path(spec.gradients), data.size, spec.device) if spec.gradients is not None else None
+    quick = fuse_conv_bn(reference)
+    return EvaluationContext(
+        spec, reference, quick, data, training, validation, adversarial, correct, predictions, gradients
+    )
+
+
+def sample(data: ImageSet, positions: Tensor, count: int, seed: int) -> Tensor:
+    """A stratified sample of ``positions``; all of them where there are no more than ``count``."""
+    if count >= len(positions):
+        return positions
+    return positions[stratified(data.labels[positions], count, seed)]
+
+
+def predict_array(network: Network, images: Tensor) -> np.ndarray:
+    """(N,) predictions of ``network`` for ``images`` (N, C, H, W)."""
+    return predict_in_batches(network, images, _BATCH).numpy()
+
+
+def _clean(images: ImageSet, device: str) -> Tensor:
+    return images.batch(slice(0, len(images)))[0].to(device)

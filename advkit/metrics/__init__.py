@@ -1,0 +1,1 @@
+"""Metrics: accuracy, calibration, intervals, paired tests."""

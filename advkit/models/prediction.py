@@ -1,0 +1,40 @@
+"""What networks say of finished images: float32, each network as loaded, no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def ensemble_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """(N, K) mean of the networks' logits (Dong et al. 2018, their strongest ensemble), float32."""
+    total: Tensor = networks[0](images)
+    for network in networks[1:]:
+        total = total + network(images)
+    return (total if total.dtype == torch.float64 else total.float()) / len(networks)
+
+
+def predict_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """(N, K) float32 (mean) logits of ``images`` (N, C, H, W) in [0, 1]."""
+    with torch.inference_mode():  # channels-last: convolutions take 0.85 of the time, the rest doesn't mind
+        images = images.float().contiguous(memory_format=torch.channels_last)
+        return ensemble_logits(networks, images).clone()
+
+
+def predict(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """(N,) int64 predicted classes; -1 where a logit is NaN or infinite, which is never correct."""
+    found = predict_logits(networks, images)
+    return torch.where(torch.isfinite(found).all(1), found.argmax(1), -1)
+
+
+def predict_all(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """(M, N) int64 predicted classes of each of M networks, on the CPU."""
+    return torch.stack([predict([network], images) for network in networks]).cpu()
+
+
+def predict_in_batches(network: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
+    """(N,) int64 predicted classes, on the CPU, ``batch_size`` images at a time."""
+    parts = [predict([network], images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+    return torch.cat(parts).cpu()

@@ -1,0 +1,53 @@
+"""Held-out measurements of a network in training: evaluation mode, shared out over the ranks, integer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.gradient_similarity import input_gradient_cosines
+from advkit.data.images import ImageSet
+from advkit.models.network import Network
+from advkit.models.prediction import predict
+from advkit.training import distributed
+
+_BATCH = 256
+
+
+def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, int]:
+    """Right predictions among the images at ``positions``, and their number."""
+    network.eval()
+    device = next(network.parameters()).device
+    share = positions[distributed.rank() :: distributed.world_size()]
+    correct = torch.zeros((), dtype=torch.int64)
+    for start in range(0, len(share), _BATCH):
+        images, labels = data.batch(share[start : start + _BATCH])
+        correct += (predict([network], images.to(device)).cpu() == labels).sum()
+    return int(distributed.sum_over_ranks(correct)), len(positions)
+
+
+def cosines(
+    network: Network, references: Sequence[Network], data: ImageSet, positions: Tensor
+) -> list[dict[str, float | int | None]]:
+    """Mean cosine, and mean |cosine|, of the input gradients of ``network`` and each reference on held-out images.
+
+    ``images`` counts those where both have a direction; without any the means are None.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    sums = torch.zeros(3, len(references), dtype=torch.float64)
+    share = positions[distributed.rank() :: distributed.world_size()]
+    for start in range(0, len(share), _BATCH):
+        images, labels = data.batch(share[start : start + _BATCH])
+        sums += input_gradient_cosines([network, *references], images.to(device), labels.to(device))[:, 0, 1:]
+    sums = distributed.sum_over_ranks(sums)
+    return [
+        {
+            "cosine": signed / images if images else None,
+            "absolute_cosine": absolute / images if images else None,
+            "images": int(images),
+        }
+        for signed, absolute, images in sums.T.tolist()
+    ]

@@ -1,0 +1,357 @@
+"""A candidate's numbers are those that the other tools give; shared gradients are R's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from advkit.attacks import budget
+from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
+from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.evolution import candidate
+from advkit.evolution.candidate import TrainingJob, evaluate
+from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context, sample
+from advkit.evolution.gradient_cache import recordable
+from advkit.evolution.training_scheduler import ARCHITECTURE, inherited_weights
+from advkit.evolution.variation import mutate, random_genome
+from advkit.files.adversarial import read_adversarial
+from advkit.files.checkpoint import read_checkpoint, write_checkpoint
+from advkit.files.errors import InputError
+from advkit.models import reference as model_reference
+from advkit.models.genome.canonical import canonical
+from advkit.models.genome.genes import Genome, to_json
+from advkit.models.genome.presets import named
+from advkit.training.augment import augmented
+from advkit.training.loop import Run
+from advkit.training.params import TrainParams
+
+
+def small() -> Genome:
+    genome = named("stem7")
+    nodes = tuple(replace(node, channels=16, stride=1, depth=1) for node in genome.nodes[:2])
+    return replace(genome, stem=replace(genome.stem, kind="conv3", channels=16), nodes=nodes, output=2)
+
+
+def job(**changes: object) -> TrainingJob:
+    args = {"genome": to_json(canonical(small()))}
+    return replace(TrainingJob("a", ARCHITECTURE, args, images=400, epochs=2, seed=3), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def bench(context_spec: ContextSpec) -> EvaluationContext:
+    return open_context(context_spec)
+
+
+def test_recorded_gradients_are_the_references_own_at_the_images_that_training_sees(bench: EvaluationContext) -> None:
+    assert bench.gradients is not None
+    positions = sample(bench.data, bench.train, 400, 0)[:64]
+    images, labels = bench.data.batch(positions)
+    indices = bench.data.indices[positions]
+    for epoch in range(2):
+        seen = augmented(images, indices, bench.recipe.augment, bench.recipe.seed, epoch)
+        own = margin_gradients(bench.fused_reference, seen, labels)[0]
+        assert cosines(bench.gradients.at(indices, epoch), own).min() > 0.999
+        shuffled = bench.gradients.at(indices.flip(0), epoch)
+        assert cosines(shuffled, own).mean() < 0.9
+
+
+def test_an_augmented_recipe_records_what_augmentation_shows(bench: EvaluationContext, tmp_path: Path) -> None:
+    from advkit.evolution.gradient_cache import GradientCache, record
+
+    params = replace(bench.recipe, augment=frozenset(("crop", "flip")))
+    positions = bench.train[:40]
+    record(tmp_path / "g.safetensors", bench.reference, bench.data, positions, params, "cpu")
+    gradients = GradientCache(tmp_path / "g.safetensors", bench.data.size, "cpu")
+    images, labels = bench.data.batch(positions)
+    indices = bench.data.indices[positions]
+    for epoch in range(2):
+        seen = augmented(images, indices, params.augment, params.seed, epoch)
+        assert (
+            cosines(gradients.at(indices, epoch), margin_gradients(bench.fused_reference, seen, labels)[0]).min()
+            > 0.999
+        )
+    assert cosines(gradients.at(indices, 0), gradients.at(indices, 1)).mean() < 0.9
+
+
+def test_training_with_recorded_gradients_is_training_with_fresh_ones(bench: EvaluationContext) -> None:
+    """Half floats move a cosine by less than 1e-3: counts agree to a few images."""
+    with_record, without = evaluate(bench, job()), evaluate(bench, job(recorded=False))
+    assert abs(with_record["validation"][0] - without["validation"][0]) <= 5
+    assert with_record["absolute_cosine"] == pytest.approx(without["absolute_cosine"], abs=0.02)
+
+
+def test_only_penalties_at_clean_images_are_recorded() -> None:
+    recipe = TrainParams.from_json(open_recipe("noise"))
+    assert not recordable(recipe)
+    assert recordable(TrainParams.from_json(open_recipe("clean", "noise")))
+    assert not recordable(replace(recipe, misalign=None))
+
+
+def open_recipe(*places: str) -> dict[str, object]:
+    from advkit.training.misalign import MisalignParams
+
+    return TrainParams(misalign=MisalignParams(at=places)).to_json()
+
+
+def test_a_record_is_what_transfer_matrix_says(
+    bench: EvaluationContext, context_spec: ContextSpec, tmp_path: Path
+) -> None:
+    weights = tmp_path / "c.safetensors"
+    found = evaluate(bench, job(weights=str(weights)))
+    network = model_reference.load(str(weights))
+    assert candidate.measure(bench, network)["cond"] == found["cond"]
+    labels = bench.validation.labels
+    images = bench.validation.batch(slice(None))[0]
+    reference = model_reference.load(context_spec.reference)
+    with torch.no_grad():
+        correct = (network(images).argmax(1) == labels) & (reference(images).argmax(1) == labels)
+        r_fooled, fooled = [], []
+        for path in context_spec.adversarial:
+            moved = read_adversarial(Path(path)).images(torch.arange(len(labels)))
+            assert (moved - images).abs().max() <= 0.15 + 1e-6
+            r_fooled.append(reference(moved).argmax(1) != labels)
+            fooled.append(network(moved).argmax(1) != labels)
+    held = correct & (r_fooled[0] | r_fooled[1])
+    both = (r_fooled[0] & fooled[0]) | (r_fooled[1] & fooled[1])
+    assert found["cond"] == [int((held & both).sum()), int(held.sum())]
+    assert found["by_method"][0] == [int((correct & r_fooled[0] & fooled[0]).sum()), int((correct & r_fooled[0]).sum())]
+    assert 0 < found["cond"][0] < found["cond"][1]
+    assert found["both"] == [int((correct & (fooled[0] | fooled[1])).sum()), int(correct.sum())]
+    assert found["both"] != found["cond"]
+    assert found["validation"] == [int((network(images).argmax(1) == labels).sum()), len(labels)]
+
+
+def test_files_of_adversarial_examples_say_what_became_of_each(
+    bench: EvaluationContext, context_spec: ContextSpec
+) -> None:
+    images, labels = bench.validation.batch(slice(None))
+    reference = model_reference.load(context_spec.reference)
+    for path in context_spec.adversarial:
+        file = load_file(path)
+        correct, now = reference(images).argmax(1) == labels, reference(file["images"]).argmax(1)
+        assert torch.equal(file["prediction"], now)
+        for outcome, held in (
+            (FOOLED, correct & (now != labels)),
+            (ROBUST, correct & (now == labels)),
+            (CLEAN_WRONG, ~correct),
+        ):
+            assert torch.equal(file["outcome"] == outcome, held)
+        assert 0 < int((file["outcome"] == FOOLED).sum()) != int((file["outcome"] == ROBUST).sum())
+
+
+def test_controls_are_what_their_names_say(bench: EvaluationContext, context_spec: ContextSpec, tmp_path: Path) -> None:
+    """Flipped perturbations and noise over the images of T_cond, cosines with R's gradients: each computed anew."""
+    weights = tmp_path / "c.safetensors"
+    found = evaluate(bench, job(weights=str(weights), images=200, epochs=1))  # so weak that noise fools it
+    network, reference = model_reference.load(str(weights)), model_reference.load(context_spec.reference)
+    images, labels = bench.validation.batch(slice(None))
+    held = (network(images).argmax(1) == labels) & (reference(images).argmax(1) == labels)
+    r_fooled, flipped, noisy = (torch.zeros_like(held) for _ in range(3))
+    draws = []
+    for draw, path in enumerate(context_spec.adversarial):
+        file = read_adversarial(Path(path))
+        moved = file.images(torch.arange(len(labels)))
+        r_fooled |= reference(moved).argmax(1) != labels
+        flipped |= network((images - (moved - images)).clamp(0, 1)).argmax(1) != labels
+        noise = budget.noise(images, bench.validation.indices, 0.15, "linf", file.meta["attack"]["seed"] + draw)
+        draws.append(network(noise).argmax(1) != labels)
+        noisy |= draws[-1]
+    held &= r_fooled
+    assert int((draws[0] & draws[1] & held).sum()) < int((noisy & held).sum()), "draws differ"
+    assert found["flipped"] == [int((flipped & held).sum()), int(held.sum())]
+    assert found["noise"] == [int((noisy & held).sum()), int(held.sum())]
+    assert int((flipped & ~held).sum()), "some are fooled that do not count"
+    c = cosines(margin_gradients(network, images, labels)[0], margin_gradients(reference, images, labels)[0])
+    assert found["cosine"] == pytest.approx(float(c.mean()), abs=1e-4)
+    assert found["absolute_cosine"] == pytest.approx(float(c.abs().mean()), abs=1e-4)
+    assert abs(found["cosine"]) < found["absolute_cosine"] - 0.02
+
+
+def test_a_record_of_gradients_is_of_its_images_and_epochs_alone(bench: EvaluationContext) -> None:
+    assert bench.gradients is not None
+    known = bench.data.indices[sample(bench.data, bench.train, 400, 0)[:3]]
+    bench.gradients.at(known, 1)
+    unknown = bench.validation.indices[:3]
+    for indices, epoch in ((unknown, 0), (known, 2), (torch.tensor([10**6]), 0)):
+        with pytest.raises(InputError, match="made again"):
+            bench.gradients.at(indices, epoch)
+
+
+def test_candidates_never_see_the_images_they_are_measured_on(bench: EvaluationContext) -> None:
+    assert not set(bench.data.indices[bench.train].tolist()) & set(bench.validation.indices.tolist())
+    assert bench.data.split == "train"
+
+
+def test_a_shorter_rung_trains_on_a_part_of_the_longer_one(bench: EvaluationContext) -> None:
+    whole = sample(bench.data, bench.train, 400, 0)
+    part = sample(bench.data, whole, 133, 0)
+    assert len(part) == 133
+    assert set(part.tolist()) < set(whole.tolist())
+
+
+def test_a_candidate_is_trained_with_the_penalty_on_as_many_images_as_its_rung_has(
+    bench: EvaluationContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Run] = []
+    monkeypatch.setattr(candidate, "train", lambda run, **options: runs.append(run))
+    for images, epochs in ((400, 1), (133, 2), (None, 3)):
+        candidate._train(bench, job(images=images, epochs=epochs, recorded=False), bench.reference)
+        run = runs[-1]
+        assert run.params == replace(bench.recipe, epochs=epochs)
+        assert run.params.misalign is not None
+        assert list(run.references) == [bench.fused_reference]
+        assert len(run.train) == (images or len(bench.train))
+        assert set(run.train.tolist()) <= set(bench.train.tolist())
+
+
+def test_the_penalty_turns_a_candidate_away(bench: EvaluationContext, context_spec: ContextSpec) -> None:
+    plain = replace(bench, spec=replace(context_spec, recipe=replace(bench.recipe, misalign=None).to_json()))
+    assert evaluate(bench, job())["absolute_cosine"] < 0.8 * evaluate(plain, job())["absolute_cosine"]
+
+
+def test_images_that_the_reference_gets_wrong_are_not_its_to_pass_on(context_spec: ContextSpec, tmp_path: Path) -> None:
+    """R with one output turned off: what it gets wrong by itself counts neither as fooled nor as held."""
+    checkpoint = read_checkpoint(Path(context_spec.reference))
+    (name,) = [name for name, tensor in checkpoint.tensors.items() if tuple(tensor.shape) == (10,) and "bias" in name]
+    checkpoint.tensors[name][3] -= 1e4
+    write_checkpoint(tmp_path / "r.safetensors", checkpoint)
+    worse = open_context(replace(context_spec, reference=str(tmp_path / "r.safetensors"), gradients=None))
+    threes = worse.validation.labels.numpy() == 3
+    assert threes.any()
+    assert not worse.correct[threes].any()
+    assert worse.correct[~threes].any()
+    network = model_reference.load(str(context_spec.reference))
+    own = open_context(context_spec)
+    assert candidate.measure(worse, network)["cond"][1] < candidate.measure(own, network)["cond"][1]
+
+
+def test_equal_jobs_give_equal_bytes_and_the_seed_matters(bench: EvaluationContext, tmp_path: Path) -> None:
+    names = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for name, seed in zip(names, (3, 3, 4), strict=True):
+        evaluate(bench, job(weights=str(name), seed=seed))
+    one, two, three = (name.read_bytes() for name in names)
+    assert one == two
+    assert one != three
+
+
+def test_divergence_is_a_record_not_an_end(bench: EvaluationContext, context_spec: ContextSpec) -> None:
+    wild = replace(bench, spec=replace(context_spec, recipe=replace(bench.recipe, lr=1e9, clip=0.0).to_json()))
+    found = evaluate(wild, job())
+    assert "diverged" in found["error"]
+    assert found.get("cond") is None
+
+
+def test_weights_that_are_not_finite_are_no_candidate(
+    bench: EvaluationContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is looked at before the last step: what that step breaks must not get into a record."""
+
+    def broken(bench: EvaluationContext, job: TrainingJob, network: torch.nn.Module) -> None:
+        next(network.parameters()).data.fill_(float("nan"))
+        network.eval().requires_grad_(False)
+
+    monkeypatch.setattr(candidate, "_train", broken)
+    found = evaluate(bench, job(weights=str(tmp_path / "c.safetensors")))
+    assert "not finite" in found["error"]
+    assert not (tmp_path / "c.safetensors").exists()
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_final_training_goes_on_where_it_was_interrupted(bench: EvaluationContext, tmp_path: Path) -> None:
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    names = [str(tmp_path / f"{k}.safetensors") for k in range(2)]
+    evaluate(bench, job(weights=names[0], recorded=False))
+    state, steps = tmp_path / "s.safetensors", []
+    interrupted = job(weights=names[1], recorded=False, state=str(state))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("advkit.training.loop.accuracy", None)
+
+        def step(*args: object) -> None:
+            steps.append(1)
+            if len(steps) > 18:  # in the second epoch
+                raise Killed
+            original(*args)  # type: ignore[arg-type]
+
+        from advkit.training import loop
+
+        original = loop._step
+        patch.setattr(loop, "_step", step)
+        with pytest.raises(Killed):
+            evaluate(bench, interrupted)
+    assert state.exists()
+    evaluate(bench, interrupted)
+    assert not state.exists()
+    assert Path(names[0]).read_bytes() == Path(names[1]).read_bytes()
+
+
+def test_a_child_inherits_what_did_not_change(bench: EvaluationContext, tmp_path: Path) -> None:
+    parent = small()
+    evaluate(bench, job(weights=str(tmp_path / "p.safetensors")))
+    settings_diff = replace(parent.nodes[1], kernel=5)
+    child = replace(parent, nodes=(parent.nodes[0], settings_diff), head=replace(parent.head, hidden=64))
+    carry = inherited_weights(parent, child)
+    assert carry == (("stem.", "stem."), ("nodes.1.", "nodes.1."))
+    args = {"genome": to_json(canonical(child))}
+    start = job(model_args=args, start=str(tmp_path / "p.safetensors"), carry=carry)
+    before = read_checkpoint(tmp_path / "p.safetensors").tensors
+    made = candidate._network(bench, start).net.state_dict()
+    unseen_child = candidate._network(bench, replace(start, start=None)).net.state_dict()
+    kept = [name for name in made if name.startswith(("stem.", "nodes.1."))]
+    assert kept
+    for name, tensor in made.items():
+        assert torch.equal(tensor, before[name] if name in kept else unseen_child[name]), name
+
+
+def test_what_is_carried_follows_ids_through_another_numbering() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        parent = random_genome(rng)
+        child = mutate(rng, parent)
+        theirs, ours = canonical(parent), canonical(child)
+        for a, b in inherited_weights(parent, child):
+            if a.startswith("nodes."):
+                one = next(node for node in theirs.nodes if node.id == int(a.split(".")[1]))
+                two = next(node for node in ours.nodes if node.id == int(b.split(".")[1]))
+                assert (one.op, one.channels, one.depth, one.norm) == (two.op, two.channels, two.depth, two.norm)
+
+
+def test_a_final_training_is_what_train_does(context_spec: ContextSpec, tmp_path: Path) -> None:
+    """The recipe of R' means the recipe of R': the same weights as ``advkit train`` gives that architecture."""
+    genome = tmp_path / "g.json"
+    genome.write_text(json.dumps(to_json(canonical(small()))))
+    common = ["--data", "digits", "--limit", "500", "--epochs", "1", "--seed", "5", "-q", "--report", "x.json"]
+    train = ["train", "--arch", f"advkit/genome:{genome}", "--misalign-from", context_spec.reference, *common]
+    evolve = ["evolve", context_spec.reference, *common, "--begin-with", f"advkit/genome:{genome}", "--finalists", "1"]
+    evolve += ["--offspring", "1", "--budget", "1", "--rungs", "1", "--candidate-images", "384", "--steps", "2"]
+    evolve += ["--candidate-epochs", "2", "--validation-images", "50", "--accuracy-floor", "0", "--eps", "0.3"]
+    for name, arguments in (("t", train), ("e", evolve)):
+        command = [sys.executable, "-m", "advkit", *arguments, "-o", f"{name}.safetensors"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    ours, theirs = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in "et")
+    assert ours.meta["mean"] == theirs.meta["mean"]
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
+
+
+def test_trains_defaults_are_the_recipe_without_like() -> None:
+    import inspect
+
+    from advkit.commands.evolve_setup import TRAIN_DEFAULTS, VALIDATION
+    from advkit.commands.train import train
+
+    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    assert {name: defaults[name] for name in TRAIN_DEFAULTS} == TRAIN_DEFAULTS
+    assert defaults["validation"] == VALIDATION

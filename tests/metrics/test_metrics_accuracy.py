@@ -1,0 +1,76 @@
+"""Accuracy and calibration against hand computations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from advkit.metrics.accuracy import BINS, AccuracyMetric
+
+
+def with_confidence(confidence: float, predicted: int, classes: int = 2) -> Tensor:
+    logits = torch.full((classes,), math.log((1 - confidence) / (classes - 1)), dtype=torch.float64)
+    logits[predicted] = math.log(confidence)
+    return logits
+
+
+def test_calibration_by_hand() -> None:
+    """Two right and one wrong at 0.9; one wrong at 0.7: |2/3 - 0.9| * 3/4 + |0 - 0.7| * 1/4."""
+    accuracy = AccuracyMetric(2)
+    rows = [with_confidence(0.9, 0), with_confidence(0.9, 1), with_confidence(0.9, 1), with_confidence(0.7, 0)]
+    accuracy.add(torch.stack(rows), torch.tensor([0, 1, 0, 1]))
+    assert accuracy.calibration_error() == pytest.approx(abs(2 / 3 - 0.9) * 0.75 + 0.7 * 0.25)
+    assert (accuracy.top1, accuracy.total) == (2, 4)
+    assert accuracy.class_right.tolist() == [1, 1]
+    assert accuracy.class_total.tolist() == [2, 2]
+
+
+def test_extremes_of_calibration() -> None:
+    accuracy = AccuracyMetric(3)
+    assert accuracy.calibration_error() is None
+    accuracy.add(torch.eye(3) * 1000, torch.arange(3))
+    assert accuracy.calibration_error() == pytest.approx(0.0)
+    accuracy = AccuracyMetric(3)
+    accuracy.add(torch.eye(3) * 1000, (torch.arange(3) + 1) % 3)
+    assert accuracy.calibration_error() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_against_plain_loops_whatever_the_batches(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = torch.randn(200, classes, generator=generator) * 3
+    labels = torch.randint(0, classes, (200,), generator=generator)
+    found = AccuracyMetric(classes)
+    for rows in torch.arange(200).split(33):
+        found.add(logits[rows], labels[rows])
+    values, truth = logits.double().numpy(), labels.numpy()
+    probabilities = np.exp(values) / np.exp(values).sum(1, keepdims=True)
+    order = np.argsort(-values, 1)
+    correct = order[:, 0] == truth
+    assert found.top1 == correct.sum()
+    assert found.top5 == (order[:, :5] == truth[:, None]).any(1).sum()
+    if classes <= 5:
+        assert found.top5 == 200
+    assert found.class_total.tolist() == [int((truth == k).sum()) for k in range(classes)]
+    assert found.class_right.tolist() == [int((correct & (truth == k)).sum()) for k in range(classes)]
+    confidence, error = probabilities.max(1), 0.0
+    for low in range(BINS):
+        inside = (confidence > low / BINS) & (confidence <= (low + 1) / BINS)
+        if inside.any():
+            error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    assert found.calibration_error() == pytest.approx(error, abs=1e-9)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_rows_that_are_not_finite_are_wrong(bad: float) -> None:
+    logits = torch.eye(3) * 5
+    logits[1, 1] = bad
+    accuracy = AccuracyMetric(3)
+    accuracy.add(logits, torch.arange(3))
+    assert (accuracy.top1, accuracy.top5, accuracy.not_finite, accuracy.total) == (2, 2, 1, 3)
+    assert accuracy.class_right.tolist() == [1, 0, 1]
+    assert int(accuracy.bin_total.sum()) == 2
