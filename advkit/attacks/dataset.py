@@ -23,12 +23,12 @@ class CleanBatch:
 
     Attributes:
         images: (N, C, H, W) float32 in [0, 1].
-        labels, indices: (N,) int64.
+        targets, indices: (N,) int64.
         num_classes: of the data.
     """
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
     num_classes: int
 
@@ -45,14 +45,14 @@ class AttackedBatch:
 
     Attributes:
         clean, adversarial: (N, C, H, W) float32 in [0, 1].
-        labels, indices, classes: (N,) int64; ``classes`` are the targets, or the labels.
+        targets, indices, classes: (N,) int64; ``classes`` are what is aimed at, or the targets.
         batch: what the attack reports of itself.
         seconds: spent in the attack.
     """
 
     clean: Tensor
     adversarial: Tensor
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
     classes: Tensor
     batch: AttackBatch
@@ -94,7 +94,7 @@ def attack_images(
     device: str,
 ) -> AttackedBatch:
     """Attack one batch; arguments as :func:`attack_set`."""
-    images, truth, indices = (value.to(device) for value in (clean.images, clean.labels, clean.indices))
+    images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     classes = truth
     if target is not None:
         logits = (
@@ -105,14 +105,14 @@ def attack_images(
     found = attack(gradient_models, images, classes, indices, params)
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
-    return AttackedBatch(clean.images, adversarial, clean.labels, clean.indices, classes.cpu(), found, seconds)
+    return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, classes.cpu(), found, seconds)
 
 
 def without_target(data: ImageSet, target: str | int | None) -> ImageSet:
     """``data`` without the images that are of the target class already."""
     if not isinstance(target, int):
         return data
-    return data.subset((data.labels != target).nonzero().squeeze(1))
+    return data.subset((data.targets != target).nonzero().squeeze(1))
 
 
 def is_success(predictions: Tensor, classes: Tensor, targeted: bool) -> Tensor:

@@ -134,7 +134,7 @@ def _writer(
         with image_folder(out, names, force=force) as save:
 
             def draw(done: AttackedBatch, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
-                save(images, done.labels, done.indices)
+                save(images, done.targets, done.indices)
 
             yield draw
         return
@@ -152,7 +152,7 @@ def _writer(
             rows.append(
                 {
                     "images": images,
-                    "labels": done.labels,
+                    "labels": done.targets,
                     "index": done.indices,
                     "target": done.classes,
                     "prediction": prediction,
@@ -197,16 +197,16 @@ class AttackSummary:
             ]
         targeted = self._params.targeted
         for network, counts in zip(networks, self._counts, strict=True):
-            correct = predict([network], done.clean.to(device)).cpu() == done.labels
+            correct = predict([network], done.clean.to(device)).cpu() == done.targets
             after = predict([network], written.to(device)).cpu()
             hit = is_success(after, done.classes, targeted)
             counts["right"] += int(correct.sum())
-            counts["still"] += int((after == done.labels).sum())
+            counts["still"] += int((after == done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
                 rounded = predict([network], (eight.float() / 255.0).to(device)).cpu()
                 counts["fooled_8bit"] += int((is_success(rounded, done.classes, targeted) & correct).sum())
-        correct = predict(networks, done.clean.to(device)).cpu() == done.labels
+        correct = predict(networks, done.clean.to(device)).cpu() == done.targets
         prediction = predict(networks, written.to(device)).cpu()
         fooled = is_success(prediction, done.classes, targeted)
         self._ensemble[0] += int((fooled & correct).sum())
@@ -229,7 +229,7 @@ class AttackSummary:
     def _count(self, done: AttackedBatch, written: Tensor) -> None:
         from advkit.attacks.budget import flat_norm
 
-        self.images += len(done.labels)
+        self.images += len(done.targets)
         self._forwards += done.batch.forwards
         self._backwards += done.batch.backwards
         self._zero += int(done.batch.zero_gradients.sum())

@@ -76,7 +76,7 @@ def recipe(given: dict[str, Any], reference: Network, device: str) -> Recipe:
     if given["like"] is None:
         images = load_images(given, reference, given["limit"], given["seed"])
         asked = {"misalign_from": [spec.ref], **TRAIN_DEFAULTS, **given}
-        mean, std = statistics(images, hold_out(images.labels, VALIDATION, given["seed"])[0])
+        mean, std = statistics(images, hold_out(images.targets, VALIDATION, given["seed"])[0])
         return Recipe(train_params(asked, images, device), VALIDATION, given["limit"], given["seed"], mean, std, None)
     path = given["like"]
     meta = read_checkpoint(path).meta

@@ -191,7 +191,7 @@ def _parts(images: ImageSet | None, given: dict[str, Any]) -> tuple[Any, Any]:
 
     if images is None:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    return hold_out(images.labels, given["validation"], given["seed"])
+    return hold_out(images.targets, given["validation"], given["seed"])
 
 
 def _settings(

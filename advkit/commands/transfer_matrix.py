@@ -181,7 +181,7 @@ def _precomputed(plan: Plan, networks: Sequence[Network], images: ImageSet, path
             f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA"
         )
     positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
-    if not torch.equal(images.labels[positions], found.labels):
+    if not torch.equal(images.targets[positions], found.labels):
         raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
     bound, norm = float(found.meta["attack"]["eps"]), found.meta["attack"]["norm"]
 

@@ -107,7 +107,7 @@ def attention(
 
 
 def _labelled(chosen: ImageSet) -> list[tuple[int, int]]:
-    return list(zip(chosen.labels.tolist(), chosen.indices.tolist(), strict=True))
+    return list(zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True))
 
 
 def _chosen(
@@ -185,7 +185,7 @@ def _panel(
     return Panel(
         name,
         [chosen.class_names[k] if 0 <= k < len(chosen.class_names) else str(k) for k in predicted.tolist()],
-        (predicted == chosen.labels).tolist(),
+        (predicted == chosen.targets).tolist(),
         maps,
     )
 

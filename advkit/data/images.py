@@ -28,7 +28,7 @@ class ImageSet:
         split: ``train``, ``test`` or another name; empty when the set has no splits.
         class_names: K names.
         size: (C, H, W).
-        labels: (N,) int64 in [0, K).
+        targets: (N,) int64 in [0, K): what a task wants to be predicted of each image.
         indices: (N,) int64: the identity of an image, its position in the whole split it came from.
         rows: (N,) int64, where ``read`` finds it; differs from ``indices`` in a set made from another one.
         read: from rows (M,) to images (M, C, H, W) float32 in [0, 1].
@@ -38,13 +38,13 @@ class ImageSet:
     split: str
     class_names: tuple[str, ...]
     size: tuple[int, int, int]
-    labels: Tensor
+    targets: Tensor
     indices: Tensor
     rows: Tensor
     read: Reader
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @property
     def num_classes(self) -> int:
@@ -58,13 +58,15 @@ class ImageSet:
             InputError: a file that can't be read or decoded.
         """
         try:
-            return self.read(self.rows[positions]), self.labels[positions]
+            return self.read(self.rows[positions]), self.targets[positions]
         except OSError as error:
             raise InputError(f"{self.ref}: cannot read any more: {error.strerror or error}") from error
 
     def subset(self, positions: Tensor) -> ImageSet:
         """The images at ``positions``, which keep their indices."""
-        return replace(self, labels=self.labels[positions], indices=self.indices[positions], rows=self.rows[positions])
+        return replace(
+            self, targets=self.targets[positions], indices=self.indices[positions], rows=self.rows[positions]
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -76,7 +78,7 @@ class ImageSet:
         for start in range(0, len(self), _BLOCK):
             stop = min(start + _BLOCK, len(self))
             digest.update(self.indices[start:stop].numpy().tobytes())
-            digest.update(self.labels[start:stop].numpy().tobytes())
+            digest.update(self.targets[start:stop].numpy().tobytes())
             for first in range(start, stop, step):
                 images, _ = self.batch(slice(first, min(first + step, stop)))
                 digest.update(images.contiguous().numpy().tobytes())

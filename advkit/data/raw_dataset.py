@@ -33,14 +33,14 @@ class RawDataset:
     """One split of a data set.
 
     Attributes:
-        labels: (N,) int64.
+        targets: (N,) int64.
         class_names: K names.
         size: (C, H, W).
         read: as in :class:`advkit.data.images.ImageSet`.
         indices: (N,) identities, for sets that say so themselves (adversarial sets); None counts from 0.
     """
 
-    labels: Tensor
+    targets: Tensor
     class_names: tuple[str, ...]
     size: tuple[int, int, int]
     read: Reader
@@ -80,7 +80,7 @@ def match_channels(source: RawDataset, wanted: LoadOptions, where: object) -> Ra
             return read(positions).expand(-1, wanted.channels or 1, -1, -1).contiguous()
 
         size = (wanted.channels, height, width)
-        return RawDataset(source.labels, source.class_names, size, repeated, source.indices)
+        return RawDataset(source.targets, source.class_names, size, repeated, source.indices)
     raise InputError(f"{where}: images have {channels} channels, {wanted.channels} are needed; use other data")
 
 

@@ -61,10 +61,10 @@ def load(
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     _check_labels(ref, source)
-    count = len(source.labels)
-    rows = torch.arange(count) if limit is None else stratified(source.labels, limit, seed)
+    count = len(source.targets)
+    rows = torch.arange(count) if limit is None else stratified(source.targets, limit, seed)
     indices = rows if source.indices is None else source.indices[rows]
-    return ImageSet(base, chosen, source.class_names, source.size, source.labels[rows], indices, rows, source.read)
+    return ImageSet(base, chosen, source.class_names, source.size, source.targets[rows], indices, rows, source.read)
 
 
 def _parted(ref: str) -> tuple[str, str | None]:
@@ -78,9 +78,9 @@ def _parted(ref: str) -> tuple[str, str | None]:
 
 
 def _check_labels(ref: str, source: RawDataset) -> None:
-    if not len(source.labels):
+    if not len(source.targets):
         raise InputError(f"{ref}: no images; give a data set that has some")
-    low, high, classes = int(source.labels.min()), int(source.labels.max()), len(source.class_names)
+    low, high, classes = int(source.targets.min()), int(source.targets.max()), len(source.class_names)
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         raise InputError(f"{ref}: label {wrong}, but there are {classes} classes from 0; damaged, or another format")

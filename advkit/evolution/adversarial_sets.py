@@ -61,13 +61,13 @@ def _make(
     quick = [fuse_conv_bn(reference)]
     with adversarial.stream(path, len(images), images.size, quantized=False, metadata=metadata) as rows:
         for done in attack_set([reference], quick, images, params, None, batch_size=_BATCH, device=device):
-            correct = predict([reference], done.clean.to(device)).cpu() == done.labels
+            correct = predict([reference], done.clean.to(device)).cpu() == done.targets
             prediction = predict([reference], done.adversarial.to(device)).cpu()
-            outcome = torch.where(correct, torch.where(prediction != done.labels, FOOLED, ROBUST), CLEAN_WRONG)
+            outcome = torch.where(correct, torch.where(prediction != done.targets, FOOLED, ROBUST), CLEAN_WRONG)
             rows.append(
                 {
                     "images": done.adversarial,
-                    "labels": done.labels,
+                    "labels": done.targets,
                     "index": done.indices,
                     "target": done.classes,
                     "prediction": prediction,

@@ -91,7 +91,7 @@ class EvaluationContext:
 
     def directions_of(self, network: Network) -> Tensor:
         """Input gradients (N, C, H, W) of ``network``, which is in eval mode, on the validation images."""
-        labels = self.validation.labels.to(self.spec.device)
+        labels = self.validation.targets.to(self.spec.device)
         parts = [slice(start, start + _BATCH) for start in range(0, len(labels), _BATCH)]
         return torch.cat([margin_gradients(network, self.clean[part], labels[part])[0] for part in parts])
 
@@ -112,8 +112,8 @@ def open_parts(spec: ContextSpec) -> tuple[ImageSet, Tensor, ImageSet]:
         channels=spec.size[0],
         download=spec.download,
     )
-    training, held = hold_out(data.labels, spec.validation, spec.data_seed)
-    chosen = stratified(data.labels[held], spec.validation_images, spec.data_seed)
+    training, held = hold_out(data.targets, spec.validation, spec.data_seed)
+    chosen = stratified(data.targets[held], spec.validation_images, spec.data_seed)
     return data, training, data.subset(held[chosen])
 
 
@@ -125,7 +125,7 @@ def open_context(spec: ContextSpec) -> EvaluationContext:
     for path in spec.adversarial:
         found = read_adversarial(Path(path))
         adversarial.append(found.images(torch.arange(len(found.labels))).to(spec.device))
-    correct = predict_array(reference, _clean(validation, spec.device)) == validation.labels.numpy()
+    correct = predict_array(reference, _clean(validation, spec.device)) == validation.targets.numpy()
     predictions = [predict_array(reference, images) for images in adversarial]
     gradients = GradientCache(Path(spec.gradients), data.size, spec.device) if spec.gradients is not None else None
     quick = fuse_conv_bn(reference)
@@ -138,7 +138,7 @@ def sample(data: ImageSet, positions: Tensor, count: int, seed: int) -> Tensor:
     """A stratified sample of ``positions``; all of them where there are no more than ``count``."""
     if count >= len(positions):
         return positions
-    return positions[stratified(data.labels[positions], count, seed)]
+    return positions[stratified(data.targets[positions], count, seed)]
 
 
 def predict_array(network: Network, images: Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ def measure(bench: EvaluationContext, network: Network, *, controls: bool = True
 
     These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
     """
-    labels = bench.validation.labels.numpy()
+    labels = bench.validation.targets.numpy()
     clean = bench.clean
     correct = predict_array(network, clean) == labels
     surrogates = [SurrogateOutcome(bench.correct, own, own != labels) for own in bench.predictions]

@@ -185,7 +185,7 @@ def batches(plan: Plan, data: ImageSet) -> list[slice]:
 def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchPredictions:
     """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
     clean = clean_batch(data, batch)
-    images, labels = clean.images.to(plan.device), clean.labels.to(plan.device)
+    images, labels = clean.images.to(plan.device), clean.targets.to(plan.device)
     indices = clean.indices.to(plan.device)
     rows, seconds = [], 0.0
     for surrogate, params in _attempts(plan):
@@ -227,7 +227,7 @@ def merged(plan: Plan, data: ImageSet, parts: Iterable[BatchPredictions]) -> Mat
     whole = _empty(plan, len(data))
     for batch, part in zip(batches(plan, data), parts, strict=True):
         whole.put(batch, part)
-    labels = data.labels.numpy()
+    labels = data.targets.numpy()
     return Matrix(
         labels=labels,
         clean=whole.clean,

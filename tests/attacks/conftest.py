@@ -36,9 +36,9 @@ def one_thread() -> Iterator[None]:
 def _digits(split: str) -> tuple[Tensor, Tensor]:
     """Digits in colour at 12x12: peers want three channels, and resizing wants some room."""
     source = digits()[split](LoadOptions(channels=3))
-    rows = torch.arange(len(source.labels))
+    rows = torch.arange(len(source.targets))
     images = F.interpolate(source.read(rows), size=(12, 12), mode="bilinear", align_corners=False)
-    return images.clamp(0, 1), source.labels
+    return images.clamp(0, 1), source.targets
 
 
 @pytest.fixture(scope="session")

@@ -237,9 +237,9 @@ def _one_neighbour_for_all(logits: Tensor, classes: Tensor, targeted: bool) -> T
 
 
 MUTATIONS: dict[str, tuple[str, Callable[..., Tensor]]] = {
-    "no step": ("steepest", _no_step),
-    "wrong sign": ("steepest", _backwards),
-    "step of the other norm": ("steepest", _other_norm),
+    "no step": ("steepest_ascent", _no_step),
+    "wrong sign": ("steepest_ascent", _backwards),
+    "step of the other norm": ("steepest_ascent", _other_norm),
     "doubled ball": ("project", _wide_ball),
     "ball too small by 2 %": ("project", _narrow_ball),
 }

@@ -47,7 +47,18 @@ def violations(part: str, names: set[str]) -> list[str]:
 def test_every_directory_has_a_floor() -> None:
     parts = {path.relative_to(PACKAGE).parts[0] for path in FILES if len(path.relative_to(PACKAGE).parts) > 1}
     assert parts <= set(LEVEL)
-    assert {"commands", "training", "transfer", "figures", "attacks", "models", "data", "parallel", "metrics", "files"} <= parts
+    assert {
+        "commands",
+        "training",
+        "transfer",
+        "figures",
+        "attacks",
+        "models",
+        "data",
+        "parallel",
+        "metrics",
+        "files",
+    } <= parts
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

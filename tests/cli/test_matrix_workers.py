@@ -83,7 +83,7 @@ def test_parts_find_their_place_whichever_comes_first(
 
         yield Backwards()
 
-    monkeypatch.setattr("advkit.commands.matrix_setup.open_engine", backwards)
+    monkeypatch.setattr("advkit.commands.matrix_setup.open_executor", backwards)
     found = settled(json.loads(inside("transfer-matrix", *matrix, "--workers", "2").stdout))
     assert found["result"] == alone["result"]
 

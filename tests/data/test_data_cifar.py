@@ -29,7 +29,7 @@ def test_binary_training_batches_follow_each_other(tmp_path):
     (tmp_path / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n\n")
     found = load(str(tmp_path), role="train")
     assert found.class_names == tuple("abcdefghij")
-    assert found.labels.tolist() == [1] * 5 + [2] * 5 + [3] * 5
+    assert found.targets.tolist() == [1] * 5 + [2] * 5 + [3] * 5
     images, _ = found.batch(torch.tensor([12, 0, 6]))
     expected = np.stack([PIXELS[2] ^ 3, PIXELS[0] ^ 1, PIXELS[1] ^ 2]).reshape(3, 3, 32, 32)
     assert torch.equal((images * 255).round().to(torch.uint8), torch.tensor(expected))
@@ -39,7 +39,7 @@ def test_binary_hundred_uses_fine_labels(tmp_path):
     (tmp_path / "test.bin").write_bytes(records([99, 0, 5, 42, 7], coarse=[1, 2, 3, 4, 5]))
     for ref in (tmp_path, tmp_path / "test.bin"):
         found = load(str(ref))
-        assert (found.num_classes, found.labels.tolist(), found.split) == (100, [99, 0, 5, 42, 7], "test")
+        assert (found.num_classes, found.targets.tolist(), found.split) == (100, [99, 0, 5, 42, 7], "test")
         assert torch.equal(found.batch(slice(1))[0].flatten(), torch.tensor(PIXELS[0]) / 255.0)
 
 
@@ -67,7 +67,7 @@ def test_python_in_every_protocol(protocol, order, keys, tmp_path):
     batch = {keys("data"): np.asarray(PIXELS, order=order), keys("labels"): [3, 1, 4, 1, 5], keys("batch_label"): b"1"}
     (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol=protocol))
     found = load(str(tmp_path))
-    assert found.labels.tolist() == [3, 1, 4, 1, 5]
+    assert found.targets.tolist() == [3, 1, 4, 1, 5]
     assert found.class_names[3] == "cat"
     assert torch.equal(found.batch(slice(None))[0], torch.tensor(PIXELS).view(5, 3, 32, 32) / 255.0)
 
@@ -92,7 +92,7 @@ def test_python_hundred_and_names(tmp_path):
     (tmp_path / "train").write_bytes(pickle.dumps(batch, protocol=2))
     (tmp_path / "meta").write_bytes(pickle.dumps({b"fine_label_names": [b"n%d" % k for k in range(100)]}, protocol=2))
     found = load(str(tmp_path))
-    assert (found.split, found.labels.tolist(), found.class_names[42]) == ("train", [99, 0, 5, 42, 7], "n42")
+    assert (found.split, found.targets.tolist(), found.class_names[42]) == ("train", [99, 0, 5, 42, 7], "n42")
 
 
 class Calls:

@@ -25,7 +25,7 @@ def test_classes_in_order_empty_ones_counted(tmp_path):
     (tmp_path / "zebra" / "notes.txt").write_text("hello")
     found = load(str(tmp_path))
     assert found.class_names == ("ant", "mole", "zebra")
-    assert found.labels.tolist() == [0, 2]
+    assert found.targets.tolist() == [0, 2]
 
 
 def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
@@ -33,7 +33,7 @@ def test_a_split_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path):
         save(tmp_path / name / "1.png")
     train, test, val = (load(f"{tmp_path}#{split}") for split in ("train", "test", "val"))
     assert train.class_names == test.class_names == val.class_names == ("a", "b", "c")
-    assert (train.labels.tolist(), test.labels.tolist(), val.labels.tolist()) == ([0, 1, 2], [0, 2], [2])
+    assert (train.targets.tolist(), test.targets.tolist(), val.targets.tolist()) == ([0, 1, 2], [0, 2], [2])
     assert load(str(tmp_path)).split == "test"
 
 

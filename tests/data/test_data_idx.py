@@ -33,7 +33,7 @@ def test_usual_names_packed_or_not(packed, mark, tmp_path):
         else:
             (tmp_path / name).write_bytes(text)
     found = load(str(tmp_path))
-    assert (found.split, found.labels.tolist(), found.num_classes) == ("train", [7, 0, 9], 10)
+    assert (found.split, found.targets.tolist(), found.num_classes) == ("train", [7, 0, 9], 10)
     assert torch.equal(found.batch(slice(None))[0][:, 0], torch.tensor(PIXELS) / 255.0)
 
 
@@ -51,8 +51,8 @@ def test_several_sets_in_one_directory_keep_their_names(tmp_path, refused):
             (tmp_path / f"emnist-{name}-{split}-labels-idx1-ubyte").write_bytes(labels(label, 1, 2))
     refused(tmp_path, "#emnist-letters-test")
     letters, digits = (load(f"{tmp_path}#emnist-{name}-test") for name in ("letters", "digits"))
-    assert (letters.labels.tolist(), letters.num_classes) == ([26, 1, 2], 27)
-    assert (digits.labels.tolist(), digits.num_classes) == ([3, 1, 2], 10)
+    assert (letters.targets.tolist(), letters.num_classes) == ([26, 1, 2], 27)
+    assert (digits.targets.tolist(), digits.num_classes) == ([3, 1, 2], 10)
 
 
 @pytest.mark.parametrize(

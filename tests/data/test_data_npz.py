@@ -41,7 +41,7 @@ def test_layouts_types_and_names(pixels, expected, names, tmp_path):
 @pytest.mark.parametrize("shape", [(4,), (4, 1)])
 def test_labels_of_any_whole_type(kind, shape, tmp_path):
     np.savez(tmp_path / "set.npz", x=GREY, y=LABELS.astype(kind).reshape(shape))
-    assert load(str(tmp_path / "set.npz")).labels.tolist() == [0, 1, 2, 3]
+    assert load(str(tmp_path / "set.npz")).targets.tolist() == [0, 1, 2, 3]
 
 
 FLOATS = GREY / 255.0

@@ -32,8 +32,8 @@ def present(folder):
 def test_cifar10(cifar):
     test, train = load(str(cifar)), load(str(cifar), role="train")
     assert (len(test), len(train), test.size, test.num_classes) == (1000, 10_000, (3, 32, 32), 10)
-    assert [test.class_names[k] for k in test.labels[:6]] == ["cat", "ship", "ship", "airplane", "frog", "frog"]
-    assert [train.class_names[k] for k in train.labels[:3]] == ["frog", "truck", "truck"]
+    assert [test.class_names[k] for k in test.targets[:6]] == ["cat", "ship", "ship", "airplane", "frog", "frog"]
+    assert [train.class_names[k] for k in train.targets[:3]] == ["frog", "truck", "truck"]
     images, _ = train.batch(slice(None))
     # What the field normalises with, measured on all 50,000: .4914 .4822 .4465, .2470 .2435 .2616
     assert torch.allclose(images.mean(dim=(0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=3e-3)
@@ -42,7 +42,7 @@ def test_cifar10(cifar):
 
 def test_cifar10_sample_is_the_same_images(cifar):
     whole, some = load(f"{cifar}#train"), load(f"{cifar}#train", limit=50, seed=3)
-    assert torch.bincount(some.labels).sum() == 50
+    assert torch.bincount(some.targets).sum() == 50
     assert torch.equal(some.batch(slice(None))[0], whole.batch(some.indices)[0])
 
 
@@ -50,8 +50,8 @@ def test_mnist(shared):
     folder = present(shared / "mnist")
     test, train = load(str(folder)), load(str(folder), role="train")
     assert (len(test), len(train), test.size) == (10_000, 60_000, (1, 28, 28))
-    assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    assert torch.bincount(train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert test.targets[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert torch.bincount(train.targets).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     images, _ = train.batch(slice(0, 10_000))
     assert float(images.mean()) == pytest.approx(0.1307, abs=2e-3)
     assert load(str(folder), limit=4, channels=3).batch(slice(None))[0].shape == (4, 3, 28, 28)

@@ -78,7 +78,7 @@ def test_every_format_gives_the_pixels_and_labels_that_went_in(kind, tmp_path):
     assert found.size == tuple(expected.shape[1:])
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert torch.equal(images, expected)
-    assert labels.tolist() == LABELS[list(order)].tolist() == found.labels.tolist()
+    assert labels.tolist() == LABELS[list(order)].tolist() == found.targets.tolist()
     assert found.indices.tolist() == list(range(6))
 
 
@@ -121,7 +121,7 @@ def test_digits_are_the_real_ones():
     assert (len(train), len(test), test.split, test.num_classes, test.size) == (1297, 500, "test", 10, (1, 8, 8))
     images = torch.cat([train.batch(slice(None))[0], test.batch(slice(None))[0]])
     assert (images[:, 0] * 16 - torch.tensor(oracle.images)).abs().max() < 16 * 0.5 / 255 + 1e-6
-    assert torch.cat([train.labels, test.labels]).tolist() == oracle.target.tolist()
+    assert torch.cat([train.targets, test.targets]).tolist() == oracle.target.tolist()
 
 
 def test_role_chooses_and_suffix_overrules():
@@ -192,7 +192,7 @@ def test_limit_is_seeded_stratified_and_keeps_identities():
     assert len(some) == 100
     assert some.fingerprint == same.fingerprint != other.fingerprint
     assert torch.equal(some.batch(slice(None))[0], whole.batch(some.indices)[0])
-    assert (torch.bincount(some.labels, minlength=10) - torch.bincount(whole.labels) / 5).abs().max() < 1
+    assert (torch.bincount(some.targets, minlength=10) - torch.bincount(whole.targets) / 5).abs().max() < 1
     assert load("digits", limit=10_000).fingerprint == whole.fingerprint
 
 

@@ -46,7 +46,7 @@ def test_mnist_forms(name, folder, tmp_path, refused):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 4, 28, 28) + PIXELS.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 4) + bytes([0, 1, 2, last]))
     test, train = load(f"{name}:{tmp_path}"), load(f"{name}:{tmp_path}", role="train")
-    assert (test.split, test.labels.tolist(), train.labels.tolist()) == ("test", [0, 1, 2, 9], [0, 1, 2, 3])
+    assert (test.split, test.targets.tolist(), train.targets.tolist()) == ("test", [0, 1, 2, 9], [0, 1, 2, 3])
     assert (test.num_classes, test.size) == (10, (1, 28, 28))
     assert torch.equal(test.batch(slice(None))[0][:, 0], torch.tensor(PIXELS) / 255.0)
     (raw / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 4) + bytes([0, 1, 2, 77]))
@@ -70,7 +70,7 @@ def test_cifar_forms(name, key, classes, tmp_path, monkeypatch, refused):
     monkeypatch.setattr(kind, "test_list", [["batch", sums["batch"]]])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums[kind.meta["filename"]]})
     found = load(f"{name}:{tmp_path}")
-    assert (found.labels.tolist(), found.class_names[last]) == ([0, 1, 2, last], f"n{last}")
+    assert (found.targets.tolist(), found.class_names[last]) == ([0, 1, 2, last], f"n{last}")
     assert torch.equal(found.batch(slice(None))[0], torch.tensor(pixels).view(4, 3, 32, 32) / 255.0)
     # A file without the published checksum is never unpickled.
     (folder / "batch").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "pwned").encode() + b"'\ntR.")
@@ -86,5 +86,5 @@ def test_svhn_form(tmp_path, monkeypatch):
     kind = torchvision.datasets.SVHN
     monkeypatch.setattr(kind, "split_list", {"test": ["", "test_32x32.mat", digest]})
     found = load(f"svhn:{tmp_path}#test")
-    assert found.labels.tolist() == [1, 2, 0, 9]  # the file's 10 is the digit 0
+    assert found.targets.tolist() == [1, 2, 0, 9]  # the file's 10 is the digit 0
     assert torch.equal(found.batch(slice(None))[0], torch.tensor(pixels.transpose(3, 2, 0, 1)) / 255.0)

@@ -43,7 +43,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = build.create(
         "advkit/resnet8", num_classes=10, input_size=data.size, mean=(0.3,), std=(0.4,), labels=data.class_names
     )
-    part, held = hold_out(data.labels, 0.1, 0)
+    part, held = hold_out(data.targets, 0.1, 0)
     run = Run(network, data, part, held, [], TrainParams(epochs=3, batch_size=32), None, {})
     train(run, resume=False, stop=Stop(), show=lambda progress: None)
     spec = network.spec

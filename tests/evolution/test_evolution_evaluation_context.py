@@ -108,7 +108,7 @@ def test_a_record_is_what_transfer_matrix_says(
     found = evaluate(bench, job(weights=str(weights)))
     network = model_reference.load(str(weights))
     assert candidate.measure(bench, network)["cond"] == found["cond"]
-    labels = bench.validation.labels
+    labels = bench.validation.targets
     images = bench.validation.batch(slice(None))[0]
     reference = model_reference.load(context_spec.reference)
     with torch.no_grad():
@@ -224,7 +224,7 @@ def test_images_that_the_reference_gets_wrong_are_not_its_to_pass_on(context_spe
     checkpoint.tensors[name][3] -= 1e4
     write_checkpoint(tmp_path / "r.safetensors", checkpoint)
     worse = open_context(replace(context_spec, reference=str(tmp_path / "r.safetensors"), gradients=None))
-    threes = worse.validation.labels.numpy() == 3
+    threes = worse.validation.targets.numpy() == 3
     assert threes.any()
     assert not worse.correct[threes].any()
     assert worse.correct[~threes].any()

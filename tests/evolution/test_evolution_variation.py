@@ -97,7 +97,9 @@ def test_every_mutation_changes_something_and_says_what_its_name_says(mutation: 
         if mutation is variation.change_head:
             assert (after.nodes, after.stem) == (before.nodes, before.stem)
         if mutation is variation.change_node:
-            assert sum(a != b for a, b in zip(after.nodes, before.nodes, strict=True)) == (1 if active_nodes(before) else 0)
+            assert sum(a != b for a, b in zip(after.nodes, before.nodes, strict=True)) == (
+                1 if active_nodes(before) else 0
+            )
         if mutation is variation.rewire:
             assert after.stem == before.stem
             assert all(a.inputs != b.inputs or a == b for a, b in zip(after.nodes, before.nodes, strict=True)), (

@@ -23,7 +23,7 @@ from advkit.figures.layers import Layout, arranged
 from advkit.figures.straight import Item, Sizes, blocked
 from advkit.files.errors import InputError
 from advkit.models.genome.genes import active_nodes, from_json, to_json
-from advkit.models.genome.presets import HANDMADE, named
+from advkit.models.genome.presets import PRESETS, named
 
 SIZES = Sizes(box=1.4, lane=0.13, gap=0.07, landing=0.1, limit=6.8)
 
@@ -204,7 +204,7 @@ def test_any_graph_is_drawn_without_a_line_through_a_box(count: int, seed: int, 
         genome([node(name, list(range(name))) for name in range(1, 17)], 16),
         random_genome(40, 3, 0.05),
         random_genome(64, 4, 0.02),
-        *(to_json(named(name)) for name in HANDMADE),
+        *(to_json(named(name)) for name in PRESETS),
     ],
 )
 def test_ugly_graphs_and_those_made_by_hand_are_clear(shown: dict) -> None:

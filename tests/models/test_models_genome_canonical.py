@@ -29,7 +29,7 @@ def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
 @settings(max_examples=300, deadline=None)
 @given(genomes(most_nodes=8))
 def test_it_is_the_same_graph_in_a_fixed_form(found):
-    """Renamed by ``canonical_numbering``, the active nodes are those of the canonical form: equal ids mean isomorphic graphs."""
+    """Renamed by ``canonical_numbering``, active nodes are the canonical form's: equal ids mean isomorphic graphs."""
     form, numbers = canonical(found), canonical_numbering(found)
     check(form)
     assert canonical(form) == form

@@ -50,7 +50,7 @@ def step(net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def a_run() -> Run:
     """Five steps with everything on: augmentation, penalty at two places, averaged weights, bound on the gradient."""
     data = data_reference.load("digits", role="train", limit=100)
-    part, held = hold_out(data.labels, 0.2, 0)
+    part, held = hold_out(data.targets, 0.2, 0)
     misalign = MisalignParams(at=("clean", "noise"), smoothness=0.1, warm_up=0.0)
     params = TrainParams(
         epochs=1,

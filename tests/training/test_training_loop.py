@@ -35,7 +35,7 @@ def digits() -> ImageSet:
 
 def trained(data: ImageSet, params: TrainParams, references: list[Network] | None = None, seed: int = 1) -> Run:
     network = create("advkit/resnet8", num_classes=10, input_size=data.size, mean=(0.3,), std=(0.4,), seed=seed)
-    part, held = hold_out(data.labels, 0.2, 0)
+    part, held = hold_out(data.targets, 0.2, 0)
     run = Run(network, data, part, held, references or [], params, None, {})
     train(run, resume=False, stop=Stop(), show=lambda progress: None)
     return run

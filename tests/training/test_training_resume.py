@@ -46,7 +46,7 @@ def fresh(data: ImageSet, seed: int = 1) -> Network:
 
 
 def a_run(data: ImageSet, params: TrainParams, state: Path | None = None) -> Run:
-    part, held = hold_out(data.labels, 0.2, 0)
+    part, held = hold_out(data.targets, 0.2, 0)
     references = [fuse_conv_bn(fresh(data, 7).eval())] if params.misalign else []
     return Run(fresh(data), data, part, held, references, params, state, {"params": params.to_json()})
 
@@ -117,7 +117,7 @@ def test_a_run_does_not_touch_the_global_randomness_it_starts_from(digits: Image
 
 
 def test_held_out_images_are_never_trained_on(digits: ImageSet) -> None:
-    _, held = hold_out(digits.labels, 0.2, 0)
+    _, held = hold_out(digits.targets, 0.2, 0)
     hidden = set(digits.rows[held].tolist())
     read = digits.read
 

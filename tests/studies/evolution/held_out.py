@@ -19,7 +19,7 @@ from advkit.data.sampling import hold_out
 def main(data: str, limit: str, seed: str, out: str) -> None:
     """Images (N, H, W, C) uint8 and labels (N,)."""
     images = reference.load(data, role="train", limit=int(limit), seed=int(seed))
-    held = images.subset(hold_out(images.labels, VALIDATION, int(seed))[1])
+    held = images.subset(hold_out(images.targets, VALIDATION, int(seed))[1])
     pixels, labels = held.batch(slice(0, len(held)))
     np.savez(out, images=(pixels * 255).round().byte().permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
 
