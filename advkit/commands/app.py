@@ -122,7 +122,8 @@ def _line(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     if hasattr(error, "format_message"):  # usage errors of the option parser
-        return f"{' '.join(error.format_message().split())} (see --help)"
+        told = " ".join(error.format_message().split()).replace("Value error, ", "")
+        return f"{told} (see --help)"
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return "out of memory; lower --batch-size"
     if isinstance(error, OSError):

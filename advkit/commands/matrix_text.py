@@ -10,7 +10,8 @@ from advkit.commands import output
 from advkit.commands.matrix_result import headline
 
 if TYPE_CHECKING:
-    from advkit.reports.results import Pair, Rate, TransferMatrixResult
+    from advkit.reports.rates import Rate
+    from advkit.reports.results import Pair, TransferMatrixResult
 
 _MEANING = {
     "cond": "fooled, of the images that both get right and that fool the surrogate",

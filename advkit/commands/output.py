@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
     from advkit.reports.envelope import Host, Input
-    from advkit.reports.results import Gate, Rate
+    from advkit.reports.gates import Gate
+    from advkit.reports.rates import Rate
 
 
 class Clock:
@@ -82,7 +83,7 @@ def hint(text: str, quiet: bool) -> None:
 def rate(successes: int, total: int) -> Rate:
     """Counts with their proportion and interval."""
     from advkit.metrics.intervals import wilson
-    from advkit.reports.results import Rate
+    from advkit.reports.rates import Rate
 
     return Rate(
         successes=successes,
@@ -109,7 +110,7 @@ def budget(norm: str, eps: float) -> str:
 
 def gates(what: str, value: float | None, fail_above: float | None, fail_below: float | None) -> list[Gate]:
     """The bounds asked for; a rate without any image keeps no bound."""
-    from advkit.reports.results import Gate
+    from advkit.reports.gates import Gate
 
     found = []
     if fail_above is not None:

@@ -16,7 +16,8 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
-    from advkit.reports.results import Gate, Pair, TransferMatrixResult
+    from advkit.reports.gates import Gate
+    from advkit.reports.results import Pair, TransferMatrixResult
     from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
 
 RATES = ("cond", "both", "raw", "same")

@@ -4,32 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class StrictModel(BaseModel):
-    """Unknown fields are mistakes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Rate(StrictModel):
-    """A proportion with its counts. ``rate`` and ``interval`` are null when ``total`` is 0."""
-
-    successes: int
-    total: int
-    rate: float | None
-    interval: tuple[float, float] | None = Field(description="Wilson, 95 %")
-
-
-class Gate(StrictModel):
-    """A bound that the run had to keep."""
-
-    option: str
-    bound: float
-    what: str
-    value: float | None
-    passed: bool
+from advkit.reports.gates import Gate
+from advkit.reports.rates import Rate, StrictModel
 
 
 class Epoch(StrictModel):
@@ -186,32 +164,6 @@ class TransferMatrixResult(StrictModel):
     gates: list[Gate]
     attack_seconds: float
     figure: str | None
-
-
-class ClassAccuracy(StrictModel):
-    """One class."""
-
-    label: str
-    accuracy: Rate
-
-
-class ModelAccuracy(StrictModel):
-    """One model on the data."""
-
-    model: str
-    top1: Rate
-    top5: Rate | None = Field(description="null with five classes or fewer")
-    classes: list[ClassAccuracy]
-    calibration_error: float | None = Field(description="15 equal bins of confidence")
-    not_finite: int
-
-
-class EvaluateResult(StrictModel):
-    """Result of ``evaluate``."""
-
-    images: int
-    models: list[ModelAccuracy]
-    gates: list[Gate]
 
 
 class Agreement(StrictModel):

@@ -1,0 +1,36 @@
+"""Counts, and the proportions made of them: in this one place."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from advkit.metrics.intervals import wilson
+
+
+class StrictModel(BaseModel):
+    """Unknown fields are mistakes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Rate(StrictModel):
+    """A proportion with its counts. ``rate`` and ``interval`` are null when ``total`` is 0."""
+
+    successes: int
+    total: int
+    rate: float | None
+    interval: tuple[float, float] | None = Field(description="Wilson, 95 %")
+
+
+def rate(successes: int, total: int) -> Rate:
+    """Counts with their proportion and interval."""
+    proportion = successes / total if total else None
+    return Rate(successes=successes, total=total, rate=proportion, interval=wilson(successes, total))
+
+
+def percent(value: Rate) -> str:
+    """``43.2 % [40.1, 46.3] (432/1000)``."""
+    if value.rate is None or value.interval is None:
+        return "- (0/0)"
+    low, high = value.interval
+    return f"{100 * value.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] ({value.successes}/{value.total})"
