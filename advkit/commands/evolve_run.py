@@ -33,7 +33,8 @@ from advkit.models import reference as model_reference
 from advkit.models.genome.genes import Genome
 from advkit.models.genome.limits import cost
 from advkit.models.network import Network
-from advkit.parallel.executor import Executor, Task, open_executor
+from advkit.parallel.executor import Executor, open_executor
+from advkit.parallel.task import Task
 from advkit.reports.envelope import Input
 
 
