@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advkit.commands import output
 from advkit.commands.checks import check_gates, check_outputs
 from advkit.commands.config import command
-from advkit.commands.loading import model_warnings, names_of, open_all, pick_device
+from advkit.commands.loading import Opened, names_of, open_all, pick_device
+from advkit.commands.output import Progress
 from advkit.commands.run_options import GateOptions, TestOptions
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
-    from advkit.data.images import ImageSet
     from advkit.metrics.accuracy import AccuracyMetric
-    from advkit.models.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,58 +30,45 @@ def run(config: EvaluateConfig) -> int:
     clock = Clock()
     check_outputs(config, "report")
     check_gates(config)
-    names = names_of(config.models)
-    device = pick_device(config.device)
-    networks, images = open_all(
-        config.models,
-        config.data,
-        limit=config.limit,
-        seed=config.seed,
-        size=config.size,
-        download=config.download,
-        device=device,
-    )
+    names_of(config.models)
+    opened = open_all(config, config.models, pick_device(config.device))
     from advkit.reports import envelope
     from advkit.reports import evaluate as reports
 
-    counts, suspicions = _measure(names, networks, images, config, device)
-    result = reports.collect(names, counts, images, config.fail_above, config.fail_below)
+    counts, suspicions = _measure(opened, config)
+    result = reports.collect(opened.names, counts, opened.images, config.fail_above, config.fail_below)
     return envelope.finish(
         "evaluate",
         result,
         config,
-        table=lambda: reports.table(result, images),
+        table=lambda: reports.table(result, opened.images),
         clock=clock,
-        device=device,
+        device=opened.device,
         params={"limit": config.limit},
-        inputs=[
-            *[envelope.model_input(network, name) for network, name in zip(networks, names, strict=True)],
-            envelope.data_input(images),
-        ],
-        flags=model_warnings(names, config.models, networks, images) + suspicions,
+        inputs=opened.inputs(),
+        flags=opened.warnings() + suspicions,
         passed=result.gates,
     )
 
 
-def _measure(
-    names: list[str], networks: list[Network], images: ImageSet, config: EvaluateConfig, device: str
-) -> tuple[list[AccuracyMetric], list[str]]:
+def _measure(opened: Opened, config: EvaluateConfig) -> tuple[list[AccuracyMetric], list[str]]:
+    """Counts of each model, and reasons to suspect it."""
     from advkit.attacks.sanity_checks import sanity_checks
     from advkit.metrics.accuracy import AccuracyMetric
     from advkit.models.prediction import predict_logits
 
-    line = output.Progress(config.quiet)
+    images, networks = opened.images, opened.networks
     counts = [AccuracyMetric(network.spec.num_classes) for network in networks]
     suspicions: list[str] = []
-    for start in range(0, len(images), config.batch_size):
-        pixels, labels = images.batch(slice(start, start + config.batch_size))
-        pixels = pixels.to(device)
-        for name, network, count in zip(names, networks, counts, strict=True):
-            count.add(predict_logits([network], pixels).cpu(), labels)
-            if start == 0:
-                suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
-        line.step("evaluate", min(start + config.batch_size, len(images)), len(images))
-    line.clear()
+    with Progress(config.quiet) as progress:
+        for start in range(0, len(images), config.batch_size):
+            pixels, labels = images.batch(slice(start, start + config.batch_size))
+            pixels = pixels.to(opened.device)
+            for name, network, count in zip(opened.names, networks, counts, strict=True):
+                count.add(predict_logits([network], pixels).cpu(), labels)
+                if start == 0:
+                    suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
+            progress.step("evaluate", min(start + config.batch_size, len(images)), len(images))
     return counts, suspicions
 
 

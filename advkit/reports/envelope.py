@@ -21,11 +21,15 @@ from advkit.data.images import ImageSet
 from advkit.files import streams
 from advkit.files.atomic import write_text
 from advkit.models.network import Network
+from advkit.models.resized import Resized
+from advkit.reports.attack import AttackResult
 from advkit.reports.clock import Clock
 from advkit.reports.evaluate import EvaluateResult
+from advkit.reports.evolve import EvolveResult
 from advkit.reports.gates import Gate
-from advkit.reports.results import AttackResult, TrainResult, TransferMatrixResult, VisualizeResult
-from advkit.reports.results_evolve import EvolveResult
+from advkit.reports.train import TrainResult
+from advkit.reports.transfer_matrix import TransferMatrixResult
+from advkit.reports.visualize import VisualizeResult
 
 
 class Input(BaseModel):
@@ -39,6 +43,9 @@ class Input(BaseModel):
     split: str | None = None
     images: int | None = None
     parameters: int | None = None
+    resized_to: tuple[int, int] | None = Field(
+        default=None, description="height and width to which a model resizes the images; null where they fit"
+    )
 
 
 class Host(BaseModel):
@@ -75,7 +82,7 @@ class Report(BaseModel, Generic[ResultT]):
     schema_: str = Field(alias="schema")
     version: str
     command: list[str]
-    status: Literal["done", "gate-failed"]
+    status: Literal["done", "gate-failed", "failed"]
     started: str = Field(description="UTC, ISO 8601")
     seconds: float
     seed: int
@@ -116,8 +123,14 @@ def report_text(report: Report[Any]) -> str:
 
 def model_input(network: Network, name: str | None = None) -> Input:
     """A network as a report's input."""
-    count = sum(parameter.numel() for parameter in network.net.parameters())
-    return Input(kind="model", ref=network.spec.ref, sha256=network.spec.sha256, name=name, parameters=count)
+    return Input(
+        kind="model",
+        ref=network.spec.ref,
+        sha256=network.spec.sha256,
+        name=name,
+        parameters=sum(parameter.numel() for parameter in network.net.parameters()),
+        resized_to=network.net.size if isinstance(network.net, Resized) else None,
+    )
 
 
 def data_input(data: ImageSet) -> Input:
@@ -139,14 +152,18 @@ def finish(
     passed: Sequence[Gate] = (),
     processes: int = 1,
     threads: int | None = None,
+    complete: bool = True,
 ) -> int:
-    """Write the report where it belongs; returns the exit status: 1 if a gate failed."""
+    """Write the report where it belongs; returns the exit status: 1 if a gate failed.
+
+    A run that is not ``complete`` has not written what it was asked for: the caller says why.
+    """
     failed = [gate for gate in passed if not gate.passed]
     report = TOOLS[tool](
         schema=f"advkit/{tool}/1",
         version=advkit.__version__,
         command=["advkit", *sys.argv[1:]],
-        status="gate-failed" if failed else "done",
+        status="failed" if not complete else "gate-failed" if failed else "done",
         started=clock.started,
         seconds=clock.seconds(),
         seed=wanted.seed,

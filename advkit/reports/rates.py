@@ -34,3 +34,10 @@ def percent(value: Rate) -> str:
         return "- (0/0)"
     low, high = value.interval
     return f"{100 * value.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] ({value.successes}/{value.total})"
+
+
+def budget(norm: str, eps: float) -> str:
+    """``Linf eps 8/255``: in levels of 8 bits where eps is a whole number of them."""
+    levels = round(eps * 255)
+    whole = norm == "linf" and levels and abs(eps * 255 - levels) < 1e-6
+    return f"{'Linf' if norm == 'linf' else 'L2'} eps {f'{levels}/255' if whole else f'{eps:.4g}'}"

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from advkit.commands import output
-from advkit.commands.matrix_result import headline
-
-if TYPE_CHECKING:
-    from advkit.reports.rates import Rate
-    from advkit.reports.results import Pair, TransferMatrixResult
+from advkit.reports.rates import Rate, budget, percent
+from advkit.reports.transfer_matrix import Pair, TransferMatrixResult, headline
 
 _MEANING = {
     "cond": "fooled, of the images that both get right and that fool the surrogate",
@@ -25,7 +20,7 @@ _NAME = 14  # characters of a model's name
 def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
     """Lines of at most 80 characters (names allowing)."""
     lines = [f"{result.images} images, {subtitle}, {' | '.join(result.methods) or 'no method'}", ""]
-    lines += [f"{'clean accuracy':16}{_short(a.model)}  {output.percent(a.accuracy)}" for a in result.clean]
+    lines += [f"{'clean accuracy':16}{_short(a.model)}  {percent(a.accuracy)}" for a in result.clean]
     lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
     lines += _grid(result, rate)
     lines += ["  * white box, made on this very network: how often it is fooled", ""]
@@ -83,7 +78,7 @@ def _pair(pair: Pair) -> list[str]:
         return "-" if value is None or value.rate is None else f"{100 * value.rate:.1f}"
 
     return [
-        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {output.percent(pair.cond)}",
+        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {percent(pair.cond)}",
         f"    both {short(pair.both)}  raw {short(pair.raw)}  same {short(pair.same)}"
         f"  controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
     ]

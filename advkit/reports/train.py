@@ -1,16 +1,55 @@
-"""From a finished run to the checkpoint and the report of ``train``. Imported late: it needs pydantic and torch."""
+"""What ``train`` says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from advkit.attacks.gradient_similarity import expected_abs_cosine
-from advkit.commands import output
-from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.tensors import fingerprint
-from advkit.reports.results import Cosine, Epoch, TrainResult
+from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.training.loop import Run
+
+
+class Epoch(StrictModel):
+    """One epoch of training; cosines are those of the training images, batch-norm held constant."""
+
+    epoch: int
+    images: int
+    right: int
+    cross_entropy: float
+    cosine: float | None = None
+    absolute_cosine: float | None = None
+    gradient_norm: float | None = None
+    penalty: float | None = None
+    validation_right: int | None = None
+    validation_images: int | None = None
+
+
+class Cosine(StrictModel):
+    """Mean cosine of input gradients with a reference's, evaluation mode, held-out images."""
+
+    reference: str
+    sha256: str
+    cosine: float | None = Field(description="null when no image counts")
+    absolute_cosine: float | None
+    chance: float = Field(description="mean absolute cosine of random directions of this dimension")
+    images: int = Field(description="held-out images where both gradients have a direction")
+
+
+class TrainResult(StrictModel):
+    """Result of ``train``."""
+
+    checkpoint: str
+    sha256: str
+    parameters: int
+    train_images: int
+    epochs: list[Epoch]
+    train_accuracy: Rate | None = Field(description="running accuracy of the last epoch, augmented images")
+    validation_accuracy: Rate | None
+    misalignment: list[Cosine]
 
 
 def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
@@ -26,40 +65,13 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
         parameters=count,
         train_images=len(run.train),
         epochs=[Epoch(**record) for record in run.history],
-        train_accuracy=output.rate(last["right"], last["images"]) if last else None,
-        validation_accuracy=output.rate(last["validation_right"], held) if held else None,
+        train_accuracy=rate(last["right"], last["images"]) if last else None,
+        validation_accuracy=rate(last["validation_right"], held) if held else None,
         misalignment=[
             Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
             for reference, found in zip(run.references, cosines, strict=bool(cosines))  # none without held-out images
         ],
     )
-
-
-def write(run: Run, out: Path, seed: int, result: TrainResult) -> None:
-    """The checkpoint; then the state of the unfinished run is no longer needed."""
-
-    spec, images = run.network.spec, run.data
-    meta = {
-        "task": "classification",
-        "architecture": spec.architecture,
-        "model_args": spec.model_args,
-        "num_classes": spec.num_classes,
-        "labels": list(spec.labels or (images.class_names if images else ())),
-        "input_size": list(spec.input_size),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "parents": [{"sha256": reference.spec.sha256} for reference in run.references],
-        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint} if images else None,
-        "command": "train",
-        "seed": seed,
-        "settings": run.settings,
-        "metrics": result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}),
-    }
-    if spec.sha256 and not run.params.epochs:
-        meta["parents"] = [{"sha256": spec.sha256}]
-    write_checkpoint(out, Checkpoint(run.network.net.state_dict(), meta))
-    if run.state_path is not None:
-        run.state_path.unlink(missing_ok=True)
 
 
 def table(result: TrainResult) -> list[str]:
@@ -80,7 +92,7 @@ def table(result: TrainResult) -> list[str]:
                 line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
             lines.append(line)
     if result.validation_accuracy:
-        lines.append(f"held-out accuracy {output.percent(result.validation_accuracy)}")
+        lines.append(f"held-out accuracy {percent(result.validation_accuracy)}")
     for found in result.misalignment:
         told = (
             "no direction on any image"

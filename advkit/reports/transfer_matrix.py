@@ -1,4 +1,4 @@
-"""From predictions to the report of ``transfer-matrix``. Imported late: it needs pydantic and torch."""
+"""What ``transfer-matrix`` says."""
 
 from __future__ import annotations
 
@@ -6,23 +6,98 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from advkit.attacks.gradient_similarity import expected_abs_cosine
-from advkit.commands import output
 from advkit.data.images import ImageSet
 from advkit.metrics.intervals import paired_test
-from advkit.reports.results import (
-    Accuracy,
-    Comparison,
-    GradientMatrix,
-    Pair,
-    SurrogateSuccess,
-    TransferMatrixResult,
-)
+from advkit.reports.gates import Gate, gates
+from advkit.reports.rates import Rate, StrictModel, rate
 from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
 from advkit.transfer.rates import count, eligible
 
 UNION = "union"
+
+
+class Pair(StrictModel):
+    """One surrogate and one victim under one method (or the union of all)."""
+
+    surrogate: str
+    victim: str
+    method: str
+    white_box: bool = Field(description="the victim is the network (or one of those) that the images were made on")
+    cond: Rate = Field(description="both right on clean, surrogate fooled: victim fooled")
+    both: Rate = Field(description="both right on clean: victim fooled")
+    raw: Rate = Field(description="all images: victim wrong, or at the target")
+    same: Rate = Field(description="as cond: victim fooled into the surrogate's class")
+    flipped: Rate | None = Field(description="over the images of cond: the sign-flipped perturbation fools the victim")
+    noise: Rate | None = Field(description="as flipped, noise of the same norm, one draw for each method")
+
+
+class SurrogateSuccess(StrictModel):
+    """How well an attack did on the network it was made on."""
+
+    surrogate: str
+    method: str
+    norm: str
+    eps: float
+    goal: str = Field(description="robustness: stopped on fooled images, which understates transfer")
+    success: Rate
+    zero_gradients: int
+    dead_gradients: int
+    forwards_per_image: float
+    backwards_per_image: float
+
+
+class Accuracy(StrictModel):
+    """Clean accuracy of one model."""
+
+    model: str
+    accuracy: Rate
+
+
+class GradientMatrix(StrictModel):
+    """Mean cosines between the models' input gradients on the clean images."""
+
+    models: list[str]
+    cosine: list[list[float | None]] = Field(description="null when no image counts")
+    absolute_cosine: list[list[float | None]]
+    chance: float = Field(description="mean absolute cosine of random directions of this dimension")
+    images: list[list[int]] = Field(description="images where both gradients have a direction")
+
+
+class Comparison(StrictModel):
+    """Two victims of one surrogate on the common set."""
+
+    surrogate: str
+    a: str
+    b: str
+    method: str
+    total: int = Field(description="surrogate, a and b right on clean, surrogate fooled")
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    difference: float | None = Field(description="rate of a minus rate of b")
+    interval: tuple[float, float] | None = Field(description="paired bootstrap, 95 %")
+    p_value: float = Field(description="exact McNemar test, two-sided")
+
+
+class TransferMatrixResult(StrictModel):
+    """Result of ``transfer-matrix``."""
+
+    images: int
+    models: list[str]
+    surrogates: list[str]
+    methods: list[str]
+    clean: list[Accuracy]
+    surrogate_success: list[SurrogateSuccess]
+    pairs: list[Pair]
+    gradients: GradientMatrix | None
+    comparisons: list[Comparison]
+    gates: list[Gate]
+    attack_seconds: float
+    figure: str | None
 
 
 def rows(found: Matrix) -> list[str]:
@@ -60,7 +135,7 @@ def collect(
         surrogates=rows(found),
         methods=list(dict.fromkeys(attempt.method for attempt in found.attempts)),
         clean=[
-            Accuracy(model=name, accuracy=output.rate(int((found.clean[k] == found.labels).sum()), total))
+            Accuracy(model=name, accuracy=rate(int((found.clean[k] == found.labels).sum()), total))
             for k, name in enumerate(plan.names)
         ],
         surrogate_success=[_success(attempt) for attempt in found.attempts],
@@ -86,7 +161,7 @@ def _success(attempt: SurrogateRun) -> SurrogateSuccess:
         norm=attempt.norm,
         eps=attempt.eps,
         goal=attempt.goal,
-        success=output.rate(int((surrogate.fooled & surrogate.correct).sum()), int(surrogate.correct.sum())),
+        success=rate(int((surrogate.fooled & surrogate.correct).sum()), int(surrogate.correct.sum())),
         zero_gradients=attempt.zero,
         dead_gradients=attempt.dead,
         forwards_per_image=attempt.forwards / total if total else 0.0,
@@ -118,12 +193,12 @@ def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int,
         victim=name,
         method=method,
         white_box=any(victim in attempt.crafted_on for attempt in attempts),
-        cond=output.rate(*counts.cond),
-        both=output.rate(*counts.both),
-        raw=output.rate(*counts.raw),
-        same=output.rate(*counts.same),
-        flipped=output.rate(int((flipped & held).sum()), int(held.sum())),
-        noise=output.rate(int((noise & held).sum()), int(held.sum())),
+        cond=rate(*counts.cond),
+        both=rate(*counts.both),
+        raw=rate(*counts.raw),
+        same=rate(*counts.same),
+        flipped=rate(int((flipped & held).sum()), int(held.sum())),
+        noise=rate(int((noise & held).sum()), int(held.sum())),
     )
 
 
