@@ -36,16 +36,11 @@ def attack(
     norm: options.NormOption = "linf",
     steps: options.Steps = 10,
     step_size: options.StepSize = None,
-    loss: options.LossOption = "ce",
+    loss: options.LossOption = None,
     target: options.Target = None,
     random_start: options.RandomStart = None,
     restarts: options.Restarts = 1,
     goal: Annotated[str, typer.Option(help="robustness stops on fooled images; transfer does not.")] = "robustness",
-    decay: options.Decay = 1.0,
-    di_probability: options.DiProbability = 0.5,
-    di_shrink: options.DiShrink = 0.9,
-    ti_kernel: options.TiKernel = None,
-    si_scales: options.SiScales = 5,
     precision: options.PrecisionOption = "float32",
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False,
     limit: options.Limit = None,
@@ -69,7 +64,6 @@ def attack(
         raise InputError(f"-o {out}: write FILE.safetensors, or a name without suffix for a folder of PNGs")
     quantize = quantize or out.suffix == ""  # PNG files have 8 bits
     params = options.attack_params(given, method, goal)
-    options.refuse_unused(given, [params])
     names = names_of(models)
     device = pick_device(device)
     networks, images = open_all(models, data, limit=limit, seed=seed, size=size, download=download, device=device)
@@ -95,7 +89,7 @@ def attack(
         clock=clock,
         seed=seed,
         device=device,
-        params=options.params_json(params) | {"target": target, "quantize": quantize, "limit": limit},
+        params=params.to_json() | {"target": target, "quantize": quantize, "limit": limit},
         inputs=[
             *[output.model_input(network, name) for network, name in zip(networks, names, strict=True)],
             output.data_input(images),
@@ -144,7 +138,7 @@ def _writer(
         "class_names": list(data.class_names),
         "data": {"ref": data.ref, "split": data.split, "fingerprint": data.fingerprint},
         "surrogates": [{"ref": network.spec.ref, "sha256": network.spec.sha256} for network in networks],
-        "attack": options.params_json(params),
+        "attack": params.to_json(),
     }
     with adversarial.stream(out, len(data), data.size, quantized=quantize, metadata=metadata) as rows:
 

@@ -75,7 +75,7 @@ def _measure(
         pixels, labels = images.batch(slice(start, start + batch_size))
         pixels = pixels.to(device)
         for name, network, count in zip(names, networks, counts, strict=True):
-            count.add(predict_logits([network], pixels).cpu(), labels)
+            count.update(predict_logits([network], pixels).cpu(), labels)
             if start == 0:
                 suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
         line.step("evaluate", min(start + batch_size, len(images)), len(images))

@@ -113,7 +113,7 @@ def prepare(given: dict[str, Any], device: str) -> SearchRun:
         )
     own, others = evolve_setup.baselines(given, reference)
     first = evolve_setup.first_genomes(given, reference, params.limits)
-    attacks = [options.params_json(attack) for attack in _attacks(given, recipe.data_seed)]
+    attacks = [attack.to_json() for attack in _attacks(given, recipe.data_seed)]
     settings = evolve_setup.settings(given, params, recipe, reference, images, attacks, first, device)
     runs = [beside.read(path, settings) for path in given["beside_run"] or []]
     return SearchRun(params, recipe, reference, images, settings, spec, first, own, others, runs)
@@ -123,15 +123,10 @@ def _attacks(given: dict[str, Any], seed: int) -> list[Any]:
     """The attacks on R, by the seed of the images: searches of several seeds see the same examples."""
     defaults = {
         "step_size": None,
-        "loss": "ce",
+        "loss": None,
         "target": None,
         "random_start": None,
         "restarts": 1,
-        "decay": 1.0,
-        "di_probability": 0.5,
-        "di_shrink": 0.9,
-        "ti_kernel": None,
-        "si_scales": 5,
         "precision": "float32",
     }
     names = given["method"] or ["pgd", "mi,di"]

@@ -142,7 +142,6 @@ def _measure(setup: Setup, batch: slice) -> BatchPredictions:
 
 def _methods(given: dict[str, Any]) -> list[AttackParams]:
     found = [options.attack_params(given, text, "transfer") for text in given["method"] or ["pgd"]]
-    options.refuse_unused(given, found)
     names = [params.method.name for params in found]
     if len(set(names)) < len(names):
         raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,23 +84,18 @@ def floats(option: str, value: str | None) -> tuple[float, ...] | None:
 Eps = Annotated[str, typer.Option(help="Radius in pixel units of [0, 1]: 8/255 or 0.03.")]
 NormOption = Annotated[str, typer.Option("--norm", help="linf or l2.")]
 Steps = Annotated[int, typer.Option(min=1, help="Gradient steps in each restart.")]
-StepSize = Annotated[str | None, typer.Option(help="In units of eps [2.5 eps/steps for pgd, else eps/steps].")]
-LossOption = Annotated[str, typer.Option("--loss", help="ce, margin or logit.")]
+StepSize = Annotated[
+    str | None, typer.Option(help="Pixel units, like --eps: 2/255 [2.5 eps/steps for pgd, else eps/steps].")
+]
+LossOption = Annotated[str | None, typer.Option("--loss", help="ce, margin or logit [the method's own].")]
+LOSSES = ("ce", "margin", "logit")
+METHODS_HELP = "fgsm, pgd; mi, ni, di, ti, si composed with commas; noise, identity. See --methods."
 Target = Annotated[
     str | None, typer.Option(metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely.")
 ]
 RandomStart = Annotated[bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")]
 Restarts = Annotated[int, typer.Option(min=1, help="Independent runs; the strongest counts.")]
-Decay = Annotated[float, typer.Option(help="Of the momentum of mi and ni.")]
-DiProbability = Annotated[float, typer.Option(help="Of transforming an image in di.")]
-DiShrink = Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")]
-TiKernel = Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")]
-SiScales = Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Of the attack's passes: float32, bfloat16 or auto.")]
-
-
-# Options of one modifier; ni brings mi along.
-_MODIFIERS = {"decay": "mi", "di_probability": "di", "di_shrink": "di", "ti_kernel": "ti", "si_scales": "si"}
 
 
 def check_outputs(given: dict[str, Any], *names: str) -> None:
@@ -149,7 +143,6 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
         InputError: values out of range.
     """
     from advkit.attacks.budget import check_eps, parse_eps
-    from advkit.attacks.losses import LOSSES
     from advkit.attacks.methods import parse_method
     from advkit.attacks.params import AttackParams
     from advkit.commands.loading import PRECISIONS, pick_precision
@@ -157,49 +150,34 @@ def attack_params(given: dict[str, Any], method: str, goal: str) -> Any:
     norm = choice("norm", given["norm"], ("linf", "l2"))
     eps = parse_eps(given["eps"])
     check_eps(eps, norm, given["eps"])
-    kernel = given["ti_kernel"]
-    if kernel is not None and (kernel < 1 or kernel % 2 == 0):
-        raise InputError(f"--ti-kernel {kernel}: must be odd and positive")
-    check_range("decay", given["decay"], 0.0, 10.0)
-    check_range("di-probability", given["di_probability"], 0.0, 1.0)
-    check_range("di-shrink", given["di_shrink"], 0.01, 1.0)
+    parsed = parse_method(method)
+    _check_uses(given, parsed, norm)
     return AttackParams(
-        method=parse_method(method),
+        method=parsed,
         eps=eps,
         norm=norm,
         steps=given["steps"],
         step_size=None if given["step_size"] is None else parse_eps(given["step_size"], "step-size"),
-        loss=choice("loss", given["loss"], tuple(LOSSES)),
+        loss=choice("loss", given["loss"], LOSSES) if given["loss"] is not None else None,
         targeted=given["target"] is not None,
         random_start=given["random_start"],
         restarts=given["restarts"],
         goal=choice("goal", goal, ("robustness", "transfer")),
         seed=given["seed"],
-        decay=given["decay"],
-        di_probability=given["di_probability"],
-        di_shrink=given["di_shrink"],
-        ti_kernel=kernel,
-        si_scales=given["si_scales"],
         precision=pick_precision(choice("precision", given["precision"], PRECISIONS), given.get("device", "cpu")),
     )
 
 
-def refuse_unused(given: dict[str, Any], methods: Sequence[Any]) -> None:
-    """An option of a modifier that no method has would do nothing: say so.
+def _check_uses(given: dict[str, Any], method: Any, norm: str) -> None:
+    """Refuse what has no effect on ``method``, and what it can't do.
 
     Raises:
-        InputError: such an option was given another value than its default.
+        InputError: one line.
     """
-    from advkit.attacks.params import AttackParams
-
-    for name, modifier in _MODIFIERS.items():
-        if given[name] != getattr(AttackParams, name) and not any(modifier in params.method for params in methods):
-            raise InputError(f"--{name.replace('_', '-')} does nothing without {modifier} in --method")
-
-
-def params_json(params: Any) -> dict[str, Any]:
-    """Attack settings as JSON values."""
-    import dataclasses
-
-    values = dataclasses.asdict(params)
-    return values | {"method": params.method.name, "steps": params.step_count, "step_size": params.step}
+    if norm not in method.attack.norms:
+        known = " and ".join(method.attack.norms)
+        raise InputError(f"--norm {norm}: {method.attack.name} has {known} only")
+    usual = {"steps": 10, "step_size": None, "random_start": None, "restarts": 1, "loss": None}
+    for name, value in usual.items():
+        if name not in method.attack.uses and given[name] != value:
+            raise InputError(f"--{name.replace('_', '-')}: does nothing with {method.attack.name}; leave it out")
