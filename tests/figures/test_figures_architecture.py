@@ -10,6 +10,8 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from advkit.figures.layers import Layout, arranged
+from advkit.figures.straight import Item, Sizes, blocked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,8 +21,6 @@ from PIL import Image
 
 from advkit.figures import architecture
 from advkit.figures import canvas as canvas_module
-from advkit.figures.layers import Layout, arranged
-from advkit.figures.straight import Item, Sizes, blocked
 from advkit.files.errors import InputError
 from advkit.models.genome.genes import active_nodes, from_json, to_json
 from advkit.models.genome.presets import PRESETS, named

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from advkit.figures.labels import Box, placed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,7 +16,6 @@ from PIL import Image
 from advkit.figures import canvas as canvas_module
 from advkit.figures import front
 from advkit.figures.front import Group, Point
-from advkit.figures.labels import Box, placed
 from advkit.figures.points import STYLES, step_line
 from advkit.files.errors import InputError
 
