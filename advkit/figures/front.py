@@ -24,7 +24,7 @@ _LEFT, _BOTTOM, _RIGHT, _TOP = 0.43, 1.5, 3.35, 4.1  # of the axes, inches; what
 _LEAST_SPAN = 10.0  # a single point, or several alike, still get an axis that says something
 _FLOOR: dict[str, Any] = {"color": "#404040", "lw": 0.8, "ls": (0, (4, 2.5))}
 # Of labels from their points, in points; the first that is free is taken, with a thin line to those that are far.
-_OFFSETS = [(x * far, y * far) for far in (1, 3, 5) for x, y in ((4, 3), (-4, 3), (4, -3), (-4, -3))]
+_OFFSETS = [(x * far, y * far) for far in (1, 3, 5, 8, 12) for x, y in ((4, 3), (-4, 3), (4, -3), (-4, -3))]
 _LABEL: dict[str, Any] = {
     "fontsize": 6,
     "linespacing": 0.95,
@@ -153,7 +153,7 @@ def _labels(plot: Axes, groups: Sequence[Group]) -> None:
         for offset in _OFFSETS:
             extent = _moved(text, *offset)
             outside = extent.x0 < frame.x0 or extent.x1 > frame.x1 or extent.y0 < frame.y0 or extent.y1 > frame.y1
-            costs.append(9 * outside + extent.count_overlaps(taken) + extent.count_contains(markers))
+            costs.append(9 * outside + 3 * extent.count_overlaps(taken) + extent.count_contains(markers))
         place = costs.index(min(costs))
         taken.append(_moved(text, *_OFFSETS[place]))
         assert text.arrow_patch is not None
