@@ -78,13 +78,12 @@ def drawn(tmp_path: Path, shown: Genome, **more) -> Figure:
     @contextlib.contextmanager
     def spy(*args):
         with canvas_module.canvas(*args) as figure:
-            figure.set_dpi(100)
             yield figure
             figure.canvas.draw()
             caught.append(figure)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canvas_module, "RESOLUTION", 60)
+        patch.setattr(canvas_module, "RESOLUTION", 100)
         patch.setattr(architecture, "canvas", spy)
         draw(tmp_path / "f.png", shown, **more)
     return caught[0]
