@@ -92,9 +92,8 @@ def layout(graph: Mapping[int, GraphNode], box: float) -> Layout:
     links |= {(LayerItem(k, name), LayerItem(k + 1, name)) for name in last for k in range(layer[name], last[name] - 1)}
     near: dict[LayerItem, list[LayerItem]] = {item: [] for item in sorted(boxes | {lower for _, lower in links})}
     for upper, lower in sorted(links):
-        weight = 1 if upper in boxes or lower in boxes else 4  # lines that pass boxes had better be upright
-        near[upper] += [lower] * weight
-        near[lower] += [upper] * weight
+        near[upper].append(lower)
+        near[lower].append(upper)
     rows = [list(row) for _, row in itertools.groupby(near, lambda item: item.layer)]
     x = {item: float(place) for row in rows for place, item in enumerate(row)}
     for sweep in range(2 * _SWEEPS):

@@ -38,9 +38,7 @@ def batch(count: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_saliency_of_a_linear_model_is_its_absolute_weights(sigma: float) -> None:
     network = Linear()
     labels = torch.tensor([2, 0, 3])
-    maps = smoothgrad(
-        network, torch.rand(3, 3, 5, 6), labels, indices=torch.arange(3), samples=4, sigma=sigma, seed=9
-    )
+    maps = smoothgrad(network, torch.rand(3, 3, 5, 6), labels, indices=torch.arange(3), samples=4, sigma=sigma, seed=9)
     torch.testing.assert_close(maps, network.weight[labels].abs().sum(1).detach())
     assert network.weight.grad is None
 
