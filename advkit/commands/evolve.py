@@ -14,7 +14,8 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from advkit.commands.evolve_run import SearchRun
 
-FIGURES = (".png", ".svg", ".pdf")
+PICTURES = (".png", ".svg", ".pdf")
+FIGURES = {"figure": PICTURES, "figure_architecture": (*PICTURES, ".dot", ".gv")}
 
 
 def evolve(
@@ -71,7 +72,7 @@ def evolve(
         bool, typer.Option("--dry-run", help="Train one candidate, print plan and time, leave.")
     ] = False,
     figure: Annotated[Path | None, typer.Option(metavar="FILE", help="Accuracy against T_cond.")] = None,
-    figure_architecture: Annotated[Path | None, typer.Option(metavar="FILE", help="E drawn as a graph.")] = None,
+    figure_architecture: Annotated[Path | None, typer.Option(metavar="FILE", help="E as a graph; or as DOT.")] = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -126,9 +127,9 @@ def _check(given: dict[str, Any]) -> None:
     options.check_outputs(given, "out", "report", "figure", "figure_architecture")
     if given["out"].suffix != ".safetensors":
         raise InputError(f"-o {given['out']}: a checkpoint's name ends in .safetensors")
-    for name in ("figure", "figure_architecture"):
-        if given[name] is not None and given[name].suffix not in FIGURES:
-            raise InputError(f"--{name.replace('_', '-')} {given[name]}: the name ends in {', '.join(FIGURES)}")
+    for name, suffixes in FIGURES.items():
+        if given[name] is not None and given[name].suffix not in suffixes:
+            raise InputError(f"--{name.replace('_', '-')} {given[name]}: the name ends in {', '.join(suffixes)}")
     options.check_range("accuracy-floor", given["accuracy_floor"], 0.0, 1.0)
     for name in ("misalign_weight", "smoothness_weight"):
         options.check_range(name.replace("_", "-"), given[name], 0.0, 1e6)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from advkit.data.images import ImageSet
-    from advkit.figures.attention import Pair, Panel
+    from advkit.figures.attention import MapAgreement, Panel
     from advkit.models.network import Network
     from advkit.reports.results import VisualizeResult
 
@@ -175,7 +175,7 @@ def _panel(
     maps: dict[str, Tensor] = {}
     if "saliency" in kinds:
         indices = chosen.indices.to(device)
-        maps["saliency"] = saliency.input_gradient(
+        maps["saliency"] = saliency.smoothgrad(
             network, pixels, labels, indices=indices, samples=samples, sigma=sigma, seed=seed
         )
     if "grad-cam" in kinds:
@@ -205,7 +205,7 @@ def _result(
     names: list[str],
     networks: list[Network],
     chosen: ImageSet,
-    pairs: list[Pair],
+    pairs: list[MapAgreement],
     pixels: Tensor,
     device: str,
 ) -> VisualizeResult:
@@ -214,7 +214,7 @@ def _result(
 
     predictions = predict_all(networks, pixels.to(device))
 
-    def at(pair: Pair, k: int) -> Agreement:
+    def at(pair: MapAgreement, k: int) -> Agreement:
         return Agreement(
             a=names[pair.first],
             b=names[pair.second],
