@@ -13,6 +13,7 @@ ATTACKS: dict[str, str] = {
     "fgsm": "advkit.attacks.iterative:FGSM",
     "pgd": "advkit.attacks.iterative:PGD",
     "iterative": "advkit.attacks.iterative:ITERATIVE",
+    "square": "advkit.attacks.square:SQUARE",
     "noise": "advkit.attacks.controls:NOISE",
     "identity": "advkit.attacks.controls:IDENTITY",
 }
