@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from advkit.commands.attack_options import AttackOptions, attack_params, check_budget, params_json, refuse_unused
+from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget
 from advkit.commands.checks import check_outputs
 from advkit.commands.config import command
 from advkit.commands.loading import Opened, names_of, open_all, pick_device
@@ -36,9 +36,7 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
 
     models: Annotated[tuple[str, ...], typer.Argument(metavar="MODEL...", help="Surrogates; several: an ensemble.")]
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.safetensors, or DIR/ for PNGs.")]
-    method: Annotated[
-        str, typer.Option(help="fgsm, pgd, mi, ni, di, ti, si composed with commas; noise; identity.")
-    ] = "pgd"
+    method: Annotated[str, typer.Option(help=METHODS_HELP)] = "pgd"
     goal: Annotated[
         Literal["robustness", "transfer"], typer.Option(help="robustness stops on fooled images; transfer does not.")
     ] = "robustness"
@@ -60,18 +58,15 @@ def run(config: AttackConfig) -> int:
     clock = Clock()
     _check(config)
     device = pick_device(config.device)
-    params = attack_params(config, config.method, config.goal, config.seed, device)
-    refuse_unused(config, [params])
+    params = attack_params(config, config.method, goal=config.goal, seed=config.seed, device=device)
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
-    from advkit.attacks.dataset import attack_set, require_victims
-    from advkit.attacks.targets import parse_target
+    from advkit.attacks.dataset import attack_set
     from advkit.models.fuse import fuse_conv_bn
     from advkit.reports import attack as reports
     from advkit.reports import envelope
 
-    aim = parse_target(config.target, opened.images.class_names) if config.target is not None else None
-    chosen = require_victims(opened.images, aim, config.target)
+    aim, chosen = aim_at(config, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in opened.networks]
     batches = attack_set(
         opened.networks, gradient_models, chosen, params, aim, batch_size=config.batch_size, device=device
@@ -89,7 +84,7 @@ def run(config: AttackConfig) -> int:
         table=lambda: reports.table(result, params),
         clock=clock,
         device=device,
-        params=params_json(params) | {"target": config.target, "quantize": config.quantized, "limit": config.limit},
+        params=params.to_json() | {"target": config.target, "quantize": config.quantized, "limit": config.limit},
         inputs=opened.inputs(),
         flags=opened.warnings() + summary.flags(),
     )
@@ -125,7 +120,7 @@ def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: Atta
         class_names=images.class_names,
         data=images.origin(),
         surrogates=[(network.spec.ref, network.spec.sha256) for network in opened.networks],
-        attack=params_json(params),
+        attack=params.to_json(),
         quantized=config.quantized,
     ) as rows:
         yield lambda done, pixels, prediction, outcome: rows.append(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from advkit.commands.checks import check_range
 from advkit.commands.config import Config
+from advkit.commands.loading import pick_precision
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams
+    from advkit.data.images import ImageSet
+
+METHODS_HELP = "fgsm, pgd; mi, ni, di, ti, si composed with commas; noise, identity. See advkit --methods."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,14 @@ class BudgetOptions(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptions(BudgetOptions):
-    """Everything else that decides an attack."""
+    """Everything else that decides an attack, but for its method."""
 
     step_size: Annotated[
         str | None, typer.Option(help="Pixel units, like --eps: 2/255 [2.5 eps/steps for pgd, else eps/steps].")
     ] = None
-    loss: Annotated[Literal["ce", "margin", "logit"], typer.Option(help="To climb.")] = "ce"
+    loss: Annotated[
+        Literal["ce", "margin", "logit"] | None, typer.Option(help="What to make larger [the method's own].")
+    ] = None
     target: Annotated[
         str | None,
         typer.Option(metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely."),
@@ -42,76 +45,74 @@ class AttackOptions(BudgetOptions):
         bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")
     ] = None
     restarts: Annotated[int, typer.Option(min=1, help="Independent runs; the strongest counts.")] = 1
-    decay: Annotated[float, typer.Option(help="Of the momentum of mi and ni.")] = 1.0
-    di_probability: Annotated[float, typer.Option(help="Of transforming an image in di.")] = 0.5
-    di_shrink: Annotated[float, typer.Option(help="Smallest side in di, as a part of the full one.")] = 0.9
-    ti_kernel: Annotated[int | None, typer.Option(help="Width of ti's Gaussian, odd [in proportion to the image].")] = (
-        None
-    )
-    si_scales: Annotated[int, typer.Option(min=1, help="Number of scaled copies in si.")] = 5
     precision: Annotated[Literal["float32", "bfloat16", "auto"], typer.Option(help="Of the attack's passes.")] = (
         "float32"
     )
 
 
-# Options of one modifier; ni brings mi along.
-_MODIFIERS = {"decay": "mi", "di_probability": "di", "di_shrink": "di", "ti_kernel": "ti", "si_scales": "si"}
-
-
 def attack_params(
-    options: AttackOptions, method: str, goal: Literal["robustness", "transfer"], seed: int, device: str
+    options: BudgetOptions,
+    method: str,
+    *,
+    goal: Literal["robustness", "transfer"] = "transfer",
+    seed: int,
+    device: str,
 ) -> AttackParams:
-    """The settings of one attack that the options ask for.
+    """The settings of one attack: what ``options`` say, and the usual for the rest.
 
     Raises:
-        InputError: values out of range.
+        InputError: values out of range; options that have no effect on the method.
     """
     from advkit.attacks.budget import check_eps, parse_eps
     from advkit.attacks.methods import parse_method
     from advkit.attacks.params import AttackParams
-    from advkit.commands.loading import pick_precision
 
-    eps = parse_eps(options.eps)
-    check_eps(eps, options.norm, options.eps)
-    kernel = options.ti_kernel
-    if kernel is not None and (kernel < 1 or kernel % 2 == 0):
-        raise InputError(f"--ti-kernel {kernel}: must be odd and positive")
-    check_range("decay", options.decay, 0.0, 10.0)
-    check_range("di-probability", options.di_probability, 0.0, 1.0)
-    check_range("di-shrink", options.di_shrink, 0.01, 1.0)
+    asked = (
+        options
+        if isinstance(options, AttackOptions)
+        else AttackOptions(eps=options.eps, norm=options.norm, steps=options.steps, explicit=options.explicit)
+    )
+    eps, parsed = parse_eps(asked.eps), parse_method(method)
+    check_eps(eps, asked.norm, asked.eps)
+    if asked.norm not in parsed.attack.norms:
+        raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
+    general = ("steps", "step_size", "random_start", "restarts", "loss")
+    unused = [name for name in general if name not in parsed.attack.uses]
+    asked.refuse(unused, f"does nothing with {parsed.attack.name}; leave it out")
     return AttackParams(
-        method=parse_method(method),
+        method=parsed,
         eps=eps,
-        norm=options.norm,
-        steps=options.steps,
-        step_size=None if options.step_size is None else parse_eps(options.step_size, "step-size"),
-        loss=options.loss,
-        targeted=options.target is not None,
-        random_start=options.random_start,
-        restarts=options.restarts,
+        norm=asked.norm,
+        steps=asked.steps,
+        step_size=None if asked.step_size is None else parse_eps(asked.step_size, "step-size"),
+        loss=asked.loss,
+        targeted=asked.target is not None,
+        random_start=asked.random_start,
+        restarts=asked.restarts,
         goal=goal,
         seed=seed,
-        decay=options.decay,
-        di_probability=options.di_probability,
-        di_shrink=options.di_shrink,
-        ti_kernel=kernel,
-        si_scales=options.si_scales,
-        precision=pick_precision(options.precision, device),
+        precision=pick_precision(asked.precision, device),
     )
 
 
-def refuse_unused(options: AttackOptions, methods: Sequence[AttackParams]) -> None:
-    """An option of a modifier that no method has would do nothing: say so.
+def check_budget(options: BudgetOptions, images: ImageSet) -> None:
+    """Raise InputError when the radius reaches from any of ``images`` to any other."""
+    from advkit.attacks.budget import check_eps, parse_eps
+
+    check_eps(parse_eps(options.eps), options.norm, options.eps, images.size)
+
+
+def aim_at(options: AttackOptions, images: ImageSet) -> tuple[str | int | None, ImageSet]:
+    """What ``--target`` aims at, and the images that are not of that class already.
 
     Raises:
-        InputError: the user set such an option.
+        InputError: no such class, or no image is left.
     """
-    for name, modifier in _MODIFIERS.items():
-        if not any(modifier in params.method for params in methods):
-            options.refuse([name], f"does nothing without {modifier} in --method")
+    from advkit.attacks.dataset import without_target
+    from advkit.attacks.targets import parse_target
 
-
-def params_json(params: AttackParams) -> dict[str, Any]:
-    """Attack settings as JSON values."""
-    values = dataclasses.asdict(params)
-    return values | {"method": params.method.name, "steps": params.step_count, "step_size": params.step}
+    target = parse_target(options.target, images.class_names) if options.target is not None else None
+    chosen = without_target(images, target)
+    if len(chosen) == 0:
+        raise InputError(f"--target {options.target}: every image is of that class already; nothing to attack")
+    return target, chosen

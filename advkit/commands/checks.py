@@ -47,10 +47,16 @@ def check_gates(config: GateOptions) -> None:
     check_range("fail-below", config.fail_below, 0.0, 1.0)
 
 
-def check_figure(option: str, path: Path | None) -> None:
-    """Raise InputError when ``path`` is no kind of picture that can be drawn."""
-    if path is not None and path.suffix not in FIGURES:
-        raise InputError(f"--{option} {path}: the name ends in {', '.join(FIGURES)}")
+def check_figure(option: str, path: Path | None, more: tuple[str, ...] = ()) -> None:
+    """Raise InputError when ``path`` is no kind of picture that can be drawn, nor of ``more`` suffixes."""
+    if path is not None and path.suffix not in (*FIGURES, *more):
+        raise InputError(f"--{option} {path}: the name ends in {', '.join((*FIGURES, *more))}")
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise InputError when ``-o`` names no safetensors file."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"-o {path}: a checkpoint's name ends in .safetensors")
 
 
 def floats(option: str, value: str | None) -> tuple[float, ...] | None:

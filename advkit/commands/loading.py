@@ -149,8 +149,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     )
     scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
     networks = [
-        load_for(ref, images, device, native=native, own_size=scaled)
-        for ref, native in zip(refs, natives, strict=True)
+        load_for(ref, images, device, native=native, own_size=scaled) for ref, native in zip(refs, natives, strict=True)
     ]
     for ref, network in zip(refs[1:], networks[1:], strict=True):
         _check_names(ref, network.spec.labels, refs[0], networks[0].spec.labels)

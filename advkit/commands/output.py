@@ -53,5 +53,7 @@ class Progress:
         if self._bar is not None and now - self._last > _PERIOD:
             self._last = now
             said = f"{duration(left)} left"
-            self._bar.update(self._bar.task_ids[0], description=text, completed=done, total=total, left=said, visible=True)
+            self._bar.update(
+                self._bar.task_ids[0], description=text, completed=done, total=total, left=said, visible=True
+            )
             self._bar.refresh()

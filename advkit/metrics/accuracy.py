@@ -39,7 +39,7 @@ class AccuracyMetric:
         self.bin_total = torch.zeros(BINS, dtype=torch.int64)
         self.bin_confidence = torch.zeros(BINS, dtype=torch.float64)
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count one batch: ``logits`` (N, K), ``labels`` (N,) int64. Rows with NaN or infinity are wrong."""
         finite = torch.isfinite(logits).all(1)
         top = logits.nan_to_num().topk(min(5, self.num_classes), dim=1).indices
@@ -56,6 +56,16 @@ class AccuracyMetric:
         self.bin_total += torch.bincount(place, minlength=BINS)
         self.bin_right += torch.bincount(place[correct[finite]], minlength=BINS)
         self.bin_confidence += torch.bincount(place, weights=confidence, minlength=BINS)
+
+    def compute(self) -> dict[str, int | float | None]:
+        """Counts of images, and the calibration error."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "total": self.total,
+            "not_finite": self.not_finite,
+            "calibration_error": self.calibration_error(),
+        }
 
     def calibration_error(self) -> float | None:
         """Expected calibration error over 15 equal bins of the confidence (Guo et al. 2017); None without images."""

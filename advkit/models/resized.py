@@ -33,5 +33,7 @@ def resized(network: Network, height: int, width: int) -> Network:
     channels, *own = network.spec.input_size
     if own == [height, width]:
         return network
-    wrapped = Network(Resized(network.net, (own[0], own[1])), replace(network.spec, input_size=(channels, height, width)))
+    wrapped = Network(
+        Resized(network.net, (own[0], own[1])), replace(network.spec, input_size=(channels, height, width))
+    )
     return wrapped.to(network.mean.device).train(network.training)

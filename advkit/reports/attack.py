@@ -56,6 +56,14 @@ class AttackResult(StrictModel):
     attack_seconds: float
 
 
+def step_flags(params: AttackParams) -> list[str]:
+    """A step that leaves the budget at once: pixels jump from corner to corner, and such attacks transfer badly."""
+    if params.step_size is None or params.step_size <= params.eps:
+        return []
+    times = f"{params.step_size / params.eps:.3g} times eps" if params.eps else "above eps"
+    return [f"--step-size {params.step_size:.4g} is {times}: every step ends in a corner of the budget"]
+
+
 class AttackSummary:
     """Counts over the batches of one attack."""
 
@@ -104,7 +112,11 @@ class AttackSummary:
 
     def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
         try:
-            return round_to_8_bits(done.adversarial, done.clean, self._params.eps, self._params.norm) if self._levels else None
+            return (
+                round_to_8_bits(done.adversarial, done.clean, self._params.eps, self._params.norm)
+                if self._levels
+                else None
+            )
         except InputError:
             if quantize:
                 raise
@@ -126,7 +138,7 @@ class AttackSummary:
 
     def flags(self) -> list[str]:
         """Reasons for suspicion."""
-        flags = list(self._suspicions)
+        flags = [*step_flags(self._params), *self._suspicions]
         if self._zero:
             flags.append(
                 f"zero gradients of the {self._params.loss} loss on {self._zero} images: margin loss used there"
@@ -171,9 +183,7 @@ class AttackSummary:
 
 def table(result: AttackResult, params: AttackParams) -> list[str]:
     """Lines for people."""
-    lines = [
-        f"{params.method.name}, {budget(params.norm, params.eps)}, {result.images} images -> {result.output}"
-    ]
+    lines = [f"{params.method.name}, {budget(params.norm, params.eps)}, {result.images} images -> {result.output}"]
     for found in result.surrogates:
         lines.append(found.model)
         lines.append(f"  clean accuracy        {percent(found.clean_accuracy)}")

@@ -9,8 +9,11 @@ from pydantic import Field
 
 from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.files.tensors import fingerprint
+from advkit.models.resized import Resized
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.training.loop import Run
+
+_NEAR_CHANCE = 1.3  # times the rate of guessing: what a training that collapsed reaches by luck
 
 
 class Epoch(StrictModel):
@@ -72,6 +75,35 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
             for reference, found in zip(run.references, cosines, strict=bool(cosines))  # none without held-out images
         ],
     )
+
+
+def epoch_line(record: dict[str, Any], epochs: int) -> str:
+    """One finished epoch, for a log."""
+    held = record.get("validation_images")
+    validation = f", held-out {100 * record['validation_right'] / held:.1f} %" if held else ""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['cross_entropy']:.3f}, "
+        f"accuracy {100 * record['right'] / record['images']:.1f} %{validation}"
+    )
+
+
+def flags(run: Run) -> list[str]:
+    """Reasons for suspicion: images that references resize, a training that ends near chance."""
+    told = []
+    for reference in run.references:
+        if isinstance(reference.net, Resized):
+            told.append(f"{reference.spec.ref}: resizes the images to its own {'x'.join(map(str, reference.net.size))}")
+    last = run.history[-1] if run.history else None
+    if last is not None:
+        held = last.get("validation_images")
+        correct, total = (last["validation_right"], held) if held else (last["right"], last["images"])
+        classes = run.network.spec.num_classes
+        if correct <= _NEAR_CHANCE * total / classes:
+            told.append(
+                f"accuracy of {100 * correct / total:.1f} % is near chance ({100 / classes:.1f} %): lower --lr or the "
+                "weights of penalties"
+            )
+    return told
 
 
 def table(result: TrainResult) -> list[str]:

@@ -9,8 +9,10 @@ import numpy as np
 from pydantic import Field
 
 from advkit.attacks.gradient_similarity import expected_abs_cosine
+from advkit.attacks.sanity_checks import sanity_checks
 from advkit.data.images import ImageSet
 from advkit.metrics.intervals import paired_test
+from advkit.reports.attack import step_flags
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, rate
 from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
@@ -235,3 +237,56 @@ def headline(pairs: Sequence[Pair]) -> list[Pair]:
         if pair.method == UNION or (pair.surrogate, pair.victim) not in best:
             best[pair.surrogate, pair.victim] = pair
     return list(best.values())
+
+
+def bounds(pairs: Sequence[Pair], rate: str, fail_above: float | None, fail_below: float | None) -> list[Gate]:
+    """Every transfer (to another network than the images were made on) must keep the bounds."""
+    found: list[Gate] = []
+    for pair in headline(pairs):
+        if not pair.white_box:
+            what = f"T_{rate} {pair.surrogate} -> {pair.victim} ({pair.method})"
+            found += gates(what, getattr(pair, rate).rate, fail_above, fail_below)
+    return found
+
+
+def flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixResult) -> list[str]:
+    """Reasons for suspicion."""
+    sample = images.batch(slice(0, 32))[0].to(plan.device)
+    told = [flag for params in plan.params if plan.surrogates for flag in step_flags(params)]
+    for place, (name, network) in enumerate(zip(plan.names, plan.networks, strict=True)):
+        told += [f"{name}: {flag}" for flag in sanity_checks(network, sample) if flag != "not-finite"]
+        clean = int((found.clean[place] == -1).sum())
+        bad = [
+            f"{int(missed.sum())} of {one.surrogate}'s ({one.method})"
+            for one in found.attempts
+            if (missed := one.victims[place] == -1).any()
+        ]
+        if clean or bad:
+            told.append(f"{name}: not finite on {', '.join([f'{clean} clean images', *bad])}; they count as fooled")
+        same = [other for other in plan.names[:place] if _twins(plan, other, name)]
+        told += [f"{name}: has the weights of {other}" for other in same]
+    for success in result.surrogate_success:
+        told += [f"{success.surrogate}, {success.method}: {flag}" for flag in _attack_flags(success)]
+    for pair in headline(result.pairs):
+        noise, cond = pair.noise, pair.cond
+        if pair.white_box or noise is None or noise.rate is None or cond.rate is None:
+            continue
+        if noise.rate and noise.rate >= cond.rate:
+            told.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
+    return told
+
+
+def _attack_flags(success: SurrogateSuccess) -> list[str]:
+    told = []
+    if success.goal == "robustness":
+        told.append("made with --goal robustness, which stops on fooled images; transfer is understated")
+    if success.zero_gradients:
+        told.append(f"zero gradients on {success.zero_gradients} images")
+    if success.dead_gradients:
+        told.append(f"no gradient at all on {success.dead_gradients} images")
+    return told
+
+
+def _twins(plan: Plan, a: str, b: str) -> bool:
+    one, two = (plan.networks[plan.names.index(name)].spec for name in (a, b))
+    return (one.sha256, one.architecture) == (two.sha256, two.architecture)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from torch import Tensor
 
 from advkit.data.images import ImageSet
-from advkit.figures.attention import Pair
 from advkit.reports.rates import StrictModel
+
+if TYPE_CHECKING:
+    from advkit.figures.attention import MapAgreement
 
 
 class Agreement(StrictModel):
@@ -50,22 +53,26 @@ def _mean(values: list[float]) -> float | None:
     return sum(kept) / len(kept) if kept else None
 
 
-def _result(
+def collect(
     figure: Path,
-    kinds: tuple[str, ...],
-    names: list[str],
-    networks: list[Network],
+    kinds: Sequence[str],
+    names: Sequence[str],
+    predictions: Tensor,
     chosen: ImageSet,
-    pairs: list[Pair],
-    pixels: Tensor,
-    device: str,
+    pairs: Sequence[MapAgreement],
 ) -> VisualizeResult:
-    from advkit.models.prediction import predict_all
-    from advkit.reports.results import Agreement, AttendedImage, VisualizeResult
+    """How alike the models' maps are, image by image and on average.
 
-    predictions = predict_all(networks, pixels.to(device))
+    Args:
+        figure: where they are drawn.
+        kinds: of maps.
+        names: of the M models.
+        predictions: (M, N) of the models.
+        chosen: the N images.
+        pairs: of models, for each kind.
+    """
 
-    def at(pair: Pair, k: int) -> Agreement:
+    def at(pair: MapAgreement, k: int) -> Agreement:
         return Agreement(
             a=names[pair.first],
             b=names[pair.second],
@@ -73,6 +80,7 @@ def _result(
             rank_correlation=_number(pair.rank_correlation[k]),
         )
 
+    labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
     return VisualizeResult(
         figure=str(figure),
         maps=list(kinds),
@@ -83,7 +91,7 @@ def _result(
                 predictions={name: int(predictions[m, k]) for m, name in enumerate(names)},
                 agreement={kind: [at(pair, k) for pair in pairs if pair.kind == kind] for kind in kinds},
             )
-            for k, (label, place) in enumerate(_labelled(chosen))
+            for k, (label, place) in enumerate(labelled)
         ],
         mean_agreement={
             kind: [
@@ -101,7 +109,8 @@ def _result(
     )
 
 
-def _table(result: VisualizeResult) -> list[str]:
+def table(result: VisualizeResult) -> list[str]:
+    """Lines for people."""
     lines = [f"{result.figure}: {len(result.images)} images, {' and '.join(result.maps)}", ""]
     for kind, pairs in result.mean_agreement.items():
         for pair in pairs:

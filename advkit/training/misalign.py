@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks.gradient_similarity import cosines, margin_gradients
-from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
+from advkit.attacks.run import attack
 from advkit.data import counter_rng
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView

@@ -11,7 +11,6 @@ import torch
 
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
-from advkit.commands.options import params_json
 from advkit.data import reference as data_reference
 from advkit.data.sampling import hold_out
 from advkit.evolution.adversarial_sets import make_missing
@@ -87,7 +86,7 @@ def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     data, training, validation = open_parts(spec)
     network = model_reference.load(str(reference))
     attacks = [AttackParams(parse_method(name), eps=0.15, steps=5) for name in ("pgd", "mi,di")]
-    paths = make_missing(folder, network, validation, [(a, params_json(a)) for a in attacks], "cpu")
+    paths = make_missing(folder, network, validation, [(a, a.to_json()) for a in attacks], "cpu")
     gradients = folder / "gradients.safetensors"
     record(gradients, network, data, sample(data, training, spec.images, 0), RECIPE, "cpu")
     return replace(spec, adversarial=paths, gradients=str(gradients))
