@@ -142,6 +142,9 @@ def _line(error: Exception, tool: str) -> str:
         extra = re.search(r"unexpected extra arguments? \((.+)\)", told)
         if extra and tool in ("train", "evolve"):
             return f"{tool}: unexpected {extra[1]}; data are named by --data: --data {extra[1].split()[0]} (see --help)"
+        if choice := re.fullmatch(r"Invalid value for '(--[\w-]+)'[^:]*: '(.*)' is not one of (.+)\.", told):
+            known = choice[3].replace("'", "")
+            return f"{choice[1]} {choice[2]}: choose from {known}"
         return f"{told} (see --help)"
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return "out of memory; lower --batch-size"
