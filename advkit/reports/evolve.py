@@ -29,7 +29,7 @@ class Candidate(StrictModel):
     id: str = Field(description="hash of the active graph")
     genome: dict[str, Any]
     parents: list[str]
-    generation: int | None = Field(description="generation, from 0")
+    born: int | None = Field(description="generation, from 0")
     parameters: int
     multiply_adds: int
     measured: Measured | None = Field(description="null when its training failed")

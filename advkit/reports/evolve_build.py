@@ -41,7 +41,7 @@ def candidate(search_run: SearchRun, record: Record, file: Path | None) -> Candi
         id=record["id"],
         genome=record["genome"],
         parents=before.get("parents", []),
-        generation=before.get("generation"),
+        born=before.get("generation"),
         parameters=found.parameters,
         multiply_adds=found.multiply_adds,
         measured=measured(record) if record["error"] is None else None,
