@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from advkit.commands import options
 from advkit.commands.loading import names_of, open_all, pick_device
 from advkit.files.errors import InputError
-from advkit.parallel.executor import Task, open_executor
+from advkit.parallel.executor import open_executor
+from advkit.parallel.task import Task
 
 if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams

@@ -153,8 +153,12 @@ def finish(
     passed: Sequence[Gate] = (),
     processes: int = 1,
     threads: int | None = None,
+    complete: bool = True,
 ) -> int:
-    """Write the report where it belongs; returns the exit status: 1 if a gate failed."""
+    """Write the report where it belongs; returns the exit status: 1 if a gate failed.
+
+    A run that is not ``complete`` has not written what it was asked for: the caller says why.
+    """
     from advkit.reports.envelope import TOOLS, report_text
 
     failed = [gate for gate in passed if not gate.passed]
@@ -162,7 +166,7 @@ def finish(
         schema=f"advkit/{tool}/1",
         version=advkit.__version__,
         command=["advkit", *sys.argv[1:]],
-        status="gate-failed" if failed else "done",
+        status="failed" if not complete else "gate-failed" if failed else "done",
         started=clock.started,
         seconds=clock.seconds(),
         seed=seed,

@@ -14,11 +14,10 @@ if TYPE_CHECKING:
     from advkit.training.misalign import MisalignParams
     from advkit.training.params import TrainParams
 
-_STATISTICS_SAMPLE = 5000  # images from which mean and std are taken
-
 
 def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
+    from advkit.data.statistics import mean_and_std
     from advkit.models import build, reference
 
     mean, std = options.floats("mean", given["mean"]), options.floats("std", given["std"])
@@ -42,7 +41,7 @@ def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any
             if (mean, std) != (other.spec.mean, other.spec.std):
                 raise InputError(f"--init {given['init']}: has its own mean and std; leave --mean and --std out")
         elif mean is None or std is None:
-            found = statistics(images, train_part)
+            found = mean_and_std(images, train_part)
             mean, std = mean or found[0], std or found[1]
         network = build.create(
             arch,
@@ -65,24 +64,6 @@ def _start_from(network: Network, other: Network, ref: str) -> None:
             f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}"
         )
     network.net.load_state_dict(theirs)
-
-
-def statistics(images: ImageSet, train_part: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over (a part of) the training images, to four digits."""
-    import torch
-
-    chosen = train_part[torch.linspace(0, len(train_part) - 1, min(len(train_part), _STATISTICS_SAMPLE)).long()]
-    count = 0
-    total = torch.zeros(images.size[0], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    for start in range(0, len(chosen), 500):
-        batch = images.batch(chosen[start : start + 500])[0].double()
-        total = total + batch.sum(dim=(0, 2, 3))
-        squares = squares + batch.square().sum(dim=(0, 2, 3))
-        count += batch.numel() // images.size[0]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
-    return tuple(round(v, 4) for v in mean.tolist()), tuple(max(round(v, 4), 1e-3) for v in std.tolist())
 
 
 def train_params(given: dict[str, Any], images: ImageSet | None, device: str) -> TrainParams:

@@ -10,8 +10,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from advkit.reports.evolve import EvolveResult
 from advkit.reports.results import AttackResult, EvaluateResult, TrainResult, TransferMatrixResult, VisualizeResult
-from advkit.reports.results_evolve import EvolveResult
 
 
 class Input(BaseModel):
@@ -48,7 +48,7 @@ class Report(BaseModel, Generic[ResultT]):
     schema_: str = Field(alias="schema")
     version: str
     command: list[str]
-    status: Literal["done", "gate-failed"]
+    status: Literal["done", "gate-failed", "failed"]
     started: str = Field(description="UTC, ISO 8601")
     seconds: float
     seed: int

@@ -1,4 +1,4 @@
-"""A bench on digits, with a reference trained for the occasion."""
+"""An evaluation context on digits, with a reference trained for the occasion."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> ContextSpec:
-    """How to open the bench: 400 training images, 100 validation images, two attacks."""
-    folder = tmp_path_factory.mktemp("bench")
+    """How to open it: 400 training images, 100 validation images, two attacks."""
+    folder = tmp_path_factory.mktemp("context")
     spec = ContextSpec(
         reference=str(reference),
         data="digits",

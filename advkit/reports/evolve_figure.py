@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from advkit.commands.evolve_run import SearchRun
-from advkit.reports.results_evolve import Candidate, EvolveResult, Measured
+from advkit.evolution.search_run import SearchRun
+from advkit.reports.evolve import Candidate, EvolveResult, Measured
 
 
 def draw_front(path: Path, search_run: SearchRun, result: EvolveResult) -> None:
