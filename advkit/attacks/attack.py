@@ -76,11 +76,6 @@ class Attack(_Parametrised):
     minimal_norm: bool = False
     base: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        from advkit.attacks.registry import attack_named
-
-        return attack_named, (self.name,)
-
 
 @dataclass(frozen=True)
 class Modifier(_Parametrised):
@@ -100,8 +95,3 @@ class Modifier(_Parametrised):
     limits: Mapping[str, tuple[float, float]]
     hook: Literal["look_ahead", "view", "copies", "filter", "accumulate"]
     brings: str | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from advkit.attacks.registry import modifier_named
-
-        return modifier_named, (self.name,)

@@ -14,6 +14,7 @@ ATTACKS: dict[str, str] = {
     "pgd": "advkit.attacks.iterative:PGD",
     "iterative": "advkit.attacks.iterative:ITERATIVE",
     "square": "advkit.attacks.square:SQUARE",
+    "fmn": "advkit.attacks.fmn:FMN",
     "noise": "advkit.attacks.controls:NOISE",
     "identity": "advkit.attacks.controls:IDENTITY",
 }

@@ -42,14 +42,6 @@ def _schema(tool: str | None) -> None:
     raise typer.Exit
 
 
-def _methods(wanted: bool) -> None:
-    if wanted:
-        from advkit.attacks.methods import methods_table
-
-        typer.echo("\n".join(methods_table()))
-        raise typer.Exit
-
-
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
@@ -58,9 +50,6 @@ def root(
         str | None,
         typer.Option(callback=_schema, is_eager=True, metavar="TOOL", help="Print the JSON schema of a tool's report."),
     ] = None,
-    methods: Annotated[
-        bool, typer.Option("--methods", callback=_methods, is_eager=True, help="Print the methods of attacks.")
-    ] = False,
 ) -> None:
     """Measure adversarial transferability, and train against it. Manual pages: man advkit."""
 

@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     Write = Callable[[AttackedBatch, Tensor, Tensor, Tensor], None]
 
 
+def _list_methods(wanted: bool) -> None:
+    if wanted:
+        from advkit.attacks.methods import methods_table
+
+        typer.echo("\n".join(methods_table()))
+        raise typer.Exit
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(AttackOptions, TestOptions, ForceOption):
     """The options of ``attack``."""
@@ -37,6 +45,9 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
     models: Annotated[tuple[str, ...], typer.Argument(metavar="MODEL...", help="Surrogates; several: an ensemble.")]
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.safetensors, or DIR/ for PNGs.")]
     method: Annotated[str, typer.Option(help=METHODS_HELP)] = "pgd"
+    methods: Annotated[
+        bool, typer.Option("--methods", callback=_list_methods, is_eager=True, help="Print them all, and leave.")
+    ] = False
     goal: Annotated[
         Literal["robustness", "transfer"], typer.Option(help="robustness stops on fooled images; transfer does not.")
     ] = "robustness"
@@ -58,7 +69,15 @@ def run(config: AttackConfig) -> int:
     clock = Clock()
     _check(config)
     device = pick_device(config.device)
-    params = attack_params(config, config.method, goal=config.goal, seed=config.seed, device=device)
+    params = attack_params(
+        config,
+        config.method,
+        goal=config.goal,
+        seed=config.seed,
+        device=device,
+        quantize=config.quantized,
+        unbounded=True,
+    )
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
     from advkit.attacks.dataset import attack_set
@@ -84,7 +103,7 @@ def run(config: AttackConfig) -> int:
         table=lambda: reports.table(result, params),
         clock=clock,
         device=device,
-        params=params.to_json() | {"target": config.target, "quantize": config.quantized, "limit": config.limit},
+        params=params.to_json() | {"target": config.target, "limit": config.limit},
         inputs=opened.inputs(),
         flags=opened.warnings() + summary.flags(),
     )

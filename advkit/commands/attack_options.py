@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
 
-METHODS_HELP = "fgsm, pgd; mi, ni, di, ti, si composed with commas; noise, identity. See advkit --methods."
+METHODS_HELP = "fgsm, pgd, mi, ni, di, ti, si composed with commas, or another: see advkit attack --methods."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,17 @@ def attack_params(
     goal: Literal["robustness", "transfer"] = "transfer",
     seed: int,
     device: str,
+    quantize: bool = False,
+    unbounded: bool = False,
 ) -> AttackParams:
     """The settings of one attack: what ``options`` say, and the usual for the rest.
+
+    Args:
+        options: of the command line.
+        method: as ``--method`` says it.
+        goal, seed, quantize: as of :class:`~advkit.attacks.params.AttackParams`.
+        device: decides what ``--precision auto`` is.
+        unbounded: a method of minimal norm has no bound unless the user gives one.
 
     Raises:
         InputError: values out of range; options that have no effect on the method.
@@ -76,6 +86,8 @@ def attack_params(
     check_eps(eps, asked.norm, asked.eps)
     if asked.norm not in parsed.attack.norms:
         raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
+    if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
+        eps = math.inf
     general = ("steps", "step_size", "random_start", "restarts", "loss")
     unused = [name for name in general if name not in parsed.attack.uses]
     asked.refuse(unused, f"does nothing with {parsed.attack.name}; leave it out")
@@ -92,6 +104,7 @@ def attack_params(
         goal=goal,
         seed=seed,
         precision=pick_precision(asked.precision, device),
+        quantize=quantize,
     )
 
 

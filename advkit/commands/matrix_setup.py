@@ -107,6 +107,8 @@ def _precomputed(setup: Setup, path: Path) -> SurrogateRun:
     positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
     if not torch.equal(images.targets[positions], found.labels):
         raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
+    if found.meta["attack"]["eps"] is None:
+        raise InputError(f"{path}: made without a bound, so its noise has no size to have; attack again with --eps")
     bound, norm = float(found.meta["attack"]["eps"]), found.meta["attack"]["norm"]
 
     def check(adversarial: Any, clean: Any) -> None:

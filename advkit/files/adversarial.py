@@ -147,9 +147,9 @@ def _check_metadata(path: Path, meta: dict[str, Any]) -> None:
     attack, surrogates = meta.get("attack"), meta.get("surrogates")
     if not isinstance(attack, dict) or not isinstance(surrogates, list):
         attack, surrogates = {}, []
-    eps, told = attack.get("eps"), [attack.get(name) for name in ("seed", "method", "targeted")]
+    eps, told = attack.get("eps", -1), [attack.get(name) for name in ("seed", "method", "targeted")]
     sound = [
-        isinstance(eps, (int, float)) and 0 <= eps < math.inf,
+        eps is None or (isinstance(eps, (int, float)) and 0 <= eps < math.inf),
         [type(value) for value in told] == [int, str, bool],
         attack.get("norm") in ("linf", "l2") and attack.get("goal") in ("robustness", "transfer"),
         all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in surrogates),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from advkit.metrics.intervals import wilson
@@ -37,7 +39,9 @@ def percent(value: Rate) -> str:
 
 
 def budget(norm: str, eps: float) -> str:
-    """``Linf eps 8/255``: in levels of 8 bits where eps is a whole number of them."""
+    """``Linf eps 8/255``: in levels of 8 bits where eps is a whole number of them; infinite is no bound."""
+    if math.isinf(eps):
+        return f"smallest {'Linf' if norm == 'linf' else 'L2'}"
     levels = round(eps * 255)
     whole = norm == "linf" and levels and abs(eps * 255 - levels) < 1e-6
     return f"{'Linf' if norm == 'linf' else 'L2'} eps {f'{levels}/255' if whole else f'{eps:.4g}'}"
