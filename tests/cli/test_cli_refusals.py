@@ -58,7 +58,7 @@ BAD = {  # command line: words of the answer
     f"{TRAIN} --misalign-steps 2": ("--misalign-steps", "--misalign-from"),
     f"{TRAIN} --smoothness-weight 0": ("--smoothness-weight", "--misalign-from"),
     "train digits --arch advkit/cnn -o t.safetensors": ("train: unexpected digits", "--data digits"),
-    "evolve r.safetensors digits -o e.safetensors": ("unexpected digits", "--data digits"),
+    "evolve r.safetensors digits -o e.safetensors": ("--data",),
     f"{TRAIN} --batch-size 1000": ("100", "--batch-size"),
     "train --data digits -o t.safetensors": ("--arch", "--init"),
     "train --arch advkit/cnn -o t.safetensors": ("--data",),

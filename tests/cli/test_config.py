@@ -99,7 +99,7 @@ def test_a_config_is_frozen_down_to_its_values(config: type[Config]) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_default_stands_once(config: type[Config]) -> None:
-    """No two classes of a tool's options declare the same field, and its function's defaults are those of the fields."""
+    """No two classes of a tool's options declare the same field."""
     declared = [name for base in config.__mro__ for name in vars(base).get("__annotations__", {})]
     assert sorted(declared) == sorted(set(declared))
 
@@ -116,7 +116,7 @@ def literals(tree: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def test_no_two_tools_write_the_same_default_out() -> None:
-    """A field that two tools have is inherited, or takes the other's default by name: but for what differs in meaning."""
+    """A field of two tools is inherited, or takes the other's default by name: but for what differs in meaning."""
     found: dict[str, list[Any]] = {}
     for path in sorted((REPOSITORY / "advkit/commands").glob("*.py")):
         for name, value in literals(ast.parse(path.read_text())):
