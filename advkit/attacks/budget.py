@@ -5,15 +5,13 @@ Perturbations are float32 tensors (N, C, H, W) in units of pixels in [0, 1]; nor
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm, per_image
 
-Norm = Literal["linf", "l2"]
 LEVELS = 255.0
 
 
@@ -41,22 +39,6 @@ def check_eps(eps: float, norm: Norm, text: str) -> None:
     """
     if norm == "linf" and eps > 1.0:
         raise InputError(f"--eps {text}: pixels lie in [0, 1], so this is no bound; did you mean {text}/255?")
-
-
-def flat_norm(x: Tensor, norm: Norm) -> Tensor:
-    """(N,) norms of the images of ``x``; the L2 norm neither under- nor overflows."""
-    rows = x.flatten(1)
-    largest = rows.abs().amax(1)
-    if norm == "linf":
-        return largest
-    scale = largest.clamp_min(torch.finfo(x.dtype).tiny)
-    length: Tensor = torch.linalg.vector_norm(rows / scale[:, None], dim=1)
-    return length * scale
-
-
-def per_image(values: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1)."""
-    return values.view(-1, 1, 1, 1)
 
 
 def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import transforms
-from advkit.attacks.budget import flat_norm, per_image
 from advkit.attacks.losses import LOSSES, fooled
 from advkit.attacks.params import AttackParams
+from advkit.metrics.norms import flat_norm, per_image
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
 from advkit.commands.evolve_run import SearchRun
 from advkit.evolution import search
@@ -13,6 +12,7 @@ from advkit.evolution.compared_runs import OtherRun
 from advkit.evolution.search import Record
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.tensors import fingerprint
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.genome.genes import from_json
 from advkit.models.genome.limits import cost
 from advkit.reports.results import Rate

@@ -24,11 +24,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.data import counter_rng
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView
 

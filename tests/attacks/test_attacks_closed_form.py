@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget, losses
-from advkit.attacks.budget import Norm
 from advkit.attacks.loop import attack
 from advkit.attacks.methods import MODIFIERS, parse_method
 from advkit.attacks.params import AttackParams
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
 
 SIDE, KERNEL, CHANNELS = 12, 5, 3
 
@@ -188,7 +188,7 @@ def test_identity_is_the_clean_image_and_noise_has_full_norm() -> None:
             params = AttackParams(parse_method(name), eps=eps, norm=norm)  # type: ignore[arg-type]
             found = attack([network], images, classes, torch.arange(16), params)
             assert found.forwards == found.backwards == 0
-            length = budget.flat_norm(found.images - images, norm)  # type: ignore[arg-type]
+            length = flat_norm(found.images - images, norm)  # type: ignore[arg-type]
             if name == "identity":
                 assert torch.equal(found.images, images)
             else:

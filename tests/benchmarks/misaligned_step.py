@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, input_gradients
+from advkit.attacks.gradient_similarity import input_gradients
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.training.misalign import Misalignment, MisalignParams

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, expected_abs_cosine, input_gradients
+from advkit.attacks.gradient_similarity import input_gradients
+from advkit.metrics.gradient_similarity import cosines, expected_abs_cosine
 from advkit.models.build import create
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView
