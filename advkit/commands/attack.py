@@ -17,10 +17,10 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from advkit.attacks.budget import Norm
     from advkit.attacks.dataset import AttackedBatch
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
+    from advkit.metrics.norms import Norm
     from advkit.models.network import Network
     from advkit.reports.results import AttackResult
 
@@ -221,7 +221,7 @@ class AttackSummary:
             return None
 
     def _count(self, done: AttackedBatch, written: Tensor) -> None:
-        from advkit.attacks.budget import flat_norm
+        from advkit.metrics.norms import flat_norm
 
         self.images += len(done.targets)
         self._forwards += done.batch.forwards

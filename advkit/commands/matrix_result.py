@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
 from advkit.data.images import ImageSet
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.metrics.intervals import paired_test
 from advkit.reports.results import (
     Accuracy,

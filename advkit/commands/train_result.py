@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.commands import output
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.tensors import fingerprint
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.reports.results import Cosine, Epoch, TrainResult
 from advkit.training.loop import Run
 

@@ -164,8 +164,8 @@ def _precomputed(plan: Plan, networks: Sequence[Network], images: ImageSet, path
     """A ready-made set as a row; it must have been made from just these images."""
     import torch
 
-    from advkit.attacks.budget import flat_norm
     from advkit.files.adversarial import read_adversarial
+    from advkit.metrics.norms import flat_norm
     from advkit.transfer.precomputed import precomputed
 
     found = read_adversarial(path)

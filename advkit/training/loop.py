@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.malloc import tune_malloc
@@ -99,8 +100,15 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     epoch, step, running_sums = 0, 0, dict.fromkeys(RUNNING_SUMS, 0.0)
     run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
-        found = state.read_state(run.state_path, run.settings)
-        run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer)
+        found = state.read_state(
+            run.state_path,
+            run.settings,
+            epochs=params.epochs,
+            steps=steps,
+            batch_size=params.batch_size,
+            sums=running_sums,
+        )
+        run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer, ema=bool(params.ema))
         epoch, step, running_sums, run.history = found.epoch, found.step, found.running_sums, found.history
     misalignment = None
     if params.misalign is not None:
@@ -135,6 +143,16 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=generator)
 
 
+def dropout_seed(seed: int, number: int, rank: int) -> int:
+    """What dropout masks are drawn from: a function of the run's seed, the step and the rank alone.
+
+    Ranks have masks of their own: one mask on all would drop the same units for every share of the batch.
+    """
+    if rank:
+        return counter_rng.stream("dropout", seed, number, rank)
+    return (seed * 7_368_787 + number) & (2**63 - 1)
+
+
 def make_optimizer(network: Network, params: TrainParams) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; biases and batch-norm parameters are not decayed."""
     weights = [p for p in network.net.parameters() if p.ndim > 1]
@@ -164,7 +182,7 @@ def _step(
     images, labels, indices = images.to(device), labels.to(device), indices.to(device)
     images = augmented(images, indices, params.augment, params.seed, epoch)
     images = images.contiguous(memory_format=torch.channels_last)
-    torch.manual_seed((params.seed * 7_368_787 + number) & (2**63 - 1))  # dropout: a function of the step alone
+    torch.manual_seed(dropout_seed(params.seed, number, distributed.rank()))
     for group in optimizer.param_groups:
         group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, input_gradients
+from advkit.attacks.gradient_similarity import input_gradients
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.training.misalign import Misalignment, MisalignParams
@@ -68,7 +69,8 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
             network.train()
-            (half if mode == "bfloat16" else misalignment).prepare()
+            if mode in ("folded", "bfloat16"):
+                (half if mode == "bfloat16" else misalignment).prepare()
             with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16"):
                 logits = network(images)
             loss = F.cross_entropy(logits.float(), labels)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
 from advkit.files.errors import InputError
 from advkit.files.signals import Stop
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
