@@ -11,8 +11,7 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
-    from advkit.training.misalign import MisalignParams
-    from advkit.training.params import TrainParams
+    from advkit.training.params import MisalignParams, TrainParams
 
 
 def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any, device: str) -> Network:
@@ -97,7 +96,7 @@ def train_params(given: dict[str, Any], images: ImageSet | None, device: str) ->
 
 def _misalign(given: dict[str, Any]) -> MisalignParams | None:
     from advkit.attacks.budget import check_eps, parse_eps
-    from advkit.training.misalign import PENALTY_POINTS, MisalignParams
+    from advkit.training.params import PENALTY_POINTS, MisalignParams
 
     if not given["misalign_from"]:
         return None

@@ -97,7 +97,7 @@ def test_only_penalties_at_clean_images_are_recorded() -> None:
 
 
 def open_recipe(*places: str) -> dict[str, object]:
-    from advkit.training.misalign import MisalignParams
+    from advkit.training.params import MisalignParams
 
     return TrainParams(misalign=MisalignParams(at=places)).to_json()
 
