@@ -14,8 +14,7 @@ from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.genome.genes import from_json
 from advkit.models.genome.limits import cost
 from advkit.reports.evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
-from advkit.reports.numbers import rate
-from advkit.reports.results import Rate
+from advkit.reports.rates import Rate, rate
 
 
 def measured(record: Record) -> Measured:

@@ -98,7 +98,7 @@ def test_an_image_never_influences_the_penalty_of_another() -> None:
     misalignment = Misalignment(network.train(), [reference], MisalignParams(at=("clean", "noise")), seed=0)
     together = misalignment(images, labels, indices, 0)
     alone = [misalignment(images[k : k + 1], labels[k : k + 1], indices[k : k + 1], 0) for k in range(5)]
-    assert float(together.absolute) == pytest.approx(sum(float(one.absolute) for one in alone), rel=1e-10)
+    assert float(together.absolute.sum()) == pytest.approx(sum(float(one.absolute.sum()) for one in alone), rel=1e-10)
 
 
 def test_the_penalty_leaves_buffers_and_reference_alone() -> None:
