@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from advkit.attacks.budget import Norm
+from advkit.metrics.norms import Norm
 
 Value = int | float | str | None
 GENERAL = ("steps", "step_size", "random_start", "restarts", "loss")

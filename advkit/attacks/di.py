@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.attacks.attack import Modifier
-from advkit.attacks.budget import per_image
 from advkit.data import counter_rng
+from advkit.metrics.norms import per_image
 
 
 def input_diversity(

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.attack import Attack
-from advkit.attacks.budget import flat_norm, per_image, steepest_ascent
+from advkit.attacks.budget import steepest_ascent
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
+from advkit.metrics.norms import flat_norm, per_image
 
 _FINAL_STEP, _FINAL_GAMMA = 0.01, 0.001  # of the paper: the last step as a part of the first, the last gamma
 

@@ -15,9 +15,7 @@ from advkit.attacks import budget
 from advkit.attacks.attack import Attack
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
-
-_STREAMS = 1 << 20  # random streams kept for each restart: its start, then its transforms
-_TRANSFORMS = 1 << 10
+from advkit.data import counter_rng
 
 
 def best_of_restarts(objective: Objective, batch: Batch, params: AttackParams) -> Tensor:
@@ -44,14 +42,12 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
     """
     result, result_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=result.device)  # of the images still worked on, in result
-    stream = restart * _STREAMS
     x = batch.images
     if params.starts_random or restart:
-        x = x + budget.random_start(x, batch.indices, params.eps, params.norm, params.seed, stream)
+        x = x + budget.random_start(x, batch.indices, params.eps, params.norm, params.seed, restart)
     direction = torch.zeros_like(x)
-    scales = max([1, *(int(v) for v in params.method.of("si").values() if v is not None)])
     for step in range(params.step_count):
-        direction, outputs = _direction(objective, batch, x, direction, stream + _TRANSFORMS + step * scales)
+        direction, outputs = _direction(objective, batch, x, direction, restart, step)
         if params.goal == "robustness":
             outputs = objective.outputs(x) if outputs is None else outputs
             hit = _keep_better(result, result_loss, places, x, outputs, objective, batch)
@@ -69,7 +65,7 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
 
 
 def _direction(
-    objective: Objective, batch: Batch, x: Tensor, momentum: Tensor, stream: int
+    objective: Objective, batch: Batch, x: Tensor, momentum: Tensor, restart: int, step: int
 ) -> tuple[Tensor, Any | None]:
     """The direction to follow from ``x``, and the outputs at ``x`` where the gradient was taken just there.
 
@@ -78,7 +74,7 @@ def _direction(
         batch: the clean images and their keys.
         x: (N, C, H, W) current points.
         momentum: the last direction, same shape.
-        stream: first random stream of this step.
+        restart, step: they key what is drawn.
     """
     params, method, point = objective.params, objective.params.method, x
     for one in method.hooked("look_ahead"):
@@ -91,7 +87,8 @@ def _direction(
             for one in copiers:
                 points = one.function(points, **method.of(one.name))[copy]
             for one in views:
-                points = one.function(points, part.indices, params.seed, stream + copy, **method.of(one.name))
+                drawn = counter_rng.stream(one.name, restart, step, copy)
+                points = one.function(points, part.indices, params.seed, drawn, **method.of(one.name))
             return points
 
         return view if views or copiers else None

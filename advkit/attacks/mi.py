@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.attack import Modifier
-from advkit.attacks.budget import flat_norm, per_image
+from advkit.metrics.norms import flat_norm, per_image
 
 
 def momentum_step(gradient: Tensor, momentum: Tensor, *, decay: float = 1.0) -> Tensor:

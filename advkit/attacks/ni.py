@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from advkit.attacks.attack import Modifier
-from advkit.attacks.budget import Norm
+from advkit.metrics.norms import Norm
 
 
 def look_ahead(x: Tensor, momentum: Tensor, step: float, norm: Norm, *, decay: float = 1.0) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
-from advkit.attacks.budget import flat_norm
 from advkit.attacks.params import AttackParams
 from advkit.files.errors import InputError
+from advkit.metrics.norms import flat_norm
 from advkit.models.network import Network
 from advkit.tasks.task import Task, task_of
 

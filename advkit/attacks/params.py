@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from advkit.attacks.budget import Norm
 from advkit.attacks.methods import Method
+from advkit.metrics.norms import Norm
 
 
 @dataclass(frozen=True)

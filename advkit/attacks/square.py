@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.attack import Attack
-from advkit.attacks.budget import LEVELS, flat_norm, per_image, quantize
+from advkit.attacks.budget import LEVELS, quantize
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 from advkit.data import counter_rng
+from advkit.metrics.norms import flat_norm, per_image
 
-_STREAMS = 1 << 32  # random streams kept for each restart
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
 
 
@@ -41,7 +41,6 @@ def _run(
     objective: Objective, batch: Batch, params: AttackParams, restart: int, queries: int, p_init: float
 ) -> tuple[Tensor, Tensor]:
     """One random search: images and losses, both as judged."""
-    stream = (restart + 1) * _STREAMS
     reached, reached_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=reached.device)
     start, propose = (_stripes, _linf_square) if params.norm == "linf" else (_bumps, _l2_square)
@@ -50,10 +49,11 @@ def _run(
         if query < 0:  # an image that is wrong already stays as it is
             candidate = batch.images
         elif query == 0:
-            candidate, loss = _inside(start(batch, params, stream), batch, params), torch.full_like(loss, -torch.inf)
+            drawn = counter_rng.stream("square start", restart)
+            candidate, loss = _inside(start(batch, params, drawn), batch, params), torch.full_like(loss, -torch.inf)
         else:
             side = square_side(query, queries, p_init, x)
-            candidate = _inside(propose(x, batch, params, side, stream + 8 * query), batch, params)
+            candidate = _inside(propose(x, batch, params, side, (restart, query)), batch, params)
         hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, batch)
         losses = losses.nan_to_num(nan=torch.inf)
         if params.goal == "robustness":
@@ -84,10 +84,10 @@ def _inside(x: Tensor, batch: Batch, params: AttackParams) -> Tensor:
     return quantize(x, batch.images, params.eps, params.norm).to(x.dtype) / LEVELS if params.quantize else x
 
 
-def _corners(batch: Batch, params: AttackParams, stream: int, side: int) -> tuple[Tensor, Tensor]:
+def _corners(batch: Batch, params: AttackParams, side: int, place: str, step: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """(N,) top rows and left columns of a square for each image."""
     height, width = batch.images.shape[-2:]
-    drawn = counter_rng.uniform(params.seed, batch.indices, stream, 2)
+    drawn = counter_rng.uniform(params.seed, batch.indices, counter_rng.stream(place, *step), 2)
     return (drawn[:, 0] * (height - side + 1)).long(), (drawn[:, 1] * (width - side + 1)).long()
 
 
@@ -107,11 +107,12 @@ def _stripes(batch: Batch, params: AttackParams, stream: int) -> Tensor:
     return batch.images + params.eps * drawn.view(count, channels, 1, width)
 
 
-def _linf_square(x: Tensor, batch: Batch, params: AttackParams, side: int, stream: int) -> Tensor:
+def _linf_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
     """``x`` with one square per image set to the clean pixels plus or minus eps, one sign for each channel."""
     count, channels = x.shape[:2]
-    inside = _window(batch, *_corners(batch, params, stream, side), side)
-    drawn = counter_rng.signs(params.seed, batch.indices, stream + 1, channels).view(count, channels, 1, 1)
+    inside = _window(batch, *_corners(batch, params, side, "square filled", step), side)
+    stream = counter_rng.stream("square signs", *step)
+    drawn = counter_rng.signs(params.seed, batch.indices, stream, channels).view(count, channels, 1, 1)
     return torch.where(inside, batch.images + params.eps * drawn, x)
 
 
@@ -147,7 +148,7 @@ def _bumps(batch: Batch, params: AttackParams, stream: int) -> Tensor:
     return batch.images + _of_length(delta, params.eps)
 
 
-def _l2_square(x: Tensor, batch: Batch, params: AttackParams, side: int, stream: int) -> Tensor:
+def _l2_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
     """``x`` with the perturbation of one square moved to another: that one's, and what the budget has left.
 
     A square that is emptied gives its share of the norm to the one that is filled with a bump beside what lay there.
@@ -155,10 +156,11 @@ def _l2_square(x: Tensor, batch: Batch, params: AttackParams, side: int, stream:
     count, channels = x.shape[:2]
     side = min(max(3, side + 1 - side % 2), min(x.shape[-2:]))
     delta = x - batch.images
-    top, left = _corners(batch, params, stream, side)
+    top, left = _corners(batch, params, side, "square filled", step)
     filled = _window(batch, top, left, side)
-    emptied = _window(batch, *_corners(batch, params, stream + 1, side), side)
-    drawn = counter_rng.uniform(params.seed, batch.indices, stream + 2, channels + 1)
+    emptied = _window(batch, *_corners(batch, params, side, "square emptied", step), side)
+    stream = counter_rng.stream("square signs", *step)
+    drawn = counter_rng.uniform(params.seed, batch.indices, stream, channels + 1)
     signs = torch.where(drawn[:, :channels] < 0.5, -1.0, 1.0).view(count, channels, 1, 1)
     shape = bump(side, x)
     shapes = torch.where(per_image(drawn[:, channels] < 0.5), shape.T, shape)

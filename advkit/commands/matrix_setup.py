@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from advkit.attacks.budget import flat_norm
 from advkit.attacks.params import AttackParams
 from advkit.commands.attack_options import aim_at, attack_params, check_budget
 from advkit.commands.loading import Opened, open_all, pick_device
@@ -21,6 +20,7 @@ from advkit.commands.matrix_config import MatrixConfig, set_name
 from advkit.data.images import ImageSet
 from advkit.files.adversarial import read_adversarial
 from advkit.files.errors import InputError
+from advkit.metrics.norms import flat_norm
 from advkit.models.fuse import fuse_conv_bn
 from advkit.parallel.executor import open_executor
 from advkit.parallel.task import Task

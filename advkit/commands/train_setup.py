@@ -26,8 +26,7 @@ from advkit.models import reference as model_reference
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
 from advkit.training.augment import KINDS
-from advkit.training.misalign import PENALTY_POINTS, MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import PENALTY_POINTS, MisalignParams, TrainParams
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from advkit.attacks.budget import Norm, flat_norm
 from advkit.attacks.budget import quantize as round_to_8_bits
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, AttackedBatch, is_success
 from advkit.attacks.params import AttackParams
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 from advkit.models.prediction import predict
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.files.tensors import fingerprint
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.resized import Resized
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.training.loop import Run

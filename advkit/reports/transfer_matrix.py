@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.data.images import ImageSet
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.metrics.intervals import paired_test
 from advkit.reports.attack import step_flags
 from advkit.reports.gates import Gate, gates

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
-from advkit.attacks.budget import Norm
 from advkit.attacks.methods import Method, parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.registry import MODIFIERS as ALL_MODIFIERS
 from advkit.attacks.run import attack
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.tasks import classification
 from advkit.tasks.classification import Classification
 
@@ -197,7 +197,7 @@ def test_identity_is_the_clean_image_and_noise_has_full_norm() -> None:
             params = AttackParams(parse_method(name), eps=eps, norm=norm)  # type: ignore[arg-type]
             found = attack([network], images, classes, torch.arange(16), params)
             assert found.forwards == found.backwards == 0
-            length = budget.flat_norm(found.images - images, norm)  # type: ignore[arg-type]
+            length = flat_norm(found.images - images, norm)  # type: ignore[arg-type]
             if name == "identity":
                 assert torch.equal(found.images, images)
             else:

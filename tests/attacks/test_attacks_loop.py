@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from advkit.attacks import budget
-from advkit.attacks.budget import Norm
 from advkit.attacks.methods import NAMES, parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import attack
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 from advkit.models.prediction import classes_of
 
@@ -126,7 +126,7 @@ def test_result_is_an_image_inside_the_budget(
     assert found.dtype == torch.float32
     assert found.shape == images.shape
     assert bool(((found >= 0) & (found <= 1)).all())
-    assert float(budget.flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5) + FLOAT_SLACK
+    assert float(flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5) + FLOAT_SLACK
     if eight_bit:
         levels = budget.quantize(found, images, eps, norm)
         assert levels.dtype == torch.uint8

@@ -8,11 +8,11 @@ from test_attacks_closed_form import Linear, eigen_weight, near_grey, optimum
 from test_attacks_peers import quietly
 from torch import Tensor, nn
 
-from advkit.attacks import budget
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import attack
 from advkit.attacks.square import bump, square_side
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 
 
@@ -23,7 +23,7 @@ def run(network: nn.Module, images: Tensor, labels: Tensor, text: str = "square"
 
 @pytest.mark.parametrize(("norm", "part"), [("linf", 0.75), ("l2", 0.25)])
 @pytest.mark.parametrize("targeted", [False, True])
-def test_it_comes_near_a_linear_models_optimum(norm: budget.Norm, part: float, targeted: bool) -> None:
+def test_it_comes_near_a_linear_models_optimum(norm: Norm, part: float, targeted: bool) -> None:
     """Each channel of the weight has one sign, so that squares can do it; a random search comes near, not there."""
     images, classes = near_grey()
     weight = torch.ones(3, 12, 12) * torch.tensor([1.0, -2.0, 0.5]).view(3, 1, 1)
@@ -33,7 +33,7 @@ def test_it_comes_near_a_linear_models_optimum(norm: budget.Norm, part: float, t
     best = optimum(images, weight, classes, eps, norm, targeted)
     gained, possible = (network(x)[:, 1] - network(images)[:, 1] for x in (found, best))
     assert bool((gained / possible > part).all())
-    assert float(budget.flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5)
+    assert float(flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5)
 
 
 def test_more_queries_and_restarts_never_weaken(trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
@@ -115,7 +115,7 @@ class Lines(nn.Module):
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.5)])
-def test_square_against_torchattacks(norm: budget.Norm, eps: float) -> None:
+def test_square_against_torchattacks(norm: Norm, eps: float) -> None:
     torchattacks = pytest.importorskip("torchattacks", reason="a peer: pip install --no-deps torchattacks")
     weight = torch.randn(3, 15, 15, generator=torch.Generator().manual_seed(2))  # the peer's L2 needs such a side
     images, network = margins_in_steps(weight, eps, norm), Lines(weight).eval()

@@ -21,8 +21,7 @@ from advkit.files.signals import Stop
 from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.training.loop import Run, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 RECIPE = TrainParams(epochs=2, batch_size=32, lr=0.05, clip=1.0, seed=5, misalign=MisalignParams())
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from advkit.attacks import budget
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob, evaluate
 from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context, sample
@@ -25,6 +25,7 @@ from advkit.evolution.variation import mutate, random_genome
 from advkit.files.adversarial import read_adversarial
 from advkit.files.checkpoint import read_checkpoint, write_checkpoint
 from advkit.files.errors import InputError
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
@@ -96,7 +97,7 @@ def test_only_penalties_at_clean_images_are_recorded() -> None:
 
 
 def open_recipe(*places: str) -> dict[str, object]:
-    from advkit.training.misalign import MisalignParams
+    from advkit.training.params import MisalignParams
 
     return TrainParams(misalign=MisalignParams(at=places)).to_json()
 
