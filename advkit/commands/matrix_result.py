@@ -10,7 +10,7 @@ import numpy as np
 from advkit.commands import output
 from advkit.data.images import ImageSet
 from advkit.metrics.gradient_similarity import expected_abs_cosine
-from advkit.metrics.intervals import paired_test
+from advkit.metrics.paired_tests import holm, paired_test
 from advkit.reports.results import (
     Accuracy,
     Comparison,
@@ -31,7 +31,7 @@ def rows(found: Matrix) -> list[str]:
 
 
 def collect(
-    plan: Plan, found: Matrix, images: ImageSet, comparisons: Sequence[tuple[str, str, str]], seed: int
+    plan: Plan, found: Matrix, images: ImageSet, comparisons: Sequence[tuple[str, str, str]]
 ) -> TransferMatrixResult:
     """All rates, intervals and tests; gates and figure are left to the caller.
 
@@ -39,9 +39,10 @@ def collect(
         plan, found: what was measured.
         images: on which images.
         comparisons: (surrogate, victim A, victim B).
-        seed: of the bootstrap.
     """
     pairs = [pair for row in rows(found) for pair in _pairs(plan, found, row)]
+    compared = [comparison for wanted in comparisons for comparison in _comparisons(plan, found, *wanted)]
+    adjusted = holm([comparison.p_value for comparison in compared])
     total = len(images)
     gradients = None
     if found.cosines is not None:
@@ -66,7 +67,9 @@ def collect(
         surrogate_success=[_success(attempt) for attempt in found.attempts],
         pairs=pairs,
         gradients=gradients,
-        comparisons=[comparison for wanted in comparisons for comparison in _comparisons(plan, found, *wanted, seed)],
+        comparisons=[
+            comparison.model_copy(update={"p_value_holm": p}) for comparison, p in zip(compared, adjusted, strict=True)
+        ],
         gates=[],
         attack_seconds=round(found.seconds, 3),
         figure=None,
@@ -127,7 +130,7 @@ def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int,
     )
 
 
-def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int) -> list[Comparison]:
+def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str) -> list[Comparison]:
     own = [attempt for attempt in found.attempts if attempt.surrogate == row]
 
     def both(attempt: SurrogateRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -147,7 +150,7 @@ def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int)
             a=a,
             b=b,
             method=method,
-            **dataclasses.asdict(paired_test(fooled_a[inside], fooled_b[inside], seed=seed)),
+            **dataclasses.asdict(paired_test(fooled_a[inside], fooled_b[inside])),
         )
         for method, (inside, fooled_a, fooled_b) in found_sets
     ]

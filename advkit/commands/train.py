@@ -160,6 +160,7 @@ def _train(given: dict[str, Any], clock: output.Clock, rank: int, world: int) ->
                 *([output.data_input(images)] if images else []),
                 *[output.model_input(reference) for reference in references],
             ],
+            flags=train_result.flags(run, result),
             report_file=given["report"],
             as_json=given["as_json"],
             quiet=given["quiet"],

@@ -8,6 +8,7 @@ from typing import Any
 from advkit.commands import output
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
 from advkit.files.tensors import fingerprint
+from advkit.metrics.accuracy import near_chance
 from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.reports.results import Cosine, Epoch, TrainResult
 from advkit.training.loop import Run
@@ -33,6 +34,22 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
             for reference, found in zip(run.references, cosines, strict=bool(cosines))  # none without held-out images
         ],
     )
+
+
+def flags(run: Run, result: TrainResult) -> list[str]:
+    """A training that ends near chance: held-out images say so, or the last epoch's where none are held out."""
+    found = result.validation_accuracy or result.train_accuracy
+    classes = run.network.spec.num_classes
+    if found is None or not near_chance(found.successes, found.total, classes):
+        return []
+    where = "held-out" if result.validation_accuracy else "training"
+    cause = "lower --lr"
+    if run.params.misalign is not None:
+        cause += ", --misalign-weight" + (" and --smoothness-weight" if run.params.misalign.smoothness else "")
+    return [
+        f"the training ends near chance: {found.successes} of {found.total} {where} images right, "
+        f"where guessing gets 1 in {classes}; train longer, or {cause}"
+    ]
 
 
 def write(run: Run, out: Path, seed: int, result: TrainResult) -> None:

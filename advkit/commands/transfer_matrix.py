@@ -86,7 +86,7 @@ def transfer_matrix(
     line.clear()
     found.attempts += ready
     comparisons = [_parse_compare(text, names, matrix_result.rows(found)) for text in compare or []]
-    result = matrix_result.collect(plan, found, chosen, comparisons, seed)
+    result = matrix_result.collect(plan, found, chosen, comparisons)
     result.gates = _gates(given, result.pairs)
     result.figure = str(figure) if figure is not None else None
     subtitle = _subtitle(result)

@@ -167,8 +167,11 @@ class Comparison(StrictModel):
     only_b: int
     neither: int
     difference: float | None = Field(description="rate of a minus rate of b")
-    interval: tuple[float, float] | None = Field(description="paired bootstrap, 95 %")
-    p_value: float = Field(description="exact McNemar test, two-sided")
+    interval: tuple[float, float] | None = Field(description="score interval of the difference (Tango 1998), 95 %")
+    p_value: float = Field(description="exact McNemar test, two-sided, over images: of these two checkpoints")
+    p_value_holm: float | None = Field(
+        default=None, description="p_value adjusted over all comparisons of the report (Holm 1979)"
+    )
 
 
 class TransferMatrixResult(StrictModel):
