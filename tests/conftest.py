@@ -25,7 +25,7 @@ PATIENCE = 90.0  # seconds; a node takes 3 to 6
 
 def node(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """``ray start ARGUMENTS``, in a session of its own, able to import what tests send it."""
-    paths = [str(TESTS.parent), str(TESTS / "parallel"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(TESTS.parent), str(TESTS / "parallel"), str(TESTS / "cli"), os.environ.get("PYTHONPATH", "")]
     more = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *arguments]
     if sys.platform == "linux":

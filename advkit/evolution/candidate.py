@@ -30,7 +30,7 @@ class TrainingJob:
         images: training images, a stratified sample of the training part; None for all.
         epochs: passes over them.
         seed: of the weights.
-        recorded: whether this training may take R's gradients from the bench's file.
+        recorded: whether this training may take R's gradients from the context's file.
         controls: whether to measure what selection does not need.
         state: where a long training keeps its state, to go on after an interruption; None for nowhere.
         weights: where the checkpoint goes; None for nowhere.
@@ -52,37 +52,37 @@ class TrainingJob:
     carry: tuple[tuple[str, str], ...] = ()
 
 
-def evaluate(bench: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
+def evaluate(context: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
     """Train and measure one candidate; counts and means as JSON values.
 
     ``error`` is a line when training diverged, and null otherwise.
     """
     began = time.perf_counter()
-    network = _network(bench, job)
+    network = _network(context, job)
     parameters = sum(parameter.numel() for parameter in network.net.parameters())
     try:
-        _train(bench, job, network)
+        _train(context, job, network)
     except Diverged as error:
         return {"error": str(error), "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     trained = time.perf_counter() - began
-    found = measure(bench, network, controls=job.controls)
+    found = measure(context, network, controls=job.controls)
     if first_not_finite(network.net.state_dict()):
         why = "training diverged: weights are not finite"
         return {"error": why, "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     if job.weights is not None:
-        write_checkpoint(Path(job.weights), _checkpoint(bench, job, network, found))
+        write_checkpoint(Path(job.weights), _checkpoint(context, job, network, found))
     spent = round(time.perf_counter() - began, 3)
     return {"error": None, "parameters": parameters, "seconds": spent, "training_seconds": round(trained, 3), **found}
 
 
-def _network(bench: EvaluationContext, job: TrainingJob) -> Network:
+def _network(context: EvaluationContext, job: TrainingJob) -> Network:
     network = build.create(
         job.architecture,
-        num_classes=bench.data.num_classes,
-        input_size=bench.data.size,
-        mean=bench.spec.mean,
-        std=bench.spec.std,
-        labels=bench.data.class_names,
+        num_classes=context.data.num_classes,
+        input_size=context.data.size,
+        mean=context.spec.mean,
+        std=context.spec.std,
+        labels=context.data.class_names,
         seed=job.seed,
         model_args=job.model_args,
     )
@@ -94,27 +94,27 @@ def _network(bench: EvaluationContext, job: TrainingJob) -> Network:
                 if name.startswith(theirs) and place in own and own[place].shape == tensor.shape:
                     own[place] = tensor
         network.net.load_state_dict(own)
-    return network.to(bench.spec.device)
+    return network.to(context.spec.device)
 
 
-def _train(bench: EvaluationContext, job: TrainingJob, network: Network) -> None:
-    positions, seed = bench.train, bench.spec.data_seed
+def _train(context: EvaluationContext, job: TrainingJob, network: Network) -> None:
+    positions, seed = context.train, context.spec.data_seed
     if job.images is not None:  # shorter rungs train on a part of what longer ones do
-        positions = sample(bench.data, sample(bench.data, positions, bench.spec.images, seed), job.images, seed)
+        positions = sample(context.data, sample(context.data, positions, context.spec.images, seed), job.images, seed)
     # Order and augmentation are the same for all candidates, weights are not: R's gradients can be shared.
-    params = replace(bench.recipe, epochs=job.epochs)
-    recorded = bench.gradients.at if bench.gradients is not None and job.recorded else None
+    params = replace(context.recipe, epochs=job.epochs)
+    recorded = context.gradients.at if context.gradients is not None and job.recorded else None
     nobody = torch.empty(0, dtype=torch.int64)  # measured once, at the end
     state = Path(job.state) if job.state is not None else None
     settings = {"id": job.id, "seed": job.seed, "params": params.to_json()}
-    run = Run(network, bench.data, positions, nobody, [bench.fused_reference], params, state, settings, recorded)
+    run = Run(network, context.data, positions, nobody, [context.fused_reference], params, state, settings, recorded)
     train(run, resume=state is not None and state.exists(), stop=Stop(), show=lambda progress: None)
     if state is not None:
         state.unlink(missing_ok=True)
 
 
-def _checkpoint(bench: EvaluationContext, job: TrainingJob, network: Network, found: Mapping[str, Any]) -> Checkpoint:
-    spec, images = network.spec, bench.data
+def _checkpoint(context: EvaluationContext, job: TrainingJob, network: Network, found: Mapping[str, Any]) -> Checkpoint:
+    spec, images = network.spec, context.data
     tensors = {name: tensor.contiguous() for name, tensor in network.net.state_dict().items()}
     meta = {
         "task": "classification",
@@ -125,7 +125,7 @@ def _checkpoint(bench: EvaluationContext, job: TrainingJob, network: Network, fo
         "input_size": list(spec.input_size),
         "mean": list(spec.mean),
         "std": list(spec.std),
-        "parents": [{"sha256": bench.reference.spec.sha256}],
+        "parents": [{"sha256": context.reference.spec.sha256}],
         "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint},
         "command": "evolve",
         "seed": job.seed,

@@ -1,4 +1,4 @@
-"""Other runs of ``evolve``, shown beside this one where their numbers compare."""
+"""Other runs of ``evolve``, reported with this one where their numbers compare."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FAIR_SEARCH = ("objective", "budget", "offspring", "rungs", "accuracy_floor", "
 
 
 @dataclass(frozen=True)
-class OtherRun:
+class ComparedRun:
     """A finished run.
 
     Attributes:
@@ -53,7 +53,7 @@ class OtherRun:
     unlike: list[str]
 
 
-def read(path: Path, settings: dict[str, Any]) -> OtherRun:
+def read(path: Path, settings: dict[str, Any]) -> ComparedRun:
     """The run in ``path``, which must compare with one of ``settings``.
 
     Raises:
@@ -75,12 +75,12 @@ def read(path: Path, settings: dict[str, Any]) -> OtherRun:
         differing = settings_diff(*({name: one.get(name) for name in _SAME} for one in (theirs, own)))
         unlike = settings_diff(*map(_fair, (theirs, own)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"--beside-run {path}: is no run directory of evolve; give one that is finished") from error
+        raise InputError(f"--compare-run {path}: is no run directory of evolve; give one that is finished") from error
     if not finished:
-        raise InputError(f"--beside-run {path}: is not finished; let it end first")
+        raise InputError(f"--compare-run {path}: is not finished; let it end first")
     if differing:
-        raise InputError(f"--beside-run {path}: was made otherwise ({', '.join(differing)}); it does not compare")
-    return OtherRun(path, kind, front, len(members), cost, unlike)
+        raise InputError(f"--compare-run {path}: was made otherwise ({', '.join(differing)}); it does not compare")
+    return ComparedRun(path, kind, front, len(members), cost, unlike)
 
 
 def _fair(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The test bench of a search: what every worker opens once, and all candidates share."""
+"""What every worker of a search opens once and all candidates share: R, data, R's adversarial examples."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ _BATCH = 250
 
 @dataclass(frozen=True)
 class ContextSpec:
-    """How to open the bench, in any process.
+    """How to open an :class:`EvaluationContext`, in any process.
 
     Attributes:
         reference: MODEL reference of R.
@@ -66,7 +66,7 @@ class ContextSpec:
 
 @dataclass
 class EvaluationContext:
-    """An open bench."""
+    """What candidates are trained and measured on, open."""
 
     spec: ContextSpec
     reference: Network
@@ -101,26 +101,54 @@ class EvaluationContext:
         return TrainParams.from_json(self.spec.recipe)
 
 
-def open_parts(spec: ContextSpec) -> tuple[ImageSet, Tensor, ImageSet]:
-    """All training data, the positions to train on, and the images to measure on: never a test image."""
-    data = data_reference.load(
-        spec.data,
-        role="train",
-        limit=spec.limit,
-        seed=spec.data_seed,
-        size=spec.size[1:],
-        channels=spec.size[0],
-        download=spec.download,
+class DataParts(NamedTuple):
+    """The training data of a run; never a test image.
+
+    Attributes:
+        data: all of it.
+        train: positions to train on.
+        validation: the held-out images to measure on.
+    """
+
+    data: ImageSet
+    train: Tensor
+    validation: ImageSet
+
+
+def load_training_images(
+    ref: str, size: tuple[int, int, int], *, limit: int | None, seed: int, download: bool
+) -> ImageSet:
+    """The training images of the DATA reference ``ref``; pictures in folders are brought to ``size`` (C, H, W)."""
+    return data_reference.load(
+        ref, role="train", limit=limit, seed=seed, size=size[1:], channels=size[0], download=download
     )
-    training, held = hold_out(data.targets, spec.validation, spec.data_seed)
-    chosen = stratified(data.targets[held], spec.validation_images, spec.data_seed)
-    return data, training, data.subset(held[chosen])
 
 
-def open_context(spec: ContextSpec) -> EvaluationContext:
-    """Everything that measuring a candidate needs; called once in every worker."""
-    data, training, validation = open_parts(spec)
-    reference = model_reference.load(spec.reference, input_size=data.size, device=spec.device)
+def split_parts(data: ImageSet, validation: float, validation_images: int, seed: int) -> DataParts:
+    """Hold a part of ``data`` out and sample the images to measure on; arguments as in :class:`ContextSpec`."""
+    training, held = hold_out(data.targets, validation, seed)
+    chosen = stratified(data.targets[held], validation_images, seed)
+    return DataParts(data, training, data.subset(held[chosen]))
+
+
+def open_parts(spec: ContextSpec) -> DataParts:
+    """The data of a run, in any process."""
+    data = load_training_images(spec.data, spec.size, limit=spec.limit, seed=spec.data_seed, download=spec.download)
+    return split_parts(data, spec.validation, spec.validation_images, spec.data_seed)
+
+
+def open_context(
+    spec: ContextSpec, parts: DataParts | None = None, reference: Network | None = None
+) -> EvaluationContext:
+    """Everything that measuring a candidate needs; called once in every worker.
+
+    Args:
+        spec: how to open it.
+        parts, reference: what is open already.
+    """
+    data, training, validation = parts if parts is not None else open_parts(spec)
+    if reference is None:
+        reference = model_reference.load(spec.reference, input_size=data.size, device=spec.device)
     adversarial = []
     for path in spec.adversarial:
         found = read_adversarial(Path(path))
@@ -128,9 +156,9 @@ def open_context(spec: ContextSpec) -> EvaluationContext:
     correct = predict_array(reference, _clean(validation, spec.device)) == validation.targets.numpy()
     predictions = [predict_array(reference, images) for images in adversarial]
     gradients = GradientCache(Path(spec.gradients), data.size, spec.device) if spec.gradients is not None else None
-    quick = fuse_conv_bn(reference)
+    fused = fuse_conv_bn(reference)
     return EvaluationContext(
-        spec, reference, quick, data, training, validation, adversarial, correct, predictions, gradients
+        spec, reference, fused, data, training, validation, adversarial, correct, predictions, gradients
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from advkit.models.genome.limits import Limits
@@ -76,6 +77,54 @@ class SearchParams:
     def cost(self) -> float:
         """Full-length trainings that the whole search costs."""
         return self.generations * self.generation_cost
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What one run is asked for, besides attacks and how E is trained where no R' says it.
+
+    Attributes:
+        reference: MODEL reference of R.
+        data: DATA reference.
+        out: checkpoint of E to write.
+        run_dir: where the run is kept.
+        recipe_from: checkpoint of R', by whose recipe E is trained; None without one.
+        search: settings of the search.
+        begin_with: ARCH references of genomes in the first generation.
+        baselines: ARCH references of networks that are trained for comparison.
+        compare_runs: directories of other runs.
+        candidate_images, candidate_epochs: of a full-length candidate training.
+        validation_images: held-out images to measure on, at most.
+        finalists: candidates retrained by the whole recipe.
+        limit: images taken of the data; None for all. With ``recipe_from`` R' says it.
+        download: whether data may be fetched.
+        device: where to work.
+        workers, ray, threads: see :func:`advkit.parallel.executor.open_executor`.
+        candidate_timeout: seconds for a candidate training; None for no limit.
+        force: drop another run, replace its checkpoint.
+    """
+
+    reference: str
+    data: str
+    out: Path
+    run_dir: Path
+    recipe_from: Path | None = None
+    search: SearchParams = field(default_factory=SearchParams)
+    begin_with: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+    compare_runs: tuple[Path, ...] = ()
+    candidate_images: int = 5000
+    candidate_epochs: int = 3
+    validation_images: int = 1000
+    finalists: int = 2
+    limit: int | None = None
+    download: bool = False
+    device: str = "cpu"
+    workers: int = 1
+    ray: str | None = None
+    threads: int = 1
+    candidate_timeout: float | None = None
+    force: bool = False
 
 
 def seed_of(run_seed: int, name: str) -> int:

@@ -18,16 +18,15 @@ import fcntl
 import json
 import os
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from advkit.evolution.settings_diff import settings_diff
 from advkit.files.atomic import unwritable, write_text
 from advkit.files.checkpoint import canonical_json
 from advkit.files.errors import InputError
 
 SPEC = "advkit/evolution/1"
-Changed = Callable[[dict[str, Any], dict[str, Any]], list[str]]
 _FOLDERS = ("weights", "front", "final")
 
 
@@ -40,15 +39,12 @@ class RunDirectory:
         close: lets go of the directory.
     """
 
-    def __init__(
-        self, path: Path, settings: dict[str, Any], *, settings_diff: Changed | None = None, force: bool = False
-    ) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], *, force: bool = False) -> None:
         """Make the directory, or go on with a run of the same ``settings``.
 
         Args:
             path: the directory.
             settings: of the run.
-            changed: tells in words how settings found there differ from ``settings``.
             force: drop another run.
 
         Raises:
@@ -64,7 +60,7 @@ class RunDirectory:
         if found is not None and found != wanted and not force:
             names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
             with contextlib.suppress(LookupError, TypeError, AttributeError):  # what is read may be anything
-                names = settings_diff(found, wanted) if settings_diff is not None else names
+                names = settings_diff(found, wanted)
             why = ", ".join(names)
             raise InputError(f"{path}: holds another run ({why}); choose another --run-dir, or --force to drop it")
         try:

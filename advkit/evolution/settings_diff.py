@@ -10,7 +10,7 @@ _OPTIONS = {
     "data_seed": "--seed",
     "reference": "R",
     "data": "--data or --limit",
-    "like": "--like",
+    "like": "--recipe-from",
     "begin_with": "--begin-with",
     "attacks.method": "--method",
     "attacks.eps": "--eps",
@@ -44,7 +44,7 @@ _LED = {"data_seed": ("data",), "like": ("recipe.*",)}  # changes that the chang
 def settings_diff(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Phrases such as ``--seed 0, not 1``: what the run ``before`` was given and this one is not, in that order.
 
-    Both are settings as :func:`advkit.commands.evolve_setup.settings` makes them. Where no option tells the
+    Both are settings as :func:`advkit.evolution.settings.run_settings` makes them. Where no option tells the
     difference the names of the settings do.
     """
     one, other = flat(before), flat(now)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from advkit.data import counter_rng
 
 
-def input_gradient(
+def smoothgrad(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,

@@ -35,7 +35,7 @@ class AccuracyMetric:
         self.class_right = torch.zeros(self.num_classes, dtype=torch.int64)
         self.class_total = torch.zeros(self.num_classes, dtype=torch.int64)
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count one batch: ``logits`` (N, K), ``labels`` (N,) int64. Rows with NaN or infinity are wrong."""
         finite = torch.isfinite(logits).all(1)
         top = logits.nan_to_num().topk(min(5, self.num_classes), dim=1).indices
@@ -48,6 +48,16 @@ class AccuracyMetric:
         self.class_right += torch.bincount(labels[correct], minlength=self.num_classes)
         self.class_total += torch.bincount(labels, minlength=self.num_classes)
         self.calibration.add(logits.double().softmax(1).amax(1)[finite], correct[finite])
+
+    def compute(self) -> dict[str, int | float | None]:
+        """Counts of images, and the calibration error."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "total": self.total,
+            "not_finite": self.not_finite,
+            "calibration_error": self.calibration_error(),
+        }
 
     def calibration_error(self) -> float | None:
         """See :meth:`advkit.metrics.calibration.ConfidenceBins.expected_calibration_error`."""

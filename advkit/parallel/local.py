@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
 from advkit.parallel.child_process import ChildProcess
-from advkit.parallel.executor import Task
 from advkit.parallel.pool import Pool
+from advkit.parallel.task import Task
 from advkit.parallel.worker import Message, WorkerState
 
 

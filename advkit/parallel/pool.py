@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from advkit.files.errors import InputError
-from advkit.parallel.executor import TaskResult
+from advkit.parallel.task import TaskResult
 from advkit.parallel.worker import Message
 
 START_LIMIT = 600.0  # seconds for the first worker to get ready: imports, data sets, a busy cluster
@@ -58,7 +58,7 @@ class _Job:
 
 
 class Pool(Generic[W]):
-    """An :class:`~advkit.parallel.executor.Engine` over the workers of a crew."""
+    """An :class:`~advkit.parallel.executor.Executor` over the workers of a crew."""
 
     def __init__(self, crew: Backend[W], timeout: float | None, retries: int) -> None:
         self._crew, self._timeout, self._retries = crew, timeout, retries

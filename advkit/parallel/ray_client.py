@@ -17,7 +17,7 @@ from typing import Any
 
 from advkit.files.errors import InputError
 from advkit.parallel.child_process import ChildProcess
-from advkit.parallel.executor import Task, TaskResult
+from advkit.parallel.task import Task, TaskResult
 from advkit.parallel.worker import Message
 
 CONNECT_LIMIT = 3.0  # seconds until HOST:PORT accepts a connection
@@ -25,7 +25,7 @@ OPEN_LIMIT = 30.0  # seconds until Ray answers there; it takes one or two
 
 
 class RayExecutor:
-    """An :class:`~advkit.parallel.executor.Engine` whose pool lives in the child.
+    """An :class:`~advkit.parallel.executor.Executor` whose pool lives in the child.
 
     Args:
         address: of the cluster.

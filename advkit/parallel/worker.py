@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from advkit.files.errors import InputError
-from advkit.parallel.executor import Task
+from advkit.parallel.task import Task
 
 LONGEST = 300  # characters of an error that are worth a line
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -47,7 +47,7 @@ def test_steepest_is_a_unit_step_at_any_scale(factor: float) -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_start_fills_the_ball(norm: Norm) -> None:
     images, eps = torch.full((4000, 1, 2, 2), 0.5), 0.2
-    start = budget.random_start(images, torch.arange(4000), eps, norm, seed=1, stream=0)
+    start = budget.random_start(images, torch.arange(4000), eps, norm, seed=1, restart=0)
     radius = flat_norm(start, norm) / eps
     assert float(radius.max()) <= 1 + 1e-5
     volume = radius**4  # uniform in a ball of 4 dimensions, of either norm

@@ -26,7 +26,11 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Start ``advkit ARGUMENTS``; output goes to pipes unless ``options`` say otherwise."""
+    """Start ``advkit ARGUMENTS``; output goes to pipes unless ``options`` say otherwise.
+
+    ``program`` among the options stands for the executable.
+    """
+    program = options.pop("program", ADVKIT)
     settings: dict[str, Any] = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
@@ -34,7 +38,7 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         "text": True,
         "env": environment(),
     }
-    return subprocess.Popen([*ADVKIT, *map(str, arguments)], **(settings | options))
+    return subprocess.Popen([*program, *map(str, arguments)], **(settings | options))
 
 
 def advkit(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -9,18 +9,22 @@ import pty
 import struct
 import termios
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from executable import TIMEOUT, environment, start
+from executable import ADVKIT, TIMEOUT, environment, start
 
 
-def on_terminal(*arguments: str | Path, cwd: Path, apart: bool = True, **more: str) -> tuple[int, str, str]:
+def on_terminal(
+    *arguments: str | Path, cwd: Path, apart: bool = True, program: Sequence[str] = ADVKIT, **more: str
+) -> tuple[int, str, str]:
     """Run ``advkit ARGUMENTS`` with stdout and stderr on 80 columns; returns (status, stdout, stderr).
 
     Args:
         arguments: of the command line.
         cwd: where.
         apart: stdout and stderr each on a terminal of its own.
+        program: what stands for the executable.
         more: environment.
     """
     texts: list[list[bytes]] = [[], []]
@@ -34,7 +38,7 @@ def on_terminal(*arguments: str | Path, cwd: Path, apart: bool = True, **more: s
                 text.append(part)
 
     env = environment(TERM="xterm-256color", **more)
-    process = start(*arguments, cwd=cwd, stdout=pairs[0][1], stderr=pairs[-1][1], env=env)
+    process = start(*arguments, cwd=cwd, stdout=pairs[0][1], stderr=pairs[-1][1], env=env, program=program)
     readers = [threading.Thread(target=drain, args=(pair[0], text)) for pair, text in zip(pairs, texts, strict=False)]
     for _, secondary in pairs:
         os.close(secondary)

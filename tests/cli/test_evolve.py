@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import handmade
 import pytest
+import scripted
+import torch
 from executable import Run, advkit, done, load, one_line, start
 from terminal import on_terminal
 
-from advkit.commands import evolve_run
+from advkit.evolution import run_search
+from advkit.evolution.run_directory import RunDirectory
 from advkit.evolution.settings_diff import flat
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
@@ -29,8 +36,8 @@ SMALL = [
 ]
 
 
-GENOME = Path(__file__).with_name("genome.json")  # small enough for the limits above
-BESIDE = ("--beside", "advkit/genome:patch", "--begin-with", f"advkit/genome:{GENOME}")
+GENOME = handmade.GENOME  # small enough for the limits above
+MORE = ("--baseline", "advkit/genome:patch", "--begin-with", f"advkit/genome:{GENOME}")
 
 
 def tree(run: Path) -> dict[str, bytes]:
@@ -50,35 +57,78 @@ def trainings(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
+PROGRAM = (sys.executable, str(Path(scripted.__file__)))  # candidates turn out as they are told
+
+
 @pytest.fixture(scope="module")
-def whole(r: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished run by one worker, with report and figures."""
-    folder = tmp_path_factory.mktemp("whole")
-    done(
-        *("evolve", r, "-o", "e.safetensors", *SMALL, "--report", "e.json", "--figure", "f.png"),
-        *("--figure-architecture", "a.svg", *BESIDE),
-        cwd=folder,
-    )
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``r.safetensors``, made by hand, and ``two.npz``, the images that it tells apart."""
+    folder = tmp_path_factory.mktemp("two")
+    handmade.write_reference(folder / "r.safetensors")
+    handmade.write_images(folder / "two.npz")
     return folder
 
 
-def test_the_report_says_what_was_found(whole: Path, r: Path) -> None:
+def search(two: Path, *options: str | Path) -> list[str | Path]:
+    """Arguments of a search against the R made by hand; ``options`` win over those of every search."""
+    return ["evolve", two / "r.safetensors", *SMALL, "--data", two / "two.npz", "--eps", handmade.EPS, *options]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, inside: Run) -> Run:
+    """``advkit ARGUMENTS`` in this process alone, candidates turning out as they are told."""
+    monkeypatch.setattr(run_search, "evaluate", scripted.evaluate)
+    monkeypatch.setattr(run_search, "open_executor", scripted.open_inline)
+    return inside
+
+
+def result_of(finished: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What the report on stdout says under ``result``."""
+    assert finished.returncode == 0, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)["result"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run in one process, with report and figures."""
+    from advkit.commands.app import run
+
+    folder, threads = tmp_path_factory.mktemp("whole"), torch.get_num_threads()
+    files = ["-o", folder / "e.safetensors", "--report", folder / "e.json", "--figure", folder / "f.png"]
+    arguments = search(two, *files, "--figure-architecture", folder / "a.svg", *MORE)
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(run_search, "evaluate", scripted.evaluate)
+        patch.setattr(run_search, "open_executor", scripted.open_inline)
+        handler = signal.getsignal(signal.SIGTERM)
+        assert run([str(argument) for argument in arguments]) == 0
+        signal.signal(signal.SIGTERM, handler)
+    torch.set_num_threads(threads)
+    return folder
+
+
+def test_the_report_says_what_was_found(whole: Path, two: Path, inside: Run) -> None:
     report = load(whole / "e.json")
     result = report["result"]
     assert report["schema"] == "advkit/evolve/1"
+    assert report["status"] == "done"
     assert result["trainings"] == [6, 2]
     assert result["cost"] == pytest.approx(4)
     assert result["failed"] == 0
-    assert len(result["members"]) <= 2
+    assert len(result["members"]) == 2
     assert result["draws"]["drawn"] >= 6
     assert [one["name"] for one in result["baselines"]] == ["advkit/genome:patch", "R'"]
     assert result["floors"][1] == pytest.approx(0.1)
     chosen = result["chosen"]
+    told = scripted.outcome(chosen["id"], 40, 2)
+    assert [chosen["measured"]["accuracy"][name] for name in ("successes", "total")] == told["validation"]
+    assert [chosen["measured"]["cond"][name] for name in ("successes", "total")] == told["cond"]
     checkpoint = read_checkpoint(whole / "e.safetensors")
     assert checkpoint.meta["model_args"]["genome"] == chosen["genome"]
-    assert checkpoint.meta["parents"] == [{"sha256": load(r.parent / "r.json")["result"]["sha256"]}]
+    assert checkpoint.meta["parents"] == [{"sha256": report["inputs"][0]["sha256"]}]
     for one in (*result["front"], *result["finalists"]):
-        seen = load_result("evaluate", one["file"], "--data", "digits#train", cwd=whole)
+        seen = result_of(inside("evaluate", one["file"], "--data", two / "two.npz"))
         assert seen["models"][0]["model"] == one["id"]
     assert report["host"]["processes"] == 1
     assert 0 < result["hypervolume"] < 1
@@ -95,14 +145,9 @@ def without(options: list[str], *names: str) -> list[str]:
     return found
 
 
-def load_result(*arguments: str | Path, **options: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(done(*arguments, **options).stdout)["result"]
-    return found
-
-
-def test_two_workers_find_what_one_does_bit_for_bit(whole: Path, r: Path, tmp_path: Path) -> None:
-    loud = [option for option in SMALL if option != "--quiet"]
-    found = done("evolve", r, "-o", "e.safetensors", *loud, *BESIDE, "--workers", "2", cwd=tmp_path)
+def test_two_workers_find_what_one_process_does_bit_for_bit(whole: Path, two: Path, tmp_path: Path) -> None:
+    loud = [option for option in search(two, *MORE) if option != "--quiet"]
+    found = done(*loud, "-o", "e.safetensors", "--workers", "2", cwd=tmp_path, program=PROGRAM)
     assert json.loads(found.stdout)["host"]["processes"] == 2
     generations = [line for line in found.stderr.splitlines() if "search evolution, generation" in line]
     assert [line.partition("generation ")[2][:3] for line in generations] == ["1/2", "2/2"]
@@ -116,10 +161,11 @@ def test_two_workers_find_what_one_does_bit_for_bit(whole: Path, r: Path, tmp_pa
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
-    whole: Path, r: Path, tmp_path: Path, number: signal.Signals, status: int
+    whole: Path, two: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     out, log = tmp_path / "e.safetensors", tmp_path / "e.run/candidates.jsonl"
-    process = start("evolve", r, "-o", out, *SMALL, *BESIDE, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = search(two, *MORE, "-o", out)
+    process = start(*command, stdout=subprocess.DEVNULL, start_new_session=True, program=PROGRAM)
     deadline = time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -135,13 +181,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert 3 <= len(kept) < len(trainings(whole / "e.run"))
     if number != signal.SIGKILL:
         assert "the same command goes on" in errors
-    done("evolve", r, "-o", out, *SMALL, *BESIDE)
+    done(*command, program=PROGRAM)
     assert out.read_bytes() == (whole / "e.safetensors").read_bytes()
     assert tree(tmp_path / "e.run") == tree(whole / "e.run")
     assert kept.items() <= trainings(tmp_path / "e.run").items()
 
 
-def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(whole: Path, r: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(
+    whole: Path, two: Path, tmp_path: Path, quick: Run
+) -> None:
     """As after a kill: a finished run cut back to each of its records but the first few, its later files gone."""
     lines = (whole / "e.run/candidates.jsonl").read_bytes().splitlines(keepends=True)
     for kept in (len(lines) - 1, len(lines) - 3):
@@ -150,43 +198,45 @@ def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(whole:
         (folder / "e.run/candidates.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:20])
         for path in (folder / "e.run/final").iterdir():
             path.unlink()
-        done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, cwd=folder)
+        result_of(quick(*search(two, *MORE, "-o", folder / "e.safetensors")))
         assert (folder / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
         assert tree(folder / "e.run") == tree(whole / "e.run")
 
 
-def test_inherited_weights_survive_a_second_start(r: Path, tmp_path: Path) -> None:
-    small = [*without(SMALL, "--budget", "--offspring", "--finalists"), "--inherit", "--rungs", "1", "--finalists", "0"]
-    command = ["evolve", r, "-o", "e.safetensors", *small, "--budget", "9", "--offspring", "3", "--ageing"]
-    command += ["--objective", "scalar"]
-    first = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
+def test_inherited_weights_survive_a_second_start(
+    two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunDirectory, "keep_weights", lambda directory, names: None)
+    command = search(two, "--budget", "9", "--rungs", "1", "--finalists", "0", "--objective", "scalar", "--ageing")
+    inherited = [*command, "--inherit", "-o", tmp_path / "e.safetensors"]
+    first = result_of(quick(*inherited))
     before, bytes_before = tree(tmp_path / "e.run"), (tmp_path / "e.safetensors").read_bytes()
-    again = json.loads(done(*command, cwd=tmp_path).stdout)["result"]
+    again = result_of(quick(*inherited))
     assert again["members"] == first["members"]
     assert tree(tmp_path / "e.run") == before
     assert (tmp_path / "e.safetensors").read_bytes() == bytes_before
-    assert any(one["parents"] for one in first["members"])
-    plain = [value for value in command if value != "--inherit"]
-    fresh = json.loads(done(*plain, "--run-dir", "f.run", "-o", "f.safetensors", cwd=tmp_path).stdout)["result"]
+    fresh = result_of(quick(*command, "-o", tmp_path / "f.safetensors"))
+    assert [one["id"] for one in fresh["members"]] == [one["id"] for one in first["members"]], "outcomes are told"
+    alike = {
+        one["id"]: (tmp_path / f"e.run/weights/{one['id']}.safetensors").read_bytes()
+        == (tmp_path / f"f.run/weights/{one['id']}.safetensors").read_bytes()
+        for one in first["members"]
+    }
+    assert all(alike[one["id"]] for one in first["members"] if not one["parents"]), "there is nobody to inherit from"
+    assert not all(alike[one["id"]] for one in first["members"] if one["parents"])
 
-    def generation(result: dict[str, Any], early: bool) -> list[Any]:
-        return [one for one in result["members"] if (one["born"] == 0) == early]
 
-    assert generation(fresh, True) == generation(first, True), "the first generation has nobody to inherit from"
-    assert generation(fresh, False) != generation(first, False)
-
-
-def test_on_a_cluster_it_finds_the_same(whole: Path, r: Path, tmp_path: Path, ray_cluster: str) -> None:
-    done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, "--ray", ray_cluster, cwd=tmp_path)
+def test_on_a_cluster_it_finds_the_same(whole: Path, two: Path, tmp_path: Path, ray_cluster: str) -> None:
+    done(*search(two, *MORE), "-o", "e.safetensors", "--ray", ray_cluster, cwd=tmp_path, program=PROGRAM)
     assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
     assert tree(tmp_path / "e.run") == tree(whole / "e.run")
 
 
-def test_a_finished_run_is_read_not_done_again(whole: Path, r: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_read_not_done_again(whole: Path, two: Path, tmp_path: Path, quick: Run) -> None:
     shutil.copytree(whole / "e.run", tmp_path / "e.run")
     shutil.copy(whole / "e.safetensors", tmp_path)
     before = (tmp_path / "e.run/candidates.jsonl").read_bytes()
-    found = json.loads(done("evolve", r, "-o", "e.safetensors", *SMALL, *BESIDE, cwd=tmp_path).stdout)["result"]
+    found = result_of(quick(*search(two, *MORE, "-o", tmp_path / "e.safetensors")))
     assert (tmp_path / "e.run/candidates.jsonl").read_bytes() == before
     expected = load(whole / "e.json")["result"]
     assert found["members"] == expected["members"]
@@ -194,16 +244,19 @@ def test_a_finished_run_is_read_not_done_again(whole: Path, r: Path, tmp_path: P
     assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()
 
 
-def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path, r: Path, tmp_path: Path) -> None:
-    recipe = ["--misalign-from", r, "--misalign-weight", "0.5", "--lr", "0.05", "--batch-size", "64"]
-    training = ["train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "400", "--epochs", "1", "-q"]
-    done(*training, *recipe, "--seed", "3", "-o", tmp_path / "rp.safetensors", cwd=tmp_path)
-    small = [*without(SMALL, "--limit", "--epochs", "--population", "--budget", "--offspring")]
-    small += ["--budget", "2", "--offspring", "2"]
-    common = ["evolve", r, *small, "--like", "rp.safetensors"]
-    done(*common, "--search", "random", "-o", "random.safetensors", cwd=tmp_path)
-    options = ["--beside-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg", "--seed", "4"]
-    report = json.loads(done(*common, *options, cwd=tmp_path).stdout)
+def test_random_search_compared_with_evolution_by_the_recipe_of_another(
+    two: Path, r: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = ["--misalign-from", two / "r.safetensors", "--misalign-weight", "0.5", "--lr", "0.05"]
+    training = ["train", "--arch", "advkit/cnn", "--data", two / "two.npz", "--limit", "400", "--epochs", "1", "-q"]
+    result_of(quick(*training, *recipe, "--batch-size", "64", "--seed", "3", "-o", "rp.safetensors"))
+    small = [*without(SMALL, "--limit", "--epochs", "--population"), "--budget", "2", "--offspring", "2"]
+    common = ["evolve", two / "r.safetensors", *small, "--data", two / "two.npz", "--eps", handmade.EPS]
+    common += ["--recipe-from", "rp.safetensors"]
+    result_of(quick(*common, "--search", "random", "-o", "random.safetensors"))
+    options = ["--compare-run", "random.run", "-o", "e.safetensors", "--figure", "f.svg", "--seed", "4"]
+    report = json.loads(quick(*common, *options).stdout)
     result = report["result"]
     assert result["others"][0]["search"] == "random"
     assert result["others"][0]["front"]
@@ -214,38 +267,129 @@ def test_random_search_beside_evolution_and_by_the_recipe_of_another(whole: Path
     assert result["accuracy_bound"] == pytest.approx(bound)
     meta = read_checkpoint(tmp_path / "e.safetensors").meta
     assert meta["seed"] == 3
-    wrong = advkit("evolve", r, *small, "--like", r, "-o", "x.safetensors", cwd=tmp_path)
+    wrong = quick("evolve", r, *small, "--recipe-from", r, "-o", "x.safetensors")
     assert "--misalign-from" in one_line(wrong)
     assert result["others"][0]["unlike"] == []
     assert 0 <= result["others"][0]["hypervolume"] <= 1
     assert not [flag for flag in report["flags"] if "random.run" in flag]
-    other = advkit("evolve", r, *SMALL, "-o", "y.safetensors", "--beside-run", "random.run", cwd=tmp_path)
+    other = quick(*search(two, "-o", "y.safetensors", "--compare-run", "random.run"))
     assert "does not compare" in one_line(other)
 
 
-def test_a_dry_run_writes_nothing_and_tells_the_time(r: Path, tmp_path: Path) -> None:
-    found = done("evolve", r, "-o", "e.safetensors", *SMALL, "--dry-run", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "option", [("--epochs", "10"), ("--misalign-weight", "1"), ("--smoothness-weight", "0"), ("--limit", "432")]
+)
+def test_what_r_prime_says_is_refused_even_with_the_defaults_value(
+    r: Path, tmp_path: Path, inside: Run, option: tuple[str, str]
+) -> None:
+    small = without(SMALL, "--limit", "--epochs")
+    found = inside("evolve", r, *small, "--recipe-from", r, "-o", tmp_path / "e.safetensors", *option)
+    assert f"{option[0]}: --recipe-from says it already" in one_line(found)
+
+
+def test_images_that_r_was_trained_on_are_counted(r: Path, tmp_path: Path, inside: Run, monkeypatch: Any) -> None:
+    """R holds out a tenth of 400 digits by its seed: those that evolve holds out are among its own, or are not."""
+    from advkit.data import reference
+    from advkit.data.sampling import hold_out
+
+    prepared: list[Any] = []
+
+    def stop(search_run: Any, observer: Any) -> None:
+        prepared.append(search_run)
+        raise InputError("enough")
+
+    monkeypatch.setattr(run_search, "run", stop)
+    packed = tmp_path / "packed.safetensors"
+    packing = ["train", "--arch", f"advkit/cnn@{r}", "--data", "digits", "--epochs", "0", "-o", packed]
+    assert inside(*packing).returncode == 0
+    data = reference.load("digits", role="train", limit=400, seed=0)
+    trained = set(data.indices[hold_out(data.targets, 0.1, 0)[0]].tolist())
+    found = []
+    for model, options in (
+        (r, ["--limit", "400"]),
+        (r, ["--limit", "400", "--seed", "7"]),
+        (r, ["--limit", "420"]),
+        (packed, ["--limit", "400"]),
+    ):
+        small = [*without(SMALL, "--limit", "--candidate-images"), "--candidate-images", "300", "--rungs", "1"]
+        assert "enough" in one_line(inside("evolve", model, "-o", tmp_path / "e.safetensors", *small, *options))
+        found.append(prepared[-1].seen)
+    held = [set(one.parts.validation.indices.tolist()) for one in prepared]
+    assert found == [0, len(held[1] & trained), len(held[2] & trained), None]
+    assert found[1], "another seed holds out other images"
+
+
+def test_with_nothing_to_measure_on_it_says_so_and_trains_nobody(two: Path, tmp_path: Path, quick: Run) -> None:
+    options = ["--eps", "0.05", "-o", tmp_path / "e.safetensors"]
+    line = one_line(quick(*search(two), *options))
+    assert "none of the 40 of 40 validation images that R gets right" in line
+    assert all(option in line for option in ("--eps", "--validation-images", "--method"))
+    assert not (tmp_path / "e.run/candidates.jsonl").exists()
+
+
+def test_candidates_that_get_none_of_the_fooled_images_right_are_said_to(
+    two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(context: Any, job: Any) -> dict[str, Any]:
+        found = scripted.evaluate(context, job)
+        none = {name: [0, 0] for name in ("cond", "both", "flipped", "noise") if name in found}
+        return found | none | {"by_method": [[0, 0], [0, 0]]}
+
+    monkeypatch.setattr(run_search, "evaluate", blind)
+    found = quick(*search(two, "-o", tmp_path / "e.safetensors", "--report", tmp_path / "e.json"))
+    line = one_line(found)
+    assert "nothing to measure T_cond on (0/0)" in line
+    assert "could be trained" not in line
+    report = load(tmp_path / "e.json")
+    assert (report["status"], report["result"]["failed"], report["result"]["checkpoint"]) == ("failed", 0, None)
+
+
+def test_data_are_opened_once(two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from advkit.data import reference
+
+    opened: list[str] = []
+    original = reference.load
+
+    def load(ref: str, **options: Any) -> Any:
+        opened.append(ref)
+        return original(ref, **options)
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise InputError("enough")
+
+    monkeypatch.setattr(reference, "load", load)
+    monkeypatch.setattr(run_search, "open_executor", stop)
+    assert "enough" in one_line(quick(*search(two, "-o", tmp_path / "e.safetensors")))
+    assert opened == [str(two / "two.npz")]
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_time(
+    two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = quick(*search(two, "-o", "e.safetensors", "--dry-run"))
     assert "2 generations of 3 candidates (3 on 128 images, 1 on 384 images)" in found.stdout
     assert "one candidate took" in found.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rungs_are_parts_of_the_images_that_there_are(r: Path, tmp_path: Path) -> None:
-    most = [*without(SMALL, "--candidate-images"), "--candidate-images", "99999", "--dry-run"]
-    found = done("evolve", r, "-o", "e.safetensors", *most, cwd=tmp_path).stdout
+def test_rungs_are_parts_of_the_images_that_there_are(two: Path, tmp_path: Path, quick: Run) -> None:
+    most = search(two, "--candidate-images", "99999", "--dry-run", "-o", tmp_path / "e.safetensors")
+    found = quick(*most).stdout
     short, whole = map(int, re.search(r"\(3 on (\d+) images, 1 on (\d+) images\)", found).groups())  # type: ignore[union-attr]
     images, held = map(int, re.search(r"on (\d+) images less (\d+) % held out", found).groups())  # type: ignore[union-attr]
     assert abs(whole - images * (100 - held) / 100) <= 10
     assert short == round(whole / 3)
 
 
-def test_a_candidate_that_hangs_is_given_up(r: Path, tmp_path: Path) -> None:
+def test_a_candidate_that_hangs_is_given_up(two: Path, tmp_path: Path) -> None:
     """No training ends in a millisecond: the candidate fails, twice, and the run still ends with a report."""
-    small = without(SMALL, "--budget", "--offspring")
-    small += ["--budget", "1", "--offspring", "1", "--rungs", "1"]
+    small = search(two, "--budget", "1", "--offspring", "1", "--rungs", "1")
     options = ["--candidate-timeout", "0.001", "-o", "e.safetensors", "--report", "e.json", "--figure", "f.png"]
-    assert "no candidate could be trained" in one_line(advkit("evolve", r, *small, *options, cwd=tmp_path))
-    report = load(tmp_path / "e.json")["result"]
+    assert "no candidate could be trained" in one_line(advkit(*small, *options, cwd=tmp_path))
+    report = load(tmp_path / "e.json")
+    assert report["status"] == "failed"
+    report = report["result"]
     assert report["failed"] == 1
     assert report["checkpoint"] is None
     assert report["figure"] is None
@@ -280,22 +424,22 @@ ASKED: dict[str, tuple[list[str], dict[str, Any]]] = {  # options, and what beco
 def test_every_option_reaches_the_search(
     name: str, r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the settings say is what is done: campaigns are stopped before they begin, and asked."""
-    campaigns: list[Any] = []
+    """What the settings say is what is done: prepared are stopped before they begin, and asked."""
+    prepared: list[Any] = []
 
-    def stop(search_run: Any, given: dict[str, Any]) -> None:
-        campaigns.append(search_run)
+    def stop(search_run: Any, observer: Any) -> None:
+        prepared.append(search_run)
         raise InputError("enough")
 
-    monkeypatch.setattr(evolve_run, "run", stop)
+    monkeypatch.setattr(run_search, "run", stop)
     options, expected = ASKED[name]
     for more in ([], options):
         assert "enough" in one_line(inside("evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *more))
-    before, after = (flat(search_run.settings) for search_run in campaigns)
+    before, after = (flat(search_run.settings) for search_run in prepared)
     assert {key: after[key] for key in expected} == expected
     assert {key: before[key] for key in expected} != expected
-    assert campaigns[1].spec.recipe == campaigns[1].settings["recipe"]
-    assert campaigns[1].params.inherit == after["search.inherit"]
+    assert prepared[1].spec.recipe == prepared[1].settings["recipe"]
+    assert prepared[1].params.inherit == after["search.inherit"]
 
 
 def test_pictures_in_folders_are_brought_to_the_size_that_r_takes(
@@ -310,10 +454,10 @@ def test_pictures_in_folders_are_brought_to_the_size_that_r_takes(
         for k in range(30):
             Image.fromarray(np.full((12, 12), 20 * digit + k, np.uint8)).save(folder / f"{k}.png")
 
-    def stop(search_run: Any, given: dict[str, Any]) -> None:
+    def stop(search_run: Any, observer: Any) -> None:
         raise InputError(f"opened {search_run.images.size}, {search_run.spec.size}")
 
-    monkeypatch.setattr(evolve_run, "run", stop)
+    monkeypatch.setattr(run_search, "run", stop)
     small = [*without(SMALL, "--limit", "--candidate-images"), "--candidate-images", "200", "--rungs", "1"]
     common = ["evolve", r, "-o", tmp_path / "e.safetensors", *small, "--data", tmp_path / "pictures"]
     assert "opened (1, 8, 8), (1, 8, 8)" in one_line(inside(*common))
@@ -322,11 +466,18 @@ def test_pictures_in_folders_are_brought_to_the_size_that_r_takes(
 @pytest.fixture(scope="module")
 def trained(r: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with an R' as it should be, and others that E cannot be held against."""
-    folder = tmp_path_factory.mktemp("trained")
+    from advkit.commands.app import run
+
+    folder, handler = tmp_path_factory.mktemp("trained"), signal.getsignal(signal.SIGTERM)
     common = ["train", "--data", "digits", "--limit", "400", "--epochs", "1", "-q", "--misalign-from", r]
-    done(*common, "--arch", "advkit/cnn", "-o", "fit.safetensors", cwd=folder)
-    done(*common, "--init", r, "-o", "continued.safetensors", cwd=folder)
-    done(*common, "--arch", "advkit/cnn", "--validation", "0", "-o", "unheld.safetensors", cwd=folder)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for name, options in (
+            ("fit", ["--arch", "advkit/cnn"]),
+            ("continued", ["--init", r]),
+            ("unheld", ["--arch", "advkit/cnn", "--validation", "0"]),
+        ):
+            assert run([str(one) for one in [*common, *options, "-o", folder / f"{name}.safetensors"]]) == 0
+    signal.signal(signal.SIGTERM, handler)
     return folder
 
 
@@ -335,10 +486,10 @@ def test_an_r_prime_that_e_could_not_be_held_against_is_refused(
 ) -> None:
     import numpy as np
 
-    def stop(search_run: Any, given: dict[str, Any]) -> None:
+    def stop(search_run: Any, observer: Any) -> None:
         raise InputError("opened")
 
-    monkeypatch.setattr(evolve_run, "run", stop)
+    monkeypatch.setattr(run_search, "run", stop)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (400, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "other.npz", images=pixels, labels=np.arange(400) % 10)
@@ -353,7 +504,7 @@ def test_an_r_prime_that_e_could_not_be_held_against_is_refused(
         "200",
         "--rungs",
         "1",
-        "--like",
+        "--recipe-from",
     ]
     assert "opened" in one_line(inside(*common, trained / "fit.safetensors"))
     for name, options, said in (
@@ -364,39 +515,39 @@ def test_an_r_prime_that_e_could_not_be_held_against_is_refused(
         assert said in one_line(inside(*common, trained / f"{name}.safetensors", *options)), name
 
 
-def test_a_run_beside_must_be_finished_and_measured_alike(
-    whole: Path, r: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+def test_a_compared_run_must_be_finished_and_measured_alike(
+    whole: Path, two: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaigns: list[Any] = []
+    prepared: list[Any] = []
 
-    def stop(search_run: Any, given: dict[str, Any]) -> None:
-        campaigns.append(search_run)
+    def stop(search_run: Any, observer: Any) -> None:
+        prepared.append(search_run)
         raise InputError("opened")
 
-    monkeypatch.setattr(evolve_run, "run", stop)
+    monkeypatch.setattr(run_search, "run", stop)
     other = tmp_path / "other.run"
     shutil.copytree(whole / "e.run", other)
-    common = ["evolve", r, "-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--beside-run", other]
+    common = search(two, "-o", tmp_path / "e.safetensors", *MORE, "--compare-run", other)
     assert "opened" in one_line(inside(*common))
-    (found,) = campaigns[0].runs
+    (found,) = prepared[0].runs
     assert (found.search, found.cost, found.unlike) == ("evolution", 4, [])
     assert "(--validation-images 40, not 30)" in one_line(inside(*common, "--validation-images", "30"))
     assert "(--candidate-epochs 1, not 2)" in one_line(inside(*common, "--candidate-epochs", "2"))
-    assert "(--eps 0.2, not 0.1)" in one_line(inside(*common, "--eps", "0.1"))
+    assert "(--eps 0.3, not 0.1)" in one_line(inside(*common, "--eps", "0.1"))
     assert "opened" in one_line(inside(*common, "--inherit", "--budget", "6", "--offspring", "4", "--population", "3"))
-    assert campaigns[1].runs[0].unlike == ["no --inherit", "--budget 4, not 6", "--offspring 3, not 4"]
+    assert prepared[1].runs[0].unlike == ["no --inherit", "--budget 4, not 6", "--offspring 3, not 4"]
     state = load(other / "population.json")
     (other / "population.json").write_text(json.dumps(state | {"finished": False}))
     assert "not finished" in one_line(inside(*common))
 
 
-def test_on_a_terminal_there_is_a_live_table_and_a_table_at_the_end(whole: Path, r: Path, tmp_path: Path) -> None:
+def test_on_a_terminal_there_is_a_live_table_and_a_table_at_the_end(whole: Path, two: Path, tmp_path: Path) -> None:
     """The last training of a finished run is done once more, so that there is something to look at."""
     shutil.copytree(whole / "e.run", tmp_path / "e.run")
     log = tmp_path / "e.run/candidates.jsonl"
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
-    loud = [option for option in SMALL if option != "--quiet"]
-    status, table, live = on_terminal("evolve", r, "-o", "e.safetensors", *loud, *BESIDE, cwd=tmp_path)
+    loud = [option for option in search(two, *MORE) if option != "--quiet"]
+    status, table, live = on_terminal(*loud, "-o", "e.safetensors", cwd=tmp_path, program=PROGRAM)
     assert status == 0
     assert max(map(len, table.splitlines())) <= 80
     result = load(whole / "e.json")["result"]
@@ -422,15 +573,17 @@ BAD = {
     "twice": (["--method", "pgd", "--method", "pgd"], "twice"),
     "timeout": (["--candidate-timeout", "-1"], "--candidate-timeout"),
     "images": (["--candidate-images", "200"], "--candidate-images"),
-    "beside": (["--beside", "advkit/resnet21"], "resnet20"),
-    "beside too small a picture": (["--beside", "advkit/genome:stem7"], "--beside advkit/genome:stem7"),
+    "baseline": (["--baseline", "advkit/resnet21"], "resnet20"),
+    "baseline too small a picture": (["--baseline", "advkit/genome:stem7"], "--baseline advkit/genome:stem7"),
     "begin with too small a picture": (["--begin-with", "advkit/genome:stem7"], "--begin-with advkit/genome:stem7"),
     "begin with": (["--begin-with", "advkit/cnn"], "genome"),
     "figure": (["--figure", "f.jpg"], ".png"),
+    "a graph of no architecture": (["--figure", "f.dot"], "f.dot: the name ends in .png, .svg, .pdf"),
+    "architecture": (["--figure-architecture", "f.jpg"], ".dot, .gv"),
     "too many to begin with": (["--begin-with", f"advkit/genome:{GENOME}"] * 4, "--offspring"),
     "too large to begin with": (["--begin-with", "advkit/genome:patch"], "at most"),
     "random breeds nobody": (["--search", "random", "--inherit"], "--inherit"),
-    "beside run": (["--beside-run", "."], "--beside-run"),
+    "compared run": (["--compare-run", "."], "--compare-run"),
     "out": (["-o", "e.bin"], ".safetensors"),
     "directory": (["--run-dir", "no/where"], "no/where"),
     "a file for a directory": (["--run-dir", str(GENOME)], "is a file"),
@@ -439,7 +592,7 @@ BAD = {
     "no budget": (["--budget", "0"], "--budget"),
     "test images": (["--data", "digits#test"], "training split"),
     "no cluster": (["--ray", "127.0.0.1:9"], "ray start"),
-    "like": (["--like", "nothing.safetensors"], "--like"),
+    "recipe": (["--recipe-from", "nothing.safetensors"], "--recipe-from"),
 }
 
 
@@ -464,12 +617,14 @@ def test_another_class_count_or_image_size_is_said(r: Path, tmp_path: Path, insi
         assert "it was made for" in one_line(inside("evolve", r, *options))
 
 
-def test_another_runs_directory_or_checkpoint_is_not_touched(whole: Path, r: Path, tmp_path: Path) -> None:
+def test_another_runs_directory_or_checkpoint_is_not_touched(
+    whole: Path, two: Path, tmp_path: Path, quick: Run
+) -> None:
     shutil.copytree(whole / "e.run", tmp_path / "e.run")
     before = tree(tmp_path / "e.run")
-    options = ["-o", tmp_path / "e.safetensors", *SMALL, *BESIDE, "--seed", "1"]
-    assert "holds another run (--seed 0, not 1)" in one_line(advkit("evolve", r, *options))
+    command = search(two, "-o", tmp_path / "e.safetensors", *MORE, "--seed", "1")
+    assert "holds another run (--seed 0, not 1)" in one_line(quick(*command))
     assert tree(tmp_path / "e.run") == before
-    shutil.copy(r, tmp_path / "e.safetensors")
-    assert "another run" in one_line(advkit("evolve", r, *options, "--run-dir", tmp_path / "new"))
-    assert (tmp_path / "e.safetensors").read_bytes() == r.read_bytes()
+    shutil.copy(two / "r.safetensors", tmp_path / "e.safetensors")
+    assert "another run" in one_line(quick(*command, "--run-dir", tmp_path / "new"))
+    assert (tmp_path / "e.safetensors").read_bytes() == (two / "r.safetensors").read_bytes()

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from executable import load
 
-from advkit.commands import evolve_figure, evolve_run
-from advkit.commands.evolve_result import flags
-from advkit.commands.output import rate
+from advkit.evolution import run_search
 from advkit.evolution.offspring import Proposal
 from advkit.evolution.params import SearchParams
 from advkit.evolution.search import Individual, Result
 from advkit.figures import front
 from advkit.figures.front import Group
 from advkit.models.genome.presets import named
-from advkit.reports.results_evolve import EvolveResult, Measured, Other
+from advkit.reports import evolve_figure
+from advkit.reports.evolve import EvolveResult, Measured, Other, flags
+from advkit.reports.numbers import rate
 
 RESULTS = Path(__file__).parents[1] / "studies/evolution/results/E.json"
 
@@ -33,7 +33,7 @@ def calm() -> EvolveResult:
             set_controls(one.measured, 0, 0)
     assert found.like is not None
     set_controls(found.like, 0, 0)
-    return found.model_copy(update={"failed": 0, "bound_kept": True})
+    return found.model_copy(update={"failed": 0, "bound_kept": True, "reference_trained_on": rate(0, 1000)})
 
 
 def set_controls(measured: Measured, noise: int, flipped: int) -> None:
@@ -51,6 +51,9 @@ def test_every_reason_is_flagged_with_its_counts(calm: EvolveResult) -> None:
     assert (
         "no candidate reaches the accuracy floor of 99.0 %" in flags(calm.model_copy(update={"floors": [0.1, 0.99]}))[0]
     )
+    seen = flags(calm.model_copy(update={"reference_trained_on": rate(900, 1000)}))
+    assert "R was trained on 900 of the 1000 validation images" in seen[0]
+    assert "cannot be told" in flags(calm.model_copy(update={"reference_trained_on": None}))[0]
     other = Other(directory="o.run", search="random", front=[], members=2, cost=4, unlike=["--budget 4, not 6"])
     assert flags(calm.model_copy(update={"others": [other.model_copy(update={"unlike": []})]})) == []
     assert (
@@ -95,7 +98,7 @@ def test_the_population_says_nothing_of_times_and_retries() -> None:
         told = record | {"attempts": attempts, "seconds": seconds, "training_seconds": seconds}
         found = Result(members=[Individual(Proposal("a", named("stem7")), told, 0)], population=[0], trainings=[1, 1])
         search_run: Any = SimpleNamespace(params=SearchParams(), floors=[None, None])
-        states.append(evolve_run._state(search_run, found))
+        states.append(run_search.population_state(search_run, found))
     assert states[0] == states[1]
     assert states[0]["population"] == [{"id": "a", "error": None, "validation": [9, 10], "cond": [1, 9], "born": 0}]
     assert states[0]["cost"] == pytest.approx(4 / 3)

@@ -34,6 +34,39 @@ def imported(path: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "advkit"}
 
 
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    names = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which is reached from itself by following imports.
+
+    Args:
+        imports: module names to what each imports: modules, or names in them.
+    """
+
+    def known(name: str) -> str | None:
+        return name if name in imports else known(name.rpartition(".")[0]) if "." in name else None
+
+    edges = {
+        one: {found for name in names if (found := known(name)) not in (None, one)} for one, names in imports.items()
+    }
+
+    def reached(start: str) -> set[str]:
+        found, waiting = set[str](), [start]
+        while waiting:
+            new = edges[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+    reach = {one: reached(one) for one in edges}
+    groups = {frozenset({one} | {o for o in reach[one] if one in reach[o]}) for one in edges if one in reach[one]}
+    return sorted(sorted(group) for group in groups)
+
+
 def violations(part: str, names: set[str]) -> list[str]:
     """Imports that climb, or that go round a floor's neighbour without a floor of its own."""
     found = []
@@ -78,3 +111,20 @@ def test_a_climbing_import_would_be_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_fits_a_sitting(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
+
+
+def test_no_files_import_each_other() -> None:
+    """Neither directly nor in a circle, at their top, inside functions, or for types only."""
+    assert circles({module(path): imported(path) for path in FILES}) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    straight = {
+        "advkit": set(),
+        "advkit.a": {"advkit.b.f"},
+        "advkit.b": {"advkit.c"},
+        "advkit.c": {"advkit.__version__"},
+    }
+    assert circles(straight) == []
+    assert circles(straight | {"advkit.c": {"advkit.a.g"}}) == [["advkit.a", "advkit.b", "advkit.c"]]
+    assert circles({"advkit.a": {"advkit.b"}, "advkit.b": {"advkit.a.f"}}) == [["advkit.a", "advkit.b"]]

@@ -137,3 +137,21 @@ def test_every_default_is_the_one_that_the_page_says(page: str) -> None:
             continue
         option = SPELT.get(name, name).replace("_", "-")
         assert said(described(page, option), default), f"--{option}: the default is {default}"
+
+
+def test_the_attack_page_has_every_method_with_its_parameters() -> None:
+    from advkit.attacks.methods import NAMES
+    from advkit.attacks.registry import ATTACKS, attack_named, modifier_named
+
+    text = (MAN / "advkit-attack.1").read_text()
+    table = text[text.index("are controls.\n.Bl -tag") :].partition("\n.El")[0]
+    items = {block.split("\n")[0]: block for block in table.split(".It Cm ")[1:]}
+    assert list(items) == list(NAMES)
+    for name in NAMES:
+        one = attack_named(name) if name in ATTACKS else modifier_named(name)
+        assert one.summary in items[name]
+        told = re.findall(r"^\.Cm (\w+):(\w+) ,\nby default (.*)\.$", items[name], re.M)
+        assert [(owner, parameter) for owner, parameter, _ in told] == [(name, p) for p in one.parameters]
+        for _, parameter, default in told:
+            expected = one.parameters[parameter].default
+            assert default == f"{expected:g}" if expected is not None else "in proportion" in default

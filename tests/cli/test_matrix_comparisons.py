@@ -7,9 +7,9 @@ from pathlib import Path
 
 from executable import Run
 
-from advkit.commands.matrix_text import table
 from advkit.metrics.paired_tests import holm
-from advkit.reports.results import TransferMatrixResult
+from advkit.reports.transfer_matrix import TransferMatrixResult
+from advkit.reports.transfer_matrix_table import table
 
 
 def test_p_values_are_adjusted_over_all_comparisons_of_the_report(r: Path, r2: Path, inside: Run) -> None:

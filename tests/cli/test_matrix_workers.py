@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from executable import TIMEOUT, Run, advkit, done, one_line, settled, start
 
-from advkit.parallel.executor import Task, TaskResult
+from advkit.parallel.task import Task, TaskResult
 
 # A net that is well in the process that asks, and does WHAT in its workers once they are at work.
 NET = """

@@ -47,7 +47,7 @@ def test_nothing_differs_from_itself(settings: dict[str, Any]) -> None:
         ({"recipe__misalign__weight": 3.0}, ["--misalign-weight 1, not 3"]),
         ({"reference": "0" * 64}, ["another R"]),
         ({"search__seed": 2, "data": "0" * 64, "data_seed": 2, "mean": [0.1], "std": [0.2]}, ["--seed 1, not 2"]),
-        ({"like": "0" * 64, "recipe__epochs": 7}, ["another --like"]),
+        ({"like": "0" * 64, "recipe__epochs": 7}, ["another --recipe-from"]),
         ({"recipe__momentum": 0.5}, ["recipe.momentum"]),
         ({"begin_with": []}, ["another --begin-with"]),
     ],

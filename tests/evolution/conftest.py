@@ -1,4 +1,4 @@
-"""A bench on digits, with a reference trained for the occasion."""
+"""An evaluation context on digits, with a reference trained for the occasion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
-from advkit.commands.options import params_json
 from advkit.data import reference as data_reference
 from advkit.data.sampling import hold_out
 from advkit.evolution.adversarial_sets import make_missing
@@ -22,8 +21,7 @@ from advkit.files.signals import Stop
 from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.training.loop import Run, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 RECIPE = TrainParams(epochs=2, batch_size=32, lr=0.05, clip=1.0, seed=5, misalign=MisalignParams())
 
@@ -64,8 +62,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> ContextSpec:
-    """How to open the bench: 400 training images, 100 validation images, two attacks."""
-    folder = tmp_path_factory.mktemp("bench")
+    """How to open it: 400 training images, 100 validation images, two attacks."""
+    folder = tmp_path_factory.mktemp("context")
     spec = ContextSpec(
         reference=str(reference),
         data="digits",
@@ -87,7 +85,7 @@ def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> C
     data, training, validation = open_parts(spec)
     network = model_reference.load(str(reference))
     attacks = [AttackParams(parse_method(name), eps=0.15, steps=5) for name in ("pgd", "mi,di")]
-    paths = make_missing(folder, network, validation, [(a, params_json(a)) for a in attacks], "cpu")
+    paths = make_missing(folder, network, validation, [(a, a.to_json()) for a in attacks], "cpu")
     gradients = folder / "gradients.safetensors"
     record(gradients, network, data, sample(data, training, spec.images, 0), RECIPE, "cpu")
     return replace(spec, adversarial=paths, gradients=str(gradients))

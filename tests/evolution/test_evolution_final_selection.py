@@ -15,7 +15,8 @@ from advkit.evolution.run_directory import SPEC, RunDirectory
 from advkit.evolution.training_scheduler import TrainingScheduler
 from advkit.models.genome.limits import cost
 from advkit.models.genome.presets import named
-from advkit.parallel.executor import Executor, TaskResult
+from advkit.parallel.executor import Executor
+from advkit.parallel.task import TaskResult
 
 
 def final(name: str, correct: int, fooled: int) -> dict[str, Any]:

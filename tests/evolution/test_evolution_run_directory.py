@@ -47,11 +47,11 @@ def test_records_survive_and_a_line_cut_short_is_done_again(tmp_path: Path) -> N
 def test_another_run_is_refused_and_named(tmp_path: Path) -> None:
     opened(tmp_path).add(line("a"))
     before = sorted((path, path.read_bytes()) for path in (tmp_path / "run").iterdir() if path.is_file())
-    with pytest.raises(InputError, match=r"another run \(reference\); choose another --run-dir, or --force"):
+    with pytest.raises(InputError, match=r"another run \(R abc, not def\); choose another --run-dir, or --force"):
         RunDirectory(tmp_path / "run", SETTINGS | {"reference": "def"})
     assert before == sorted((path, path.read_bytes()) for path in (tmp_path / "run").iterdir() if path.is_file())
-    unseen_child = RunDirectory(tmp_path / "run", SETTINGS | {"reference": "def"}, force=True)
-    assert unseen_child.known == {}
+    anew = RunDirectory(tmp_path / "run", SETTINGS | {"reference": "def"}, force=True)
+    assert anew.known == {}
     assert json.loads((tmp_path / "run/run.json").read_text())["reference"] == "def"
 
 

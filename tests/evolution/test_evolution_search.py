@@ -148,7 +148,7 @@ def test_the_front_holds_all_that_nothing_beats() -> None:
 def test_rungs_cost_what_they_say_and_drop_the_hopeless() -> None:
     params = replace(PARAMS, offspring=9, rungs=3, budget=9)
     assert [params.rung_size(rung) for rung in range(3)] == [9, 3, 1]
-    assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1.0])
+    assert [params.rung_fraction(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1.0])
     assert params.generation_cost == pytest.approx(3.0)
     assert params.generations == 3
     asked: list[tuple[int, list[float]]] = []
@@ -183,7 +183,7 @@ def test_each_rung_drops_by_its_own_floor(floors: tuple[float | None, float], su
 def test_one_in_three_goes_on_rounded_up() -> None:
     params = SearchParams(offspring=12, rungs=3)
     assert [params.rung_size(rung) for rung in range(3)] == [12, 4, 2]
-    assert [params.share(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1])
+    assert [params.rung_fraction(rung) for rung in range(3)] == pytest.approx([1 / 9, 1 / 3, 1])
 
 
 def test_the_floor_rules_out_what_transfers_little_because_it_knows_little() -> None:

@@ -24,7 +24,7 @@ def test_calibration_by_hand() -> None:
     """Two right and one wrong at 0.9; one wrong at 0.7: |2/3 - 0.9| * 3/4 + |0 - 0.7| * 1/4."""
     accuracy = AccuracyMetric(2)
     rows = [with_confidence(0.9, 0), with_confidence(0.9, 1), with_confidence(0.9, 1), with_confidence(0.7, 0)]
-    accuracy.add(torch.stack(rows), torch.tensor([0, 1, 0, 1]))
+    accuracy.update(torch.stack(rows), torch.tensor([0, 1, 0, 1]))
     assert accuracy.calibration_error() == pytest.approx(abs(2 / 3 - 0.9) * 0.75 + 0.7 * 0.25)
     assert (accuracy.top1, accuracy.total) == (2, 4)
     assert accuracy.class_right.tolist() == [1, 1]
@@ -34,10 +34,10 @@ def test_calibration_by_hand() -> None:
 def test_extremes_of_calibration() -> None:
     accuracy = AccuracyMetric(3)
     assert accuracy.calibration_error() is None
-    accuracy.add(torch.eye(3) * 1000, torch.arange(3))
+    accuracy.update(torch.eye(3) * 1000, torch.arange(3))
     assert accuracy.calibration_error() == pytest.approx(0.0)
     accuracy = AccuracyMetric(3)
-    accuracy.add(torch.eye(3) * 1000, (torch.arange(3) + 1) % 3)
+    accuracy.update(torch.eye(3) * 1000, (torch.arange(3) + 1) % 3)
     assert accuracy.calibration_error() == pytest.approx(1.0)
 
 
@@ -48,7 +48,7 @@ def test_against_plain_loops_whatever_the_batches(classes: int) -> None:
     labels = torch.randint(0, classes, (200,), generator=generator)
     found = AccuracyMetric(classes)
     for rows in torch.arange(200).split(33):
-        found.add(logits[rows], labels[rows])
+        found.update(logits[rows], labels[rows])
     values, truth = logits.double().numpy(), labels.numpy()
     probabilities = np.exp(values) / np.exp(values).sum(1, keepdims=True)
     order = np.argsort(-values, 1)
@@ -72,7 +72,7 @@ def test_rows_that_are_not_finite_are_wrong(bad: float) -> None:
     logits = torch.eye(3) * 5
     logits[1, 1] = bad
     accuracy = AccuracyMetric(3)
-    accuracy.add(logits, torch.arange(3))
+    accuracy.update(logits, torch.arange(3))
     assert (accuracy.top1, accuracy.top5, accuracy.not_finite, accuracy.total) == (2, 2, 1, 3)
     assert accuracy.class_right.tolist() == [1, 0, 1]
     assert int(accuracy.calibration.total.sum()) == 2

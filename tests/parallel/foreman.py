@@ -6,7 +6,8 @@ import sys
 
 import chores
 
-from advkit.parallel.executor import Task, open_executor
+from advkit.parallel.executor import open_executor
+from advkit.parallel.task import Task
 
 if __name__ == "__main__":
     folder, ray = sys.argv[1], (sys.argv[2:] or [None])[0]

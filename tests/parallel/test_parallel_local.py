@@ -16,7 +16,8 @@ import chores
 import pytest
 
 from advkit.files.errors import InputError
-from advkit.parallel.executor import Task, TaskResult, open_executor
+from advkit.parallel.executor import open_executor
+from advkit.parallel.task import Task, TaskResult
 
 HERE = Path(__file__).parent
 CHORE = Task(chores.begin, (), chores.chore)

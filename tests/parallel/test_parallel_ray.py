@@ -16,7 +16,8 @@ import pytest
 from test_parallel_local import CHORE, foreman, gone, mapped, soon
 
 from advkit.files.errors import InputError
-from advkit.parallel.executor import Task, open_executor
+from advkit.parallel.executor import open_executor
+from advkit.parallel.task import Task
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 

@@ -23,8 +23,7 @@ from advkit.models.fuse import fuse_conv_bn
 from advkit.training import distributed
 from advkit.training.evaluation import accuracy, cosines
 from advkit.training.loop import Run, _stopped, dropout_seed, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 WORLD = 2
 SIZE = (1, 8, 8)

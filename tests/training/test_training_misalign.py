@@ -16,7 +16,8 @@ from advkit.models.build import create
 from advkit.models.network import Network
 from advkit.training.augment import augmented
 from advkit.training.fused_view import FusedView
-from advkit.training.misalign import Misalignment, MisalignParams, penalty_of
+from advkit.training.misalign import Misalignment, penalty_of
+from advkit.training.params import MisalignParams
 
 SIZE = (1, 8, 8)
 
@@ -51,7 +52,7 @@ def test_gradient_equals_float64_differences(penalty: str, at: tuple[str, ...]) 
     network, reference = smooth_network(1), smooth_network(2).requires_grad_(False)
     params = MisalignParams(weight=1.5, penalty=penalty, at=at, smoothness=0.3)  # type: ignore[arg-type]
     misalignment = Misalignment(network, [reference], params, seed=3)
-    loss = misalignment(*batch(), epoch=0).loss
+    loss = misalignment(*batch(), epoch=0).penalty.mean()
     parameters = [p for p in network.net.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     generator = torch.Generator().manual_seed(5)
@@ -62,7 +63,7 @@ def test_gradient_equals_float64_differences(penalty: str, at: tuple[str, ...]) 
         for sign in (1, -1):
             with torch.no_grad():
                 parameter += sign * step * direction
-            values.append(float(misalignment(*batch(), epoch=0).loss.detach()))
+            values.append(float(misalignment(*batch(), epoch=0).penalty.mean().detach()))
             with torch.no_grad():
                 parameter -= sign * step * direction
         expected = (values[0] - values[1]) / (2 * step)
@@ -74,7 +75,9 @@ def test_folding_gives_the_gradient_of_the_unfolded_evaluation_mode_network() ->
     network, reference = smooth_network(1), smooth_network(2).requires_grad_(False)
     images, labels, indices = batch()
     parameters = list(network.net.parameters())
-    folded_loss = Misalignment(network, [reference], MisalignParams(), seed=0)(images, labels, indices, 0).loss
+    folded_loss = Misalignment(network, [reference], MisalignParams(), seed=0)(
+        images, labels, indices, 0
+    ).penalty.mean()
     own = input_gradients(network, images, labels, create_graph=True)
     plain_loss = cosines(own, input_gradients(reference, images, labels)).abs().mean()
     assert folded_loss.item() == pytest.approx(plain_loss.item(), rel=1e-9)
@@ -95,13 +98,15 @@ def test_an_image_never_influences_the_penalty_of_another() -> None:
     misalignment = Misalignment(network.train(), [reference], MisalignParams(at=("clean", "noise")), seed=0)
     together = misalignment(images, labels, indices, 0)
     alone = [misalignment(images[k : k + 1], labels[k : k + 1], indices[k : k + 1], 0) for k in range(5)]
-    assert float(together.absolute) == pytest.approx(sum(float(one.absolute) for one in alone), rel=1e-10)
+    assert float(together.absolute.sum()) == pytest.approx(sum(float(one.absolute.sum()) for one in alone), rel=1e-10)
 
 
 def test_the_penalty_leaves_buffers_and_reference_alone() -> None:
     network, reference = smooth_network(1), smooth_network(2).requires_grad_(False)
     before = {name: t.clone() for name, t in network.net.state_dict().items()}
-    loss = Misalignment(network.train(), [reference], MisalignParams(at=("adversarial",)), seed=0)(*batch(), 0).loss
+    loss = Misalignment(network.train(), [reference], MisalignParams(at=("adversarial",)), seed=0)(
+        *batch(), 0
+    ).penalty.mean()
     torch.autograd.backward(loss)
     for name, tensor in network.net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -112,7 +117,7 @@ def test_identical_networks_have_cosine_one_and_negated_logits_minus_one() -> No
     network = smooth_network(1).requires_grad_(False)
     images, labels, indices = batch()
     terms = Misalignment(smooth_network(1), [network], MisalignParams(), seed=0)(images, labels, indices, 0)
-    assert float(terms.cosine) == pytest.approx(5.0, rel=1e-9)
+    assert float(terms.cosine.sum()) == pytest.approx(5.0, rel=1e-9)
     gradient = input_gradients(network, images, labels)
     assert cosines(gradient, -gradient).tolist() == pytest.approx([-1.0] * 5)
 
@@ -132,8 +137,8 @@ def test_a_saturated_network_gives_a_finite_penalty_with_a_finite_gradient() -> 
     naive = input_gradients(network, images, labels)
     assert (naive == 0).all(), "cross-entropy has no gradient here, or this test shows nothing"
     terms = Misalignment(network, [reference], MisalignParams(), seed=0)(images, labels, indices, 0)
-    assert float(terms.absolute) > 0
-    for gradient in torch.autograd.grad(terms.loss, list(network.net.parameters()), allow_unused=True):
+    assert float(terms.absolute.sum()) > 0
+    for gradient in torch.autograd.grad(terms.penalty.mean(), list(network.net.parameters()), allow_unused=True):
         assert gradient is None or gradient.isfinite().all()
 
 
@@ -241,14 +246,14 @@ def test_every_place_and_every_reference_weighs_the_same() -> None:
 
     clean = (cosine(0.5, 1, 0) + cosine(0.5, 3, -4)) / 2
     adversarial = (cosine(0.7, 1, 0) + cosine(0.7, 3, -4)) / 2
-    assert float(terms.cosine) == pytest.approx((clean + adversarial) / 2, rel=1e-6)
+    assert float(terms.cosine.sum()) == pytest.approx((clean + adversarial) / 2, rel=1e-6)
     assert adversarial - clean > 0.05, "the places differ, or this test shows nothing"
     points = [images, *(attack_points(reference, images) for reference in references)]
     norms = [float(input_gradients(wrapped, point, labels).norm()) for point in points]
     weights = (0.5, 0.25, 0.25)
-    assert float(terms.norm) == pytest.approx(sum(w * n for w, n in zip(weights, norms, strict=True)), rel=0.05)
+    assert float(terms.norm.sum()) == pytest.approx(sum(w * n for w, n in zip(weights, norms, strict=True)), rel=0.05)
     smooth = 0.5 * 2 * sum(w * n**2 for w, n in zip(weights, norms, strict=True))
-    assert float(terms.loss.detach()) == pytest.approx(float(terms.cosine) + smooth, rel=0.05)
+    assert float(terms.penalty.mean().detach()) == pytest.approx(float(terms.cosine.sum()) + smooth, rel=0.05)
 
 
 def attack_points(reference: Bilinear, images: Tensor) -> Tensor:

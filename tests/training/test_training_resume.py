@@ -22,8 +22,7 @@ from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.training import loop, state
 from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)

@@ -11,9 +11,10 @@ import sys
 
 import numpy as np
 
-from advkit.commands.evolve_setup import VALIDATION
 from advkit.data import reference
 from advkit.data.sampling import hold_out
+
+VALIDATION = 0.1  # train's default
 
 
 def main(data: str, limit: str, seed: str, out: str) -> None:

@@ -21,12 +21,12 @@ train R-mis --arch advkit/resnet20 --seed 1 $penalty
 search() { # KIND NAME OPTIONS...
     kind=$1 name=$2
     shift 2
-    $advkit evolve "$out/R.safetensors" --data "$cifar#train" --like "$out/R-mis.safetensors" --search "$kind" --seed 1 \
+    $advkit evolve "$out/R.safetensors" --data "$cifar#train" --recipe-from "$out/R-mis.safetensors" --search "$kind" --seed 1 \
         --budget 40 --max-multiply-adds 16000000 --finalists 3 --begin-with advkit/genome:stem7 --workers "$workers" \
         -o "$out/$name.safetensors" --run-dir "$out/$name.run" --report "$out/$name.json" "$@"
 }
-beside="--beside advkit/genome:stem7 --beside advkit/genome:patch --beside advkit/genome:vgg-small"
-[ -f "$out/E.json" ] || search evolution E --population 8 $beside --figure-architecture "$out/architecture.png"
+baselines="--baseline advkit/genome:stem7 --baseline advkit/genome:patch --baseline advkit/genome:vgg-small"
+[ -f "$out/E.json" ] || search evolution E --population 8 $baselines --figure-architecture "$out/architecture.png"
 
 for seed in $seeds; do
     # Seed 1 of E is the finalist that the search trained and chose.
@@ -41,9 +41,9 @@ for seed in $seeds; do
         "A'=$out/stem7-mis-$seed.safetensors" --surrogate R --compare "R:R',E" --compare "R:A',E"
 done
 [ -f "$out/random.json" ] || search random random
-[ -f "$out/front.png" ] || # everything is recorded: this draws evolution and random search beside each other
-    search evolution E --population 8 $beside --figure-architecture "$out/architecture.png" \
-        --beside-run "$out/random.run" --figure "$out/front.png"
+[ -f "$out/front.png" ] || # everything is recorded: this draws evolution and random search in one figure
+    search evolution E --population 8 $baselines --figure-architecture "$out/architecture.png" \
+        --compare-run "$out/random.run" --figure "$out/front.png"
 
 train R2 --arch advkit/resnet20 --seed 1
 train E0 --arch "advkit/genome:$out/E.safetensors" --seed 1

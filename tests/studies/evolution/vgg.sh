@@ -14,10 +14,10 @@ penalty="--misalign-from $out/R.safetensors"
 train R --arch advkit/genome:vgg-small --seed 0
 train R-mis-1 --arch advkit/genome:vgg-small --seed 1 $penalty
 [ -f "$out/E.json" ] ||
-    $advkit evolve "$out/R.safetensors" --data "$cifar#train" --like "$out/R-mis-1.safetensors" --seed 2 --population 8 \
+    $advkit evolve "$out/R.safetensors" --data "$cifar#train" --recipe-from "$out/R-mis-1.safetensors" --seed 2 --population 8 \
         --offspring 9 --rungs 3 --budget 15 --candidate-images 15000 --validation-images 2000 --finalists 2 \
-        --max-multiply-adds 24000000 --begin-with advkit/genome:stem7 --beside advkit/genome:resnet20 \
-        --beside advkit/genome:stem7 --workers "$workers" -o "$out/E.safetensors" --run-dir "$out/E.run" \
+        --max-multiply-adds 24000000 --begin-with advkit/genome:stem7 --baseline advkit/genome:resnet20 \
+        --baseline advkit/genome:stem7 --workers "$workers" -o "$out/E.safetensors" --run-dir "$out/E.run" \
         --report "$out/E.json" --figure "$out/front.png" --figure-architecture "$out/architecture.png"
 for seed in $seeds; do
     # Seed 1 of R' came before the search, seed 1 of E out of it.
