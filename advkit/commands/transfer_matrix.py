@@ -36,7 +36,7 @@ def run(config: MatrixConfig) -> int:
         found = measured(setup, config, lambda done: progress.step("attack and predict", done, len(chosen)))
     found.attempts += ready
     comparisons = [parse_compare(text, names, reports.rows(found)) for text in config.compare]
-    result = reports.collect(plan, found, chosen, comparisons, config.seed)
+    result = reports.collect(plan, found, chosen, comparisons)
     result.gates = reports.bounds(result.pairs, config.rate, config.fail_above, config.fail_below)
     if config.figure is not None:
         result.figure = str(config.figure)

@@ -8,12 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from advkit.files.tensors import fingerprint
+from advkit.metrics.accuracy import near_chance
 from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.resized import Resized
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.training.loop import Run
-
-_NEAR_CHANCE = 1.3  # times the rate of guessing: what a training that collapsed reaches by luck
 
 
 class Epoch(StrictModel):
@@ -98,10 +97,10 @@ def flags(run: Run) -> list[str]:
         held = last.get("validation_images")
         correct, total = (last["validation_right"], held) if held else (last["right"], last["images"])
         classes = run.network.spec.num_classes
-        if correct <= _NEAR_CHANCE * total / classes:
+        if near_chance(correct, total, classes):
             told.append(
-                f"accuracy of {100 * correct / total:.1f} % is near chance ({100 / classes:.1f} %): lower --lr or the "
-                "weights of penalties"
+                f"the training ends near chance: {correct} of {total} {'held-out' if held else 'training'} images "
+                f"right, where guessing gets 1 in {classes}; train longer, or lower --lr or the weights of penalties"
             )
     return told
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.data.images import ImageSet
 from advkit.metrics.gradient_similarity import expected_abs_cosine
-from advkit.metrics.intervals import paired_test
+from advkit.metrics.paired_tests import holm, paired_test
 from advkit.reports.attack import step_flags
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, rate
@@ -81,8 +81,11 @@ class Comparison(StrictModel):
     only_b: int
     neither: int
     difference: float | None = Field(description="rate of a minus rate of b")
-    interval: tuple[float, float] | None = Field(description="paired bootstrap, 95 %")
-    p_value: float = Field(description="exact McNemar test, two-sided")
+    interval: tuple[float, float] | None = Field(description="score interval of the difference (Tango 1998), 95 %")
+    p_value: float = Field(description="exact McNemar test, two-sided, over images: of these two checkpoints")
+    p_value_holm: float | None = Field(
+        default=None, description="p_value adjusted over all comparisons of the report (Holm 1979)"
+    )
 
 
 class TransferMatrixResult(StrictModel):
@@ -108,7 +111,7 @@ def rows(found: Matrix) -> list[str]:
 
 
 def collect(
-    plan: Plan, found: Matrix, images: ImageSet, comparisons: Sequence[tuple[str, str, str]], seed: int
+    plan: Plan, found: Matrix, images: ImageSet, comparisons: Sequence[tuple[str, str, str]]
 ) -> TransferMatrixResult:
     """All rates, intervals and tests; gates and figure are left to the caller.
 
@@ -116,9 +119,11 @@ def collect(
         plan, found: what was measured.
         images: on which images.
         comparisons: (surrogate, victim A, victim B).
-        seed: of the bootstrap.
     """
     pairs = [pair for row in rows(found) for pair in _pairs(plan, found, row)]
+    compared = [comparison for wanted in comparisons for comparison in _comparisons(plan, found, *wanted)]
+    for comparison, adjusted in zip(compared, holm([each.p_value for each in compared]), strict=True):
+        comparison.p_value_holm = adjusted
     total = len(images)
     gradients = None
     if found.cosines is not None:
@@ -143,7 +148,7 @@ def collect(
         surrogate_success=[_success(attempt) for attempt in found.attempts],
         pairs=pairs,
         gradients=gradients,
-        comparisons=[comparison for wanted in comparisons for comparison in _comparisons(plan, found, *wanted, seed)],
+        comparisons=compared,
         gates=[],
         attack_seconds=round(found.seconds, 3),
         figure=None,
@@ -204,7 +209,7 @@ def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int,
     )
 
 
-def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int) -> list[Comparison]:
+def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str) -> list[Comparison]:
     own = [attempt for attempt in found.attempts if attempt.surrogate == row]
 
     def both(attempt: SurrogateRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -224,7 +229,7 @@ def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str, seed: int)
             a=a,
             b=b,
             method=method,
-            **dataclasses.asdict(paired_test(fooled_a[inside], fooled_b[inside], seed=seed)),
+            **dataclasses.asdict(paired_test(fooled_a[inside], fooled_b[inside])),
         )
         for method, (inside, fooled_a, fooled_b) in found_sets
     ]

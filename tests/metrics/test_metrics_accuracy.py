@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
-from advkit.metrics.accuracy import BINS, AccuracyMetric
+from advkit.metrics.accuracy import AccuracyMetric, binomial_upper_tail, near_chance
+from advkit.metrics.calibration import BINS
 
 
 def with_confidence(confidence: float, predicted: int, classes: int = 2) -> Tensor:
@@ -73,4 +75,33 @@ def test_rows_that_are_not_finite_are_wrong(bad: float) -> None:
     accuracy.update(logits, torch.arange(3))
     assert (accuracy.top1, accuracy.top5, accuracy.not_finite, accuracy.total) == (2, 2, 1, 3)
     assert accuracy.class_right.tolist() == [1, 0, 1]
-    assert int(accuracy.bin_total.sum()) == 2
+    assert int(accuracy.calibration.total.sum()) == 2
+
+
+@pytest.mark.parametrize(("successes", "trials", "p"), [(0, 9, 0.2), (9, 9, 0.2), (3, 20, 0.15), (1600, 10_000, 0.15)])
+def test_the_binomial_tail_is_scipys(successes: int, trials: int, p: float) -> None:
+    assert binomial_upper_tail(successes, trials, p) == pytest.approx(
+        stats.binom.sf(successes - 1, trials, p), rel=1e-8
+    )
+
+
+@pytest.mark.parametrize(
+    ("correct", "images", "classes", "near"),
+    [
+        (18, 180, 10, True),  # a network that names one class
+        (33, 180, 10, True),  # 18.3 %: chance and margin are 15 %
+        (40, 180, 10, False),
+        (110, 200, 2, True),  # 55 %
+        (130, 200, 2, False),
+        (10, 1000, 100, True),
+        (40, 1000, 100, False),
+        (2, 2, 10, False),  # 2 of 2 at 15 %: 0.0225
+        (1, 2, 10, True),
+        (0, 0, 10, True),
+    ],
+)
+def test_near_chance(correct: int, images: int, classes: int, near: bool) -> None:
+    assert near_chance(correct, images, classes) is near
+    bound = 1 / classes + min(0.05, 0.5 / classes)
+    if images:
+        assert near == (stats.binomtest(correct, images, bound, alternative="greater").pvalue > 0.05)
