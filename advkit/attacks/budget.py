@@ -5,16 +5,17 @@ Perturbations are float32 tensors (N, C, H, W) in units of pixels in [0, 1]; nor
 
 from __future__ import annotations
 
-from typing import Literal
+import math
 
 import torch
 from torch import Tensor
 
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm, per_image
 
-Norm = Literal["linf", "l2"]
 LEVELS = 255.0
+_SLACK = 1e-6  # relative, of a radius: 255/255 may have become 1.0000001 on its way through another tool
 
 
 def parse_eps(text: str, what: str = "eps") -> float:
@@ -33,30 +34,23 @@ def parse_eps(text: str, what: str = "eps") -> float:
     return value
 
 
-def check_eps(eps: float, norm: Norm, text: str) -> None:
-    """Refuse an Linf radius that covers more than the whole pixel range.
+def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | None = None) -> None:
+    """Refuse a radius that covers more than all images: over 1 in Linf, over sqrt(C H W) in L2 (by more than 1e-6).
+
+    Args:
+        eps: the radius.
+        norm: its norm.
+        text: what the user wrote.
+        size: (C, H, W) of the images; without it an L2 radius passes.
 
     Raises:
-        InputError: ``eps`` over 1 under ``linf``.
+        InputError: ``eps`` bounds nothing.
     """
-    if norm == "linf" and eps > 1.0:
+    if norm == "linf" and eps > 1.0 + _SLACK:
         raise InputError(f"--eps {text}: pixels lie in [0, 1], so this is no bound; did you mean {text}/255?")
-
-
-def flat_norm(x: Tensor, norm: Norm) -> Tensor:
-    """(N,) norms of the images of ``x``; the L2 norm neither under- nor overflows."""
-    rows = x.flatten(1)
-    largest = rows.abs().amax(1)
-    if norm == "linf":
-        return largest
-    scale = largest.clamp_min(torch.finfo(x.dtype).tiny)
-    length: Tensor = torch.linalg.vector_norm(rows / scale[:, None], dim=1)
-    return length * scale
-
-
-def per_image(values: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1)."""
-    return values.view(-1, 1, 1, 1)
+    if norm == "l2" and size is not None and eps > math.sqrt(math.prod(size)) * (1.0 + _SLACK):
+        widest = f"no two images of {'x'.join(map(str, size))} are further apart than {math.prod(size) ** 0.5:.4g}"
+        raise InputError(f"--eps {text}: {widest}, so this is no bound; did you mean {text}/255?")
 
 
 def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
@@ -82,30 +76,33 @@ def steepest_ascent(gradient: Tensor, norm: Norm) -> Tensor:
     return unit / per_image((length / scale).clamp_min(1e-30))
 
 
-def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int, stream: int) -> Tensor:
+def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int, restart: int) -> Tensor:
     """A perturbation drawn uniformly from the ball (cut by the box)."""
-    size = images[0].numel()
+    size, stream = images[0].numel(), counter_rng.stream("random start", restart)
     if norm == "linf":
         drawn = (counter_rng.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
     else:
         drawn = counter_rng.normal(seed, indices, stream, size + 1)
-        radius = counter_rng.uniform(seed, indices, stream + 1, 1) ** (1.0 / size)
+        radius = counter_rng.uniform(seed, indices, counter_rng.stream("random radius", restart), 1) ** (1.0 / size)
         drawn = drawn[:, :size] / drawn[:, :size].norm(dim=1, keepdim=True) * radius * eps
     return project(drawn.view_as(images), images, eps, norm)
 
 
-def noise(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: int) -> Tensor:
+def noise(images: Tensor, indices: Tensor, eps: float | Tensor, norm: Norm, seed: int) -> Tensor:
     """Images moved by noise of full norm: random signs times eps, or a random direction of length eps.
 
-    The control for an attack of the same budget: what it fools, any step of that size fools.
+    The control for an attack of the same budget: what it fools, any step of that size fools. ``eps`` is one radius, or
+    (N,) of them.
     """
-    size = images[0].numel()
+    size, stream = images[0].numel(), counter_rng.stream("noise")
+    if isinstance(eps, Tensor):
+        eps = per_image(eps)
     if norm == "linf":
-        drawn = counter_rng.signs(seed, indices, 0x6E6F6973, size)
+        drawn = counter_rng.signs(seed, indices, stream, size)
     else:
-        drawn = counter_rng.normal(seed, indices, 0x6E6F6973, size)
+        drawn = counter_rng.normal(seed, indices, stream, size)
         drawn = drawn / drawn.norm(dim=1, keepdim=True)
-    return (images + project(drawn.view_as(images) * eps, images, eps, norm)).clamp(0.0, 1.0)
+    return (images + drawn.view_as(images) * eps).clamp(0.0, 1.0)
 
 
 def negated_perturbation(adversarial: Tensor, images: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from advkit.attacks.loop import AttackBatch, attack
 from advkit.attacks.params import AttackParams
+from advkit.attacks.run import AttackBatch, attack
 from advkit.attacks.targets import targets
 from advkit.data.images import ImageSet
 from advkit.models.prediction import predict_logits

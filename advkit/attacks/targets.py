@@ -9,7 +9,6 @@ from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
 RULES = ("next", "random", "least-likely")
-_STREAM = 0x7461726765
 
 
 def parse_target(text: str, class_names: tuple[str, ...]) -> str | int:
@@ -44,6 +43,6 @@ def targets(rule: str | int, labels: Tensor, indices: Tensor, logits: Tensor, se
     if rule == "next":
         return (labels + 1) % count
     if rule == "random":
-        step = (counter_rng.uniform(seed, indices, _STREAM, 1).squeeze(1) * (count - 1)).long()
+        step = (counter_rng.uniform(seed, indices, counter_rng.stream("target"), 1).squeeze(1) * (count - 1)).long()
         return (labels + 1 + step) % count
     return logits.scatter(1, labels[:, None], float("inf")).argmin(1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, NoReturn
 
 import typer
 
 import advkit
 from advkit.files.errors import InputError, Interrupted
+from advkit.files.streams import nowhere, say
 
 TOOLS = {
     "train": "Train a classifier.",
@@ -74,13 +76,10 @@ def main() -> NoReturn:
     """Run the command line and leave with 0 (done), 1 (a gate failed), 2 (error), 130 or 143 (interrupted)."""
     # Threads that spin while they wait slow each other down tenfold on a busy machine. torch reads this when imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ["MPLBACKEND"] = "Agg"  # a notebook's, inherited, is not to be had here; matplotlib reads this likewise
     if sys.stdout is None or sys.stderr is None:  # closed by the caller: files must not get its numbers
-        sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+        sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()
     sys.exit(run(sys.argv[1:]))
-
-
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w")
 
 
 def run(arguments: list[str]) -> int:
@@ -89,6 +88,8 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     if not arguments or arguments == ["visualize"]:
         arguments = [*arguments, "--help"]
+    if arguments[0] != "train" and _another_rank():
+        return 0  # only train shares its work between the processes of torchrun; the first does all of the others
     try:
         status = application(arguments[0])(arguments, standalone_mode=False)
     except Interrupted as error:
@@ -106,7 +107,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        _complain(_line(error))
+        _complain(_line(error, arguments[0]))
         return 2
     if status == 128 + signal.SIGINT:  # what the option parser makes of Ctrl-C
         _complain("interrupted")
@@ -117,12 +118,23 @@ def _terminated(signum: int, frame: object) -> NoReturn:
     raise Interrupted(signum)
 
 
-def _line(error: Exception) -> str:
+def _another_rank() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
+def _line(error: Exception, tool: str) -> str:
     """One line for any exception: what the user can mend, or what a bug report needs."""
     if isinstance(error, InputError):
         return str(error)
     if hasattr(error, "format_message"):  # usage errors of the option parser
-        return f"{' '.join(error.format_message().split())} (see --help)"
+        told = " ".join(error.format_message().split()).replace("Value error, ", "")
+        extra = re.search(r"unexpected extra argument[^ ]* \((.+)\)", told)
+        if extra and tool in ("train", "evolve"):
+            return f"{tool}: unexpected {extra[1]}; data are named by --data: --data {extra[1].split()[0]} (see --help)"
+        if choice := re.fullmatch(r"Invalid value for '(--[\w-]+)'[^:]*: '(.*)' is not one of (.+)\.", told):
+            known = choice[3].replace("'", "")
+            return f"{choice[1]} {choice[2]}: choose from {known}"
+        return f"{told} (see --help)"
     if isinstance(error, MemoryError) or "out of memory" in str(error):
         return "out of memory; lower --batch-size"
     if isinstance(error, OSError):
@@ -131,4 +143,4 @@ def _line(error: Exception) -> str:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"advkit: {message}", err=True)
+    say(f"advkit: {message}")

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from advkit.commands import output
+from advkit.commands.attack_options import check_budget
 from advkit.commands.config import command
 from advkit.commands.evolve_config import EvolveConfig, check
 from advkit.commands.loading import pick_device
+from advkit.files import streams
 from advkit.files.errors import InputError
+from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
     from advkit.evolution.search_run import SearchRun
@@ -18,40 +20,41 @@ if TYPE_CHECKING:
 
 
 def run(config: EvolveConfig) -> int:
-    """Search, and report."""
-    clock = output.Clock()
+    """Search for an architecture E that, trained with the misalignment penalty, resists R's adversarial examples.
+
+    Candidates are judged on a part of the training images that is held out; test images are never read.
+    """
+    clock = Clock()
     check(config)
     device = pick_device(config.device)
     from advkit.commands import evolve_request
     from advkit.commands.evolve_display import Display
     from advkit.evolution import run_search, search_run
-    from advkit.reports import evolve_build, evolve_table
+    from advkit.reports import envelope, evolve_build, evolve_table
     from advkit.reports.evolve import flags
 
     request = evolve_request.search_request(config, device)
     usual = evolve_request.usual_recipe(config, device)
-    prepared = search_run.prepare(request, usual, lambda seed: evolve_request.attacks(config, seed))
+    prepared = search_run.prepare(request, usual, lambda seed: evolve_request.attacks(config, seed, device))
+    check_budget(config, prepared.images)
     if config.dry_run:
         for line in evolve_table.plan(prepared, run_search.time_candidate(prepared)):
-            typer.echo(line)
+            typer.echo(line, file=streams.results())
         return 0
     with Display(prepared, config.quiet) as display:
         run_search.run(prepared, display)
     result = evolve_build.collect(prepared, config.figure, config.figure_architecture)
     _draw(config, prepared, result)
-    status = output.finish(
+    status = envelope.finish(
         "evolve",
         result,
+        config,
         table=lambda: evolve_table.table(result),
         clock=clock,
-        seed=config.seed,
         device=device,
         params=prepared.settings,
         inputs=evolve_request.inputs(prepared),
         flags=flags(result),
-        report_file=config.report,
-        as_json=config.as_json,
-        quiet=config.quiet,
         processes=config.workers,
         threads=config.threads,
         complete=result.checkpoint is not None,

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from advkit.commands import output
+from advkit.files.streams import duration, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +42,7 @@ class Display:
     def begin(self) -> None:
         """The work begins."""
         if self._lines:
-            output.hint("making R's adversarial examples, and its gradients along a candidate's training", quiet=False)
+            say("advkit: making R's adversarial examples, and its gradients along a candidate's training")
         if self._live is not None:
             self._live.start()
 
@@ -63,9 +63,9 @@ class Display:
             self._paid += self._search_run.params.rung_fraction(int(stage[4:]))
         rate = transfer(record)
         said = "failed" if rate is None else f"accuracy {100 * accuracy(record):.1f} %, T_cond {100 * rate:.1f} %"
-        self._last = f"{record['id']} {stage}: {said}, {output.duration(float(record['seconds']))}"
+        self._last = f"{record['id']} {stage}: {said}, {duration(float(record['seconds']))}"
         if self._lines and "generation" not in record:
-            output.hint(self._last, quiet=False)
+            say(f"advkit: {self._last}")
         self._update()
 
     def generation(self, result: Result) -> None:
@@ -74,7 +74,8 @@ class Display:
         if self._lines and self._paid:  # what was recorded before is gone through in silence
             rows = [f"{name} {said}" if name else said for name, said in self._rows()[:2]]
             front = [f"front {one}" if place == 0 else one for place, one in enumerate(self._best()[:2])]
-            output.hint("; ".join([*rows, *front, *(f"{one} left" for one in self._left())]), quiet=False)
+            said = "; ".join([*rows, *front, *(f"{one} left" for one in self._left())])
+            say(f"advkit: {said}")
         self._update()
 
     def _update(self) -> None:
@@ -109,7 +110,7 @@ class Display:
         left = max(params.cost - self._done * params.generation_cost, 0.0)
         if not self._paid or self._done >= params.generations:
             return []
-        return [output.duration(spent / self._paid * left)]
+        return [duration(spent / self._paid * left)]
 
     def _best(self) -> list[str]:
         """The front's size, and its first members."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
-
-from advkit.commands import options, output
+from advkit.commands.attack_options import attack_params
 from advkit.commands.evolve_config import EvolveConfig
-from advkit.commands.train import train
+from advkit.commands.train_config import RecipeOptions
 from advkit.commands.train_setup import train_params
 from advkit.evolution.params import SearchParams, SearchRequest
 from advkit.evolution.recipe import UsualRecipe
 from advkit.evolution.search_run import Attacks, SearchRun
 from advkit.files.errors import InputError
 from advkit.models.genome.limits import Limits
+from advkit.reports import envelope
 from advkit.reports.envelope import Input
 
 METHODS = ("pgd", "mi,di")  # on R, where none is asked for
@@ -41,9 +39,9 @@ def search_request(config: EvolveConfig, device: str) -> SearchRequest:
         run_dir=config.run_dir if config.run_dir is not None else config.out.with_suffix(".run"),
         recipe_from=config.recipe_from,
         search=search,
-        begin_with=tuple(config.begin_with or ()),
-        baselines=tuple(config.baseline or ()),
-        compare_runs=tuple(config.compare_run or ()),
+        begin_with=config.begin_with,
+        baselines=config.baseline,
+        compare_runs=config.compare_run,
         candidate_images=config.candidate_images,
         candidate_epochs=config.candidate_epochs,
         validation_images=config.validation_images,
@@ -61,47 +59,27 @@ def search_request(config: EvolveConfig, device: str) -> SearchRequest:
 
 def usual_recipe(config: EvolveConfig, device: str) -> UsualRecipe:
     """The defaults of ``train``, turned away from R with the weights that are asked for."""
-    parameters = inspect.signature(train).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
-    asked = defaults | {
-        "misalign_from": [config.reference],
-        "misalign_weight": config.misalign_weight,
-        "smoothness_weight": config.smoothness_weight,
-        "epochs": config.epochs,
-        "seed": config.seed,
-    }
-    return UsualRecipe(lambda images: train_params(asked, images, device), float(defaults["validation"]))
+    recipe = RecipeOptions(
+        epochs=config.epochs, misalign_weight=config.misalign_weight, smoothness_weight=config.smoothness_weight
+    )
+    return UsualRecipe(lambda images: train_params(recipe, True, images, config.seed, device), recipe.validation)
 
 
-def attacks(config: EvolveConfig, seed: int) -> Attacks:
+def attacks(config: EvolveConfig, seed: int, device: str) -> Attacks:
     """The attacks on R.
 
     Raises:
         InputError: an unknown method, or one given twice; a value out of range.
     """
-    defaults: dict[str, Any] = {
-        "step_size": None,
-        "loss": "ce",
-        "target": None,
-        "random_start": None,
-        "restarts": 1,
-        "decay": 1.0,
-        "di_probability": 0.5,
-        "di_shrink": 0.9,
-        "ti_kernel": None,
-        "si_scales": 5,
-        "precision": "float32",
-    }
-    asked = defaults | {"eps": config.eps, "norm": config.norm, "steps": config.steps, "seed": seed}
     names = config.method or METHODS
-    found = [options.attack_params(asked, name, "transfer") for name in names]
+    found = [attack_params(config, name, seed=seed, device=device) for name in names]
     if len({attack.method.name for attack in found}) < len(found):
         raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
-    return [(attack, options.params_json(attack)) for attack in found]
+    return [(attack, attack.to_json()) for attack in found]
 
 
 def inputs(search_run: SearchRun) -> list[Input]:
     """R, R' and the data, for the report."""
     r_prime = search_run.recipe.r_prime
-    like = [output.model_input(r_prime, "like")] if r_prime is not None else []
-    return [output.model_input(search_run.reference, "R"), *like, output.data_input(search_run.images)]
+    like = [envelope.model_input(r_prime, "like")] if r_prime is not None else []
+    return [envelope.model_input(search_run.reference, "R"), *like, envelope.data_input(search_run.images)]

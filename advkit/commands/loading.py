@@ -1,18 +1,23 @@
-"""From references to networks and images that fit each other."""
+"""From references to images and networks that fit each other, each opened once."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advkit.commands.run_options import TestOptions
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
+    from advkit.models.native_size import NativeSize
     from advkit.models.network import Network
+    from advkit.reports.envelope import Input
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+_NAME = re.compile(r"[^\W_][\w .'-]*")  # what may stand before the = of NAME=MODEL
 
 
 def pick_device(name: str) -> str:
@@ -54,9 +59,9 @@ def pick_precision(wanted: str, device: str) -> Any:
 
 
 def split_name(ref: str) -> tuple[str | None, str]:
-    """``NAME=REF`` as (NAME, REF); the name is None without one."""
+    """``NAME=REF`` as (NAME, REF); the name is None without one, and in a file's name that has a ``=``."""
     name, equals, rest = ref.partition("=")
-    if equals and name and rest and all(letter.isalnum() or letter in "-_.' " for letter in name):
+    if equals and rest and _NAME.fullmatch(name) and not Path(ref).exists():
         return name, rest
     return None, ref
 
@@ -78,72 +83,102 @@ def names_of(refs: Sequence[str]) -> list[str]:
     return names
 
 
-def model_warnings(names: Sequence[str], refs: Sequence[str], networks: Sequence[Network], data: ImageSet) -> list[str]:
-    """Flags: models whose weights are fresh, so that rates say nothing, or whose classes are called otherwise."""
-    flags = []
-    for name, ref, network in zip(names, refs, networks, strict=True):
-        if _is_fresh(split_name(ref)[1]):
-            flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
-        pairs = list(zip(network.spec.labels, data.class_names, strict=False))
-        strange = [f"{ours!r} for {theirs!r}" for ours, theirs in pairs if ours != theirs]
-        if strange and not _nameless(network.spec.labels) and not _nameless(data.class_names):
-            flags.append(f"{name}: calls {len(strange)} classes otherwise than the data, such as {strange[0]}")
-    return flags
+@dataclass(frozen=True)
+class Opened:
+    """What a command looks at: models, and images that all of them take.
+
+    Attributes:
+        names: of the models, distinct.
+        refs: of the models, without names.
+        networks: on the device; one whose own size differs from the images' resizes them inside.
+        images: as ``--data`` and ``--limit`` say.
+        device: where the networks are.
+    """
+
+    names: list[str]
+    refs: list[str]
+    networks: list[Network]
+    images: ImageSet
+    device: str
+
+    def inputs(self) -> list[Input]:
+        """Models and data as the report tells them."""
+        from advkit.reports.envelope import data_input, model_input
+
+        models = [model_input(network, name) for name, network in zip(self.names, self.networks, strict=True)]
+        return [*models, data_input(self.images)]
+
+    def warnings(self) -> list[str]:
+        """Flags: fresh weights, so that rates say nothing; classes that are called otherwise; images resized."""
+        flags = []
+        for name, ref, network in zip(self.names, self.refs, self.networks, strict=True):
+            if _is_fresh(ref):
+                flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
+            pairs = list(zip(network.spec.labels, self.images.class_names, strict=False))
+            strange = [f"{ours!r} for {theirs!r}" for ours, theirs in pairs if ours != theirs]
+            if strange and not _nameless(network.spec.labels) and not _nameless(self.images.class_names):
+                flags.append(f"{name}: calls {len(strange)} classes otherwise than the data, such as {strange[0]}")
+            if (own := _own_size(network)) is not None:
+                _, height, width = self.images.size
+                flags.append(f"{name}: resizes the images of {height}x{width} to its own {own[0]}x{own[1]}")
+        return flags
 
 
-def _is_fresh(ref: str) -> bool:
-    return "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision") and not Path(ref).exists()
+def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
+    """Test images first, then each network at its own size, checked against each other.
 
-
-def open_all(
-    refs: Sequence[str],
-    data_ref: str,
-    *,
-    limit: int | None,
-    seed: int,
-    size: int | None,
-    download: bool,
-    device: str,
-) -> tuple[list[Network], ImageSet]:
-    """Networks and test images, checked against each other.
+    Pictures in folders come in the largest size that a model is for, or that of ``--size``; arrays in their own.
 
     Raises:
         InputError: anything that can't be opened or doesn't fit.
     """
     from advkit.data import reference as data_reference
-    from advkit.models import reference as model_reference
+    from advkit.models.native_size import native_size
 
-    plain = [split_name(ref)[1] for ref in refs]
-    first = next((ref for ref in plain if ".py:" not in ref), plain[0])  # a Python file does not say what it takes
-    channels, height, width = model_reference.load(first).spec.input_size
-    data = data_reference.load(
-        data_ref,
-        limit=limit,
-        seed=seed,
-        size=(size, size) if size else (height, width),
-        channels=channels,
-        download=download,
+    names, refs = names_of(models), [split_name(ref)[1] for ref in models]
+    natives = [native_size(ref) for ref in refs]
+    known = [native for native in natives if native is not None]
+    largest = max(((native.height, native.width) for native in known), default=None, key=lambda size: size[0] * size[1])
+    images = data_reference.load(
+        config.data,
+        limit=config.limit,
+        seed=config.seed,
+        size=(config.size, config.size) if config.size else largest,
+        channels=max((native.channels for native in known if native.channels), default=None),
+        download=config.download,
     )
-    networks = [load_for(ref, data, device) for ref in plain]
-    for ref, network in zip(plain[1:], networks[1:], strict=True):
-        _check_names(ref, network.spec.labels, plain[0], networks[0].spec.labels)
-    return networks, data
+    scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
+    networks = [
+        load_for(ref, images, device, native=native, own_size=scaled) for ref, native in zip(refs, natives, strict=True)
+    ]
+    for ref, network in zip(refs[1:], networks[1:], strict=True):
+        _check_names(ref, network.spec.labels, refs[0], networks[0].spec.labels)
+    return Opened(names, refs, networks, images, device)
 
 
-def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
-    """The network ``ref`` for the images of ``data``.
+def load_for(
+    ref: str, data: ImageSet, device: str, *, native: NativeSize | None = None, own_size: bool = False
+) -> Network:
+    """The network ``ref`` for the images of ``data``, which it resizes to the size that it is for.
+
+    Args:
+        ref: the MODEL.
+        data: the images.
+        device: where to put it.
+        native: what images it is for.
+        own_size: take its own size even where it could be built for that of the images.
 
     Raises:
-        InputError: it can't be opened, takes another image size, or has another number of classes.
+        InputError: it can't be opened, takes other channels, or has another number of classes.
     """
     from advkit.models import reference as model_reference
+    from advkit.models.resized import resized
 
+    channels, height, width = size = data.size
+    if native is not None and (native.fixed or own_size):
+        size = (channels, native.height, native.width)
     network = model_reference.load(
-        ref,
-        num_classes=data.num_classes if _is_fresh(ref) else None,
-        input_size=data.size,
-        device=device,
-        seed=seed,
+        ref, num_classes=data.num_classes if _is_fresh(ref) else None, input_size=size, device=device
     )
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
@@ -152,7 +187,17 @@ def load_for(ref: str, data: ImageSet, device: str, seed: int = 0) -> Network:
             f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
         )
     _check_names(ref, network.spec.labels, data.ref, data.class_names)
-    return network
+    return resized(network, height, width)
+
+
+def _own_size(network: Network) -> tuple[int, int] | None:
+    from advkit.models.resized import Resized
+
+    return network.net.size if isinstance(network.net, Resized) else None
+
+
+def _is_fresh(ref: str) -> bool:
+    return "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision") and not Path(ref).exists()
 
 
 def _check_names(ref: str, labels: Sequence[str], other: str, theirs: Sequence[str]) -> None:

@@ -1,22 +1,31 @@
-"""What ``transfer-matrix`` opens, here or in each of its workers, and how the work is shared between those."""
+"""What ``transfer-matrix`` opens, here or in each of its workers, and how the work is shared between those.
+
+Imported late: it needs torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from advkit.commands import options
-from advkit.commands.loading import names_of, open_all, pick_device
+import torch
+
+from advkit.attacks.params import AttackParams
+from advkit.commands.attack_options import aim_at, attack_params, check_budget
+from advkit.commands.loading import Opened, open_all, pick_device
+from advkit.commands.matrix_config import MatrixConfig, set_name
+from advkit.data.images import ImageSet
+from advkit.files.adversarial import read_adversarial
 from advkit.files.errors import InputError
+from advkit.metrics.norms import flat_norm
+from advkit.models.fuse import fuse_conv_bn
 from advkit.parallel.executor import open_executor
 from advkit.parallel.task import Task
-
-if TYPE_CHECKING:
-    from advkit.attacks.params import AttackParams
-    from advkit.data.images import ImageSet
-    from advkit.models.network import Network
-    from advkit.transfer.matrix import BatchPredictions, Matrix, Plan
+from advkit.transfer.matrix import BatchPredictions, Matrix, Plan, SurrogateRun, batches, measure, measure_batch, merged
+from advkit.transfer.precomputed import precomputed
 
 
 @dataclass(frozen=True)
@@ -24,84 +33,113 @@ class Setup:
     """Everything opened and checked.
 
     Attributes:
-        networks: as loaded.
-        images: of ``--data``.
+        opened: models and the images of ``--data``.
         chosen: those that are attacked.
         plan: what to measure on them.
     """
 
-    networks: list[Network]
-    images: ImageSet
+    opened: Opened
     chosen: ImageSet
     plan: Plan
 
 
-def open_setup(given: dict[str, Any]) -> Setup:
+def open_setup(config: MatrixConfig, device: str) -> Setup:
     """From the command's options to a plan.
 
     Raises:
         InputError: anything that can't be opened or doesn't fit.
     """
-    from advkit.attacks.dataset import without_target
-    from advkit.attacks.targets import parse_target
-    from advkit.models.fuse import fuse_conv_bn
-    from advkit.transfer.matrix import Plan
-
-    names, methods, device = names_of(given["models"]), _methods(given), pick_device(given["device"])
-    opening = {name: given[name] for name in ("limit", "seed", "size", "download")}
-    networks, images = open_all(given["models"], given["data"], **opening, device=device)
-    target = parse_target(given["target"], images.class_names) if given["target"] is not None else None
-    chosen = without_target(images, target)
-    if len(chosen) == 0:
-        raise InputError(f"--target {given['target']}: every image is of that class already; nothing to attack")
-    only_sets = bool(given["adversarial"]) and not given["surrogate"] and given["method"] is None
+    only_sets = bool(config.adversarial) and not config.surrogate and not config.method
     if only_sets:
-        _refuse_attack_options(given)
-    wanted = [] if only_sets else given["surrogate"] or names
+        config.refuse(
+            _OF_ATTACKS, "says nothing: sets made before bring their own attack; leave it out, or give --method"
+        )
+    methods = _methods(config, device)
+    opened = open_all(config, config.models, device)
+    check_budget(config, opened.images)
+    target, chosen = aim_at(config, opened.images)
+    wanted = [] if only_sets else config.surrogate or opened.names
     plan = Plan(
-        names=names,
-        networks=networks,
-        gradient_models=[fuse_conv_bn(network) for network in networks],
-        surrogates=[names.index(name) for name in wanted],
+        names=opened.names,
+        networks=opened.networks,
+        gradient_models=[fuse_conv_bn(network) for network in opened.networks],
+        surrogates=[opened.names.index(name) for name in wanted],
         params=methods,
         target=target,
-        gradients=given["gradients"],
-        batch_size=given["batch_size"],
+        gradients=config.gradients,
+        batch_size=config.batch_size,
         device=device,
     )
-    return Setup(networks, images, chosen, plan)
+    return Setup(opened, chosen, plan)
 
 
-def _refuse_attack_options(given: dict[str, Any]) -> None:
-    """Raise InputError when an option of an attack was given another value than its default though nobody attacks."""
-    usual = {"eps": "8/255", "norm": "linf", "steps": 10, "loss": "ce", "restarts": 1, "precision": "float32"}
-    usual |= dict.fromkeys(("step_size", "random_start", "target"))
-    for name, default in usual.items():
-        if given[name] != default:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{option}: sets made before bring their own attack; leave it out, or give --method too")
+# What only an attack made here listens to.
+_OF_ATTACKS = ("eps", "norm", "steps", "loss", "restarts", "precision", "step_size", "random_start", "target")
 
 
-def measured(setup: Setup, given: dict[str, Any], show: Callable[[int], None]) -> Matrix:
+def _methods(config: MatrixConfig, device: str) -> list[AttackParams]:
+    found = [attack_params(config, text, seed=config.seed, device=device) for text in config.method or ("pgd",)]
+    names = [params.method.name for params in found]
+    if len(set(names)) < len(names):
+        raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
+    return found
+
+
+def precomputed_runs(setup: Setup, paths: Sequence[Path]) -> list[SurrogateRun]:
+    """The rows of ready-made sets.
+
+    Raises:
+        InputError: a set that was not made from these images.
+    """
+    return [_precomputed(setup, path) for path in paths]
+
+
+def _precomputed(setup: Setup, path: Path) -> SurrogateRun:
+    """A ready-made set as a row; it must have been made from just these images."""
+    images = setup.chosen
+    found = read_adversarial(path)
+    place = {index: position for position, index in enumerate(images.indices.tolist())}
+    missing = [index for index in found.index.tolist() if index not in place]
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA"
+        )
+    positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
+    if not torch.equal(images.targets[positions], found.labels):
+        raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")
+    if found.meta["attack"]["eps"] is None:
+        raise InputError(f"{path}: made without a bound, so its noise has no size to have; attack again with --eps")
+    bound, norm = float(found.meta["attack"]["eps"]), found.meta["attack"]["norm"]
+
+    def check(adversarial: Any, clean: Any) -> None:
+        if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):  # NaN is neither
+            raise InputError(f"{path}: pixels outside [0, 1]; write it again")
+        if adversarial.shape != clean.shape or not bool((flat_norm(adversarial - clean, norm) <= bound + 1e-5).all()):
+            raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
+
+    made_on = {one["sha256"] for one in found.meta["surrogates"]}
+    crafted_on = tuple(place for place, network in enumerate(setup.opened.networks) if network.spec.sha256 in made_on)
+    return precomputed(setup.plan, images, found, set_name(path), crafted_on, positions, check)
+
+
+def measured(setup: Setup, config: MatrixConfig, show: Callable[[int], None]) -> Matrix:
     """The matrix, measured in this process or by the workers that the options ask for.
 
     Args:
         setup: as opened in this process.
-        given: the options that it was opened by.
+        config: the options that it was opened by.
         show: told the number of images that are done.
 
     Raises:
         InputError: a batch that failed twice, or what a worker met.
     """
-    from advkit.transfer.matrix import batches, measure, merged
-
-    workers, ray = given["workers"], given["ray"]
+    workers, ray = config.workers, config.ray
     if workers == 1 and ray is None:
         return measure(setup.plan, setup.chosen, show)
     cuda = setup.plan.device.startswith("cuda")
     # Ray shows each worker its own GPU only. What had to be fetched is there by now.
-    theirs = given | {"device": "cuda" if cuda and ray else setup.plan.device, "download": False}
-    task = Task(_open, (theirs, [network.spec.sha256 for network in setup.networks]), _measure)
+    theirs = dataclasses.replace(config, device="cuda" if cuda and ray else setup.plan.device, download=False)
+    task = Task(_open, (theirs, [network.spec.sha256 for network in setup.opened.networks]), _measure)
     wanted = batches(setup.plan, setup.chosen)
     parts: dict[int, BatchPredictions] = {}
     done = 0
@@ -121,30 +159,17 @@ def measured(setup: Setup, given: dict[str, Any], show: Callable[[int], None]) -
 
 def threads_of(workers: int, ray: str | None) -> int:
     """Threads of each worker: one on a cluster, which counts CPUs; else this process's, shared out."""
-    import torch
-
     return 1 if ray is not None else max(1, torch.get_num_threads() // workers)
 
 
-def _open(given: dict[str, Any], expected: list[str]) -> Setup:
+def _open(config: MatrixConfig, expected: list[str]) -> Setup:
     """A worker's state: the same models as in the process that asks, or none."""
-    setup = open_setup(given)
-    for ref, network, sha256 in zip(given["models"], setup.networks, expected, strict=True):
+    setup = open_setup(config, pick_device(config.device))
+    for ref, network, sha256 in zip(config.models, setup.opened.networks, expected, strict=True):
         if network.spec.sha256 != sha256:
             raise InputError(f"{ref}: a worker found another network there; let nobody write it during a run")
     return setup
 
 
 def _measure(setup: Setup, batch: slice) -> BatchPredictions:
-    from advkit.transfer.matrix import measure_batch
-
     return measure_batch(setup.plan, setup.chosen, batch)
-
-
-def _methods(given: dict[str, Any]) -> list[AttackParams]:
-    found = [options.attack_params(given, text, "transfer") for text in given["method"] or ["pgd"]]
-    options.refuse_unused(given, found)
-    names = [params.method.name for params in found]
-    if len(set(names)) < len(names):
-        raise InputError(f"--method: {', '.join(names)}: one of them twice; drop it")
-    return found

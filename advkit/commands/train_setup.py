@@ -1,60 +1,150 @@
-"""From the options of ``train`` to a network to start from and the settings of the run."""
+"""From the options of ``train`` to data, a network to start from and the settings of the run.
+
+Imported late: it needs torch.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from advkit.commands import options
-from advkit.commands.loading import pick_precision
+import torch
+from torch import Tensor
+
+from advkit.attacks.budget import check_eps, parse_eps
+from advkit.commands.checks import choices, floats
+from advkit.commands.loading import load_for, pick_precision
+from advkit.commands.train_config import RecipeOptions, TrainConfig
+from advkit.data import reference as data_reference
+from advkit.data.images import ImageSet
+from advkit.data.sampling import hold_out
+from advkit.data.statistics import mean_and_std
 from advkit.files.errors import InputError
+from advkit.files.tensors import fingerprint
+from advkit.models import build
+from advkit.models import reference as model_reference
+from advkit.models.native_size import native_size
+from advkit.models.network import Network
+from advkit.training.augment import KINDS
+from advkit.training.params import PENALTY_POINTS, MisalignParams, TrainParams
 
-if TYPE_CHECKING:
-    from advkit.data.images import ImageSet
-    from advkit.models.network import Network
-    from advkit.training.misalign import MisalignParams
-    from advkit.training.params import TrainParams
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything opened, each once.
+
+    Attributes:
+        images: training images; None when weights are packed without any.
+        train, validation: positions in them.
+        network: to train.
+        references: that it is turned away from.
+        params: how to train it.
+    """
+
+    images: ImageSet | None
+    train: Tensor
+    validation: Tensor
+    network: Network
+    references: list[Network]
+    params: TrainParams
+
+    def settings(self, config: TrainConfig, processes: int) -> dict[str, Any]:
+        """All that decides the bytes of the checkpoint, as JSON values; file names and reports do not."""
+        spec = self.network.spec
+        return {
+            "params": self.params.to_json() | {"validation": config.validation, "limit": config.limit},
+            "architecture": spec.architecture,
+            **({"model_args": spec.model_args} if spec.model_args else {}),
+            "start": fingerprint(self.network.net.state_dict()),
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+            "data": self.images.fingerprint if self.images is not None else None,
+            "references": [reference.spec.sha256 for reference in self.references],
+            "processes": processes,
+        }
 
 
-def open_network(given: dict[str, Any], images: ImageSet | None, train_part: Any, device: str) -> Network:
+def open_setup(config: TrainConfig, device: str) -> Setup:
+    """From the command's options to everything that a run needs.
+
+    Raises:
+        InputError: anything that can't be opened or doesn't fit.
+    """
+    images = _open_images(config)
+    train, validation = torch.empty(2, 0, dtype=torch.int64)
+    references = []
+    if images is not None:
+        train, validation = hold_out(images.targets, config.validation, config.seed)
+    network = _open_network(config, images, train, device)
+    if images is not None:
+        references = [load_for(ref, images, device, native=native_size(ref)) for ref in config.misalign_from]
+    params = train_params(config, bool(config.misalign_from), images, config.seed, device)
+    return Setup(images, train, validation, network, references, params)
+
+
+def _open_images(config: TrainConfig) -> ImageSet | None:
+    if not config.data:
+        return None
+    return data_reference.load(
+        config.data,
+        role="train",
+        limit=config.limit,
+        seed=config.seed,
+        size=(config.size, config.size) if config.size else None,
+        download=config.download,
+    )
+
+
+def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
-    from advkit.data.statistics import mean_and_std
-    from advkit.models import build, reference
-
-    mean, std = options.floats("mean", given["mean"]), options.floats("std", given["std"])
-    arch, has_weights = given["arch"], "@" in given["arch"] or ".py:" in given["arch"]
-    if given["init"] and arch and has_weights:
+    mean, std = floats("mean", config.mean), floats("std", config.std)
+    arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch
+    if config.init and arch and has_weights:
         raise InputError("--arch with weights and --init both say where to start; give one")
+    if has_weights or not arch:
+        return _load_start(arch if has_weights else config.init, images, mean, std, device, config.seed)
+    if images is None:
+        raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
+    other = None
+    if config.init:  # weights go with the normalisation that they were trained under
+        other = _load_start(config.init, images, None, None, device, 0)
+        mean, std = mean or other.spec.mean, std or other.spec.std
+        if (mean, std) != (other.spec.mean, other.spec.std):
+            raise InputError(f"--init {config.init}: has its own mean and std; leave --mean and --std out")
+    elif mean is None or std is None:
+        found = mean_and_std(images, train)
+        mean, std = mean or found[0], std or found[1]
+    network = build.create(
+        arch,
+        num_classes=images.num_classes,
+        input_size=images.size,
+        mean=mean,
+        std=std,
+        labels=images.class_names,
+        seed=config.seed,
+    ).to(device)
+    if other is not None:
+        _start_from(network, other, config.init)
+    return network
+
+
+def _load_start(
+    ref: str,
+    images: ImageSet | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    device: str,
+    seed: int,
+) -> Network:
+    """The weights to start from: the one place where a head of another class count would be made anew.
+
+    Raises:
+        InputError: weights for other classes or another size than those of ``images``.
+    """
     known: dict[str, Any] = {}
     if images is not None:
         known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
-    if given["init"] and not arch:
-        network = reference.load(given["init"], **known, mean=mean, std=std, device=device, seed=given["seed"])
-    elif has_weights:
-        network = reference.load(arch, **known, mean=mean, std=std, device=device, seed=given["seed"])
-    else:
-        if images is None:
-            raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
-        other = None
-        if given["init"]:  # weights go with the normalisation that they were trained under
-            other = reference.load(given["init"], **known, device=device)
-            mean, std = mean or other.spec.mean, std or other.spec.std
-            if (mean, std) != (other.spec.mean, other.spec.std):
-                raise InputError(f"--init {given['init']}: has its own mean and std; leave --mean and --std out")
-        elif mean is None or std is None:
-            found = mean_and_std(images, train_part)
-            mean, std = mean or found[0], std or found[1]
-        network = build.create(
-            arch,
-            num_classes=images.num_classes,
-            input_size=images.size,
-            mean=mean,
-            std=std,
-            labels=images.class_names,
-            seed=given["seed"],
-        ).to(device)
-        if other is not None:
-            _start_from(network, other, given["init"])
-    return network
+    return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
 
 
 def _start_from(network: Network, other: Network, ref: str) -> None:
@@ -66,49 +156,53 @@ def _start_from(network: Network, other: Network, ref: str) -> None:
     network.net.load_state_dict(theirs)
 
 
-def train_params(given: dict[str, Any], images: ImageSet | None, device: str) -> TrainParams:
-    """The settings that the options ask for."""
-    from advkit.training.augment import KINDS
-    from advkit.training.params import TrainParams
+def train_params(
+    recipe: RecipeOptions, misaligned: bool, images: ImageSet | None, seed: int, device: str
+) -> TrainParams:
+    """The settings that the options ask for.
 
-    if given["augment"] == "auto":
+    Args:
+        recipe: the options.
+        misaligned: whether there is a reference to turn away from.
+        images: they decide what ``--augment auto`` is.
+        seed: of order, augmentation and dropout.
+        device: decides what ``--precision auto`` is.
+
+    Raises:
+        InputError: names that don't exist.
+    """
+    if recipe.augment == "auto":
         large = images is not None and min(images.size[1:]) >= 24
         kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
     else:
-        kinds = () if given["augment"] == "none" else options.choices("augment", given["augment"], KINDS)
-    lr = given["lr"] if given["lr"] is not None else {"sgd": 0.1, "adamw": 0.002}[given["optimizer"]]
+        kinds = () if recipe.augment == "none" else choices("augment", recipe.augment, KINDS)
     return TrainParams(
-        epochs=given["epochs"],
-        batch_size=given["batch_size"],
-        optimizer=given["optimizer"],
-        lr=lr,
-        weight_decay=given["weight_decay"],
-        momentum=given["momentum"],
-        schedule=given["schedule"],
-        label_smoothing=given["label_smoothing"],
-        clip=given["clip"],
-        ema=given["ema"],
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        lr=recipe.lr if recipe.lr is not None else {"sgd": 0.1, "adamw": 0.002}[recipe.optimizer],
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.momentum,
+        schedule=recipe.schedule,
+        label_smoothing=recipe.label_smoothing,
+        clip=recipe.clip,
+        ema=recipe.ema,
         augment=frozenset(kinds),
-        precision=pick_precision(given["precision"], device),
-        seed=given["seed"],
-        misalign=_misalign(given),
+        precision=pick_precision(recipe.precision, device),
+        seed=seed,
+        misalign=_misalign(recipe) if misaligned else None,
     )
 
 
-def _misalign(given: dict[str, Any]) -> MisalignParams | None:
-    from advkit.attacks.budget import check_eps, parse_eps
-    from advkit.training.misalign import PENALTY_POINTS, MisalignParams
-
-    if not given["misalign_from"]:
-        return None
-    eps = parse_eps(given["misalign_eps"], "misalign-eps")
-    check_eps(eps, "linf", given["misalign_eps"])
+def _misalign(recipe: RecipeOptions) -> MisalignParams:
+    eps = parse_eps(recipe.misalign_eps, "misalign-eps")
+    check_eps(eps, "linf", recipe.misalign_eps)
     return MisalignParams(
-        weight=given["misalign_weight"],
-        penalty=given["misalign_penalty"],
-        at=options.choices("misalign-at", given["misalign_at"], PENALTY_POINTS),
+        weight=recipe.misalign_weight,
+        penalty=recipe.misalign_penalty,
+        at=choices("misalign-at", recipe.misalign_at, PENALTY_POINTS),
         eps=eps,
-        steps=given["misalign_steps"],
-        smoothness=given["smoothness_weight"],
-        warm_up=given["misalign_warm_up"],
+        steps=recipe.misalign_steps,
+        smoothness=recipe.smoothness_weight,
+        warm_up=recipe.misalign_warm_up,
     )

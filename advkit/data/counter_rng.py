@@ -6,6 +6,7 @@ therefore sees the same randomness whatever the batch size, the order, the worke
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import torch
@@ -30,13 +31,30 @@ def _wrapped(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63  # into the range of int64
 
 
+def stream(purpose: str, *numbers: int) -> int:
+    """The random stream of one use: pass it as ``stream`` below, or as a seed of a whole part of a run.
+
+    Streams that are counted by hand meet: one use's epoch is another's restart. A hash (BLAKE2b, 64 bits) of the
+    purpose's name and its numbers keeps every two apart.
+
+    Args:
+        purpose: what the numbers are for, in words that no other use has.
+        numbers: which of its draws: epoch, restart, step, copy ...
+
+    Returns:
+        an integer in [0, 2^64).
+    """
+    text = ":".join([purpose, *map(str, map(int, numbers))])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
     """Uniform numbers in [0, 1) with 24 bits, ``count`` for each image.
 
     Args:
         seed: the run's seed, any integer.
         indices: (N,) int64, identities of the images in their data set.
-        stream: separates independent uses: restarts, steps, transforms.
+        stream: separates independent uses, see :func:`stream`.
         count: numbers wanted for each image.
 
     Returns:

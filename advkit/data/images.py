@@ -68,6 +68,10 @@ class ImageSet:
             self, targets=self.targets[positions], indices=self.indices[positions], rows=self.rows[positions]
         )
 
+    def origin(self) -> dict[str, str]:
+        """Where the images come from, as files that are made of them tell it."""
+        return {"ref": self.ref, "split": self.split, "fingerprint": self.fingerprint}
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over size, then indices, labels and pixels of every 512 images, in order.

@@ -11,7 +11,7 @@ import torch
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, attack_set
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
-from advkit.files import adversarial
+from advkit.files.adversarial import AdversarialWriter
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.models.prediction import predict
@@ -52,25 +52,24 @@ def make_missing(
 def _make(
     path: Path, reference: Network, images: ImageSet, params: AttackParams, described: dict[str, Any], device: str
 ) -> None:
-    metadata = {
-        "class_names": list(images.class_names),
-        "data": {"ref": images.ref, "split": images.split, "fingerprint": images.fingerprint},
-        "surrogates": [{"ref": reference.spec.ref, "sha256": reference.spec.sha256}],
-        "attack": described,
-    }
     quick = [fuse_conv_bn(reference)]
-    with adversarial.stream(path, len(images), images.size, quantized=False, metadata=metadata) as rows:
+    with AdversarialWriter(
+        path,
+        len(images),
+        images.size,
+        class_names=images.class_names,
+        data=images.origin(),
+        surrogates=[(reference.spec.ref, reference.spec.sha256)],
+        attack=described,
+    ) as rows:
         for done in attack_set([reference], quick, images, params, None, batch_size=_BATCH, device=device):
             correct = predict([reference], done.clean.to(device)).cpu() == done.targets
             prediction = predict([reference], done.adversarial.to(device)).cpu()
-            outcome = torch.where(correct, torch.where(prediction != done.targets, FOOLED, ROBUST), CLEAN_WRONG)
             rows.append(
-                {
-                    "images": done.adversarial,
-                    "labels": done.targets,
-                    "index": done.indices,
-                    "target": done.classes,
-                    "prediction": prediction,
-                    "outcome": outcome.to(torch.uint8),
-                }
+                done.adversarial,
+                labels=done.targets,
+                index=done.indices,
+                target=done.classes,
+                prediction=prediction,
+                outcome=torch.where(correct, torch.where(prediction != done.targets, FOOLED, ROBUST), CLEAN_WRONG),
             )

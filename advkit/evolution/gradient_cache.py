@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advkit.attacks.budget import flat_norm, per_image
 from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.data.images import ImageSet
 from advkit.files.checkpoint import canonical_json
 from advkit.files.errors import InputError
 from advkit.files.tensors import TensorWriter, open_tensor
+from advkit.metrics.norms import flat_norm, per_image
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.training.augment import augmented

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from advkit.attacks import budget
-from advkit.attacks.gradient_similarity import pairwise_cosines
 from advkit.evolution.evaluation_context import EvaluationContext, predict_array
 from advkit.files.adversarial import read_adversarial
+from advkit.metrics.gradient_similarity import pairwise_cosines
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, count

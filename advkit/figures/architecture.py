@@ -1,198 +1,147 @@
-"""An evolved architecture as a graph, drawn from top to bottom."""
+"""An evolved architecture as a graph, drawn from top to bottom in layers (Sugiyama, Tagawa, Toda, 1981)."""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advkit.figures.boxes import Box, boxes_of, explained
+from advkit.figures import graphviz
 from advkit.figures.canvas import canvas
-from advkit.figures.layers import Layout, arranged
-from advkit.figures.names import fitted_text
-from advkit.figures.straight import Item, Sizes
+from advkit.figures.genome_graph import GraphNode, graph_of, legend
+from advkit.models.genome.genes import Genome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SIZES = Sizes(box=1.42, lane=0.13, gap=0.07, landing=0.1, limit=6.84)  # inches: with the margins, the 7 of two columns
-_BOX, _TAB, _SHAPE = 0.29, 0.125, 0.11  # heights, inches
-_TIGHT, _PAGE = 0.15, 8.4  # between rows at least; height up to which they are set further apart
-_MARGIN, _NARROWEST = 0.04, 3.3
-_INK, _LINE = "#202020", "#484848"
-# Lines that pass nodes (Okabe, Ito, 2008, without what is too pale for a thin line).
+_MOST_BOXES = 4  # side by side: the drawing stays about as wide as a page
+_SWEEPS = 16  # down and up
+_GAP, _LANE, _LINE, _PAD = 0.16, 0.12, 0.105, 0.06  # inches: between boxes, for a line that passes, of text, round it
+# Of lines that pass boxes, by their source (Okabe, Ito, 2008, without what is too pale for a thin line).
 _COLOURS = ("#0072b2", "#d55e00", "#007a5a", "#a64d8a", "#7a5c00")
 
 
-def draw(
-    path: Path,
-    genome_json: Mapping[str, Any],
-    *,
-    title: str,
-    note: str = "",
-    shapes: Mapping[int, tuple[int, int, int]] | None = None,
-) -> None:
-    """Draw the active part of a genome, what its output depends on, at most 7 inches wide.
+class LayerItem(NamedTuple):
+    """A node's box in its own layer; in a later layer, the place where lines from it pass the boxes there."""
 
-    Each box is one node; one with several inputs wears a tab that says how they are merged. A line that passes nodes
-    runs beside the boxes, never through one, in a colour of its own, and a dot marks where it branches.
+    layer: int
+    node: int
+
+
+class Layout(NamedTuple):
+    """Middles of all items in inches, segments from one layer to the next, and which items are boxes."""
+
+    x: dict[LayerItem, float]
+    segments: list[tuple[LayerItem, LayerItem]]
+    boxes: set[LayerItem]
+
+
+def draw(path: Path, genome: Genome, *, title: str, note: str, shapes: Mapping[int, tuple[int, int, int]]) -> None:
+    """Draw the active part of a genome, what its output depends on.
 
     Args:
-        path: ``.png``, ``.svg`` or ``.pdf``; written atomically, equal input gives equal bytes.
-        genome_json: ``stem``, ``nodes``, ``head`` and ``output``, as a genome is written to JSON.
+        path: ``.dot`` or ``.gv`` for Graphviz; ``.png``, ``.svg`` or ``.pdf`` for a picture, in which lines that skip
+            a layer pass beside its boxes. Written atomically, equal input gives equal bytes.
+        genome: what to draw.
         title: printed above; empty for none.
-        note: printed beneath, before what the marks mean.
-        shapes: channels, height and width of what a node puts out, by its id, 0 for the stem; printed below the boxes.
+        note: printed with what the marks mean.
+        shapes: channels, height and width of what a node puts out, by its id, 0 for the stem.
 
     Raises:
-        InputError: unknown suffix, or the file can't be written.
-        ValueError: two nodes of one id, an input or output that doesn't exist, a cycle.
+        InputError: unknown suffix, the file can't be written, or a graph that is not sound.
     """
-    boxes = boxes_of(genome_json)
-    layout = arranged({vertex: box.inputs for vertex, box in boxes.items()}, _SIZES)
-    width = max(layout.width, _NARROWEST) + 2 * _MARGIN
-    heading = textwrap.wrap(title, width=int(width * 15))
-    sentences = f"{note.strip()} {explained(genome_json, boxes)}".strip()
-    lines = textwrap.wrap(sentences, width=int(width * 21))
-    sheet = Sheet(layout, boxes, shapes or {}, (width - layout.width) / 2, 0.08 + 0.15 * len(heading))
-    height = sheet.bottom + 0.14 + 0.1 * len(lines)
-    with canvas(path, width, height) as figure:
-        plot = figure.add_axes((0, 0, 1, 1))
-        plot.set(xlim=(0, width), ylim=(height, 0))
+    graph = graph_of(genome, shapes)
+    note = f"{note} {legend(genome, graph)}".strip()
+    if path.suffix in graphviz.SUFFIXES:
+        graphviz.write(path, graph, title=title, note=note)
+        return
+    with canvas(path, 1, 1) as figure:
+        box = 2 * _PAD + max(_width(line, line == node.operation) for node in graph.values() for line in node.lines)
+        found = layout(graph, box)
+        left, right = min(found.x.values()) - box / 2, max(max(found.x.values()), min(found.x.values()) + 1) + box / 2
+        high = 2 * _PAD + max(len(node.lines) for node in graph.values()) * _LINE
+        pitch = high + 0.2 + 0.03 * (right - left)  # a wide drawing has long lines, which must not lie flat
+        bottom = pitch * max(item.layer for item in found.x) + high
+        figure.set_size_inches(right - left, bottom)
+        plot = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, 0))
         plot.axis("off")
-        _lines(plot, sheet)
-        for item in layout.x:
-            if item.is_box:
-                _box(plot, sheet, item)
-        plot.text(width / 2, 0.02, "\n".join(heading), fontsize=8, ha="center", va="top", parse_math=False)
-        plot.text(
-            _MARGIN, sheet.bottom + 0.1, "\n".join(lines), fontsize=6, color="#404040", va="top", parse_math=False
-        )
+        _lines(plot, found, high, pitch)
+        for item in sorted(found.boxes):
+            _box(plot, graph[item.node], (found.x[item] - box / 2, pitch * item.layer), box, high)
+        heading, notes = (textwrap.fill(text, int((right - left) * n)) for text, n in ((title, 14), (note, 20)))
+        plot.text(left, -0.08, heading, fontsize=8, va="bottom", parse_math=False)
+        plot.text(left, bottom + 0.08, notes, fontsize=6, va="top", color="#404040", parse_math=False)
 
 
-class Sheet:
-    """Where things are, in inches from the top left corner.
-
-    Args:
-        layout: what stands beside what.
-        boxes: what the boxes say.
-        shapes: what each puts out.
-        left: where the layout begins.
-        top: where the first row begins.
-    """
-
-    def __init__(
-        self,
-        layout: Layout,
-        boxes: Mapping[int, Box],
-        shapes: Mapping[int, tuple[int, int, int]],
-        left: float,
-        top: float,
-    ) -> None:
-        self.layout, self.boxes, self.shapes, self.left = layout, boxes, shapes, left
-        vertices = [[item.vertex for item in row if item.is_box] for row in layout.rows]
-        tabs = [_TAB * any(boxes[vertex].merge for vertex in row) for row in vertices]
-        heights = [tab + _BOX + _SHAPE * any(v in shapes for v in row) for tab, row in zip(tabs, vertices, strict=True)]
-        gaps = [*self._gaps(sum(heights)), 0.0]
-        tops = itertools.accumulate((height + gap for height, gap in zip(heights, gaps, strict=True)), initial=top)
-        self.starts = list(tops)[:-1]  # of each row; from here to its end all lines are upright
-        self.ends = [start + height for start, height in zip(self.starts, heights, strict=True)]
-        self.box_tops = [start + tab for start, tab in zip(self.starts, tabs, strict=True)]
-        self.bottom = self.ends[-1]
-
-    def _gaps(self, filled: float) -> list[float]:
-        """Heights between the rows: more where many lines go far aside, as long as all fits a page."""
-        far: Counter[int] = Counter()
-        for (upper, lower), aside in self.layout.links.items():
-            far[upper.row] += abs(self.layout.x[lower] + aside - self.layout.x[upper]) > 0.4
-        more = [0.06 + 0.02 * min(far[row], 12) for row in range(len(self.layout.rows) - 1)]
-        room = _PAGE - filled - _TIGHT * len(more)
-        share = min(1.0, max(0.0, room / max(sum(more), 1e-9)))
-        return [_TIGHT + share * each for each in more]
-
-    def x(self, item: Item) -> float:
-        """Middle of ``item``."""
-        return self.left + self.layout.x[item]
-
-    def outline(self, upper: Item, lower: Item) -> list[tuple[float, float]]:
-        """Corners of a link: straight down to the end of its row, a cubic curve to the next, straight to its end."""
-        start = self.box_tops[upper.row] + _BOX if upper.is_box else self.ends[upper.row]
-        leave, arrive, end = self.ends[upper.row], self.starts[lower.row], self.ends[lower.row]
-        if lower.is_box:
-            end = self.box_tops[lower.row] - _TAB * bool(self.boxes[lower.vertex].merge)
-        x0, x1 = self.x(upper), self.x(lower) + self.layout.links[upper, lower]
-        bend = (leave + arrive) / 2
-        return [(x0, start), (x0, leave), (x0, bend), (x1, bend), (x1, arrive), (x1, end)]
+def layout(graph: Mapping[int, GraphNode], box: float) -> Layout:
+    """Longest-path layers of a few boxes, ``box`` inches wide, as near to their neighbours' barycentres as fits."""
+    layer: dict[int, int] = {}
+    last: dict[int, int] = {}  # layer in which the lines from a node end
+    filled: Counter[int] = Counter()
+    for name, node in graph.items():
+        layer[name] = max((layer[source] + 1 for source in node.inputs), default=0)
+        while filled[layer[name]] == _MOST_BOXES:
+            layer[name] += 1
+        filled[layer[name]] += 1
+        last.update((source, max(last.get(source, 0), layer[name])) for source in node.inputs)
+    boxes = {LayerItem(row, name) for name, row in layer.items()}
+    links = {(LayerItem(row - 1, source), LayerItem(row, name)) for row, name in boxes for source in graph[name].inputs}
+    links |= {(LayerItem(k, name), LayerItem(k + 1, name)) for name in last for k in range(layer[name], last[name] - 1)}
+    near: dict[LayerItem, list[LayerItem]] = {item: [] for item in sorted(boxes | {lower for _, lower in links})}
+    for upper, lower in sorted(links):
+        near[upper].append(lower)
+        near[lower].append(upper)
+    rows = [list(row) for _, row in itertools.groupby(near, lambda item: item.layer)]
+    x = {item: float(place) for row in rows for place, item in enumerate(row)}
+    for sweep in range(2 * _SWEEPS):
+        ordering, down = sweep < _SWEEPS, sweep % 2 == 0
+        for row in rows if down else rows[::-1]:
+            wish = {}
+            for item in row:
+                seen = [x[o] for o in near[item] if not ordering or (o.layer < item.layer) == down] or [x[item]]
+                wish[item] = sum(seen) / len(seen)
+            if ordering:
+                row.sort(key=lambda item: (wish[item], item))
+            wide = [box + _GAP if item in boxes else _LANE for item in row]
+            x.update(zip(row, _spread([wish[item] for item in row], wide), strict=True))
+    return Layout(x, sorted(links), boxes)
 
 
-def _lines(plot: Axes, sheet: Sheet) -> None:
-    from matplotlib.patches import Circle, PathPatch, Polygon
-    from matplotlib.path import Path as Outline
-
-    codes = [Outline.MOVETO, Outline.LINETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4, Outline.LINETO]
-    colours = _colours(sheet.layout)
-    branches: Counter[Item] = Counter()
-    for upper, lower in sheet.layout.links:
-        branches[upper] += 1
-        direct = upper.is_box and lower.is_box
-        colour = _LINE if direct else colours[upper.vertex]
-        corners = sheet.outline(upper, lower)
-        name = f"link {upper.vertex}-{lower.vertex}" if lower.is_box else f"lane {upper.vertex} row {lower.row}"
-        look: dict[str, Any] = {"fc": "none", "ec": colour, "lw": 0.9, "zorder": 3 if direct else 2}
-        x, y = corners[-1]
-        if lower.is_box:
-            corners[-1] = (x, y - 0.04)  # the rest is the arrow's
-        plot.add_patch(PathPatch(Outline(corners, codes), gid=name, capstyle="round", **look))
-        if lower.is_box:
-            head = [(x, y), (x - 0.026, y - 0.065), (x + 0.026, y - 0.065)]
-            plot.add_patch(Polygon(head, fc=colour, ec="none", zorder=4))
-    for item, count in branches.items():
-        if count > 1 and not item.is_box:
-            at = (sheet.x(item), sheet.ends[item.row])
-            plot.add_patch(Circle(at, 0.022, fc=colours[item.vertex], ec="none", zorder=4))
+def _spread(wishes: Sequence[float], widths: Sequence[float]) -> list[float]:
+    """Middles as near to ``wishes`` as ``widths`` allow: the mean of what is only pushed right and only pushed left."""
+    steps = [0.0, *itertools.accumulate((a + b) / 2 for a, b in itertools.pairwise(widths))]
+    free = [wish - step for wish, step in zip(wishes, steps, strict=True)]  # these must not descend
+    pushed = zip(itertools.accumulate(free, max), [*itertools.accumulate(free[::-1], min)][::-1], steps, strict=True)
+    return [(right + left) / 2 + step for right, left, step in pushed]
 
 
-def _colours(layout: Layout) -> dict[int, str]:
-    """A colour for each vertex with lanes: the one that its neighbours have least, and the least used of those."""
-    near: dict[int, Counter[int]] = {}
-    for row in layout.rows:
-        lanes = [item.vertex for item in row if not item.is_box]
-        for place, vertex in enumerate(lanes):
-            beside = near.setdefault(vertex, Counter())
-            beside.update(lanes[max(place - 2, 0) : place] + lanes[place + 1 : place + 3])
-    chosen: dict[int, int] = {}
-    for vertex in near:
-        used = Counter(chosen.values())
-        costs = [
-            (sum(n for other, n in near[vertex].items() if chosen.get(other) == colour), used[colour], colour)
-            for colour in range(len(_COLOURS))
-        ]
-        chosen[vertex] = min(costs)[2]
-    return {vertex: _COLOURS[colour] for vertex, colour in chosen.items()}
+def _width(text: str, bold: bool) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text, 6, FontProperties(weight="bold" if bold else "normal")).get_extents().x1) / 72
 
 
-def _box(plot: Axes, sheet: Sheet, item: Item) -> None:
-    from matplotlib.patches import FancyBboxPatch
+def _lines(plot: Axes, found: Layout, high: float, pitch: float) -> None:
+    for upper, lower in found.segments:
+        colour = "#484848" if {upper, lower} <= found.boxes else _COLOURS[upper.node % len(_COLOURS)]
+        xs, top = [found.x[upper], found.x[lower]], pitch * lower.layer
+        look: dict[str, Any] = {"color": colour, "lw": 0.8, "gid": f"{upper.node}-{lower.node} {lower.layer}"}
+        if lower in found.boxes:
+            look |= {"arrowstyle": "-|>,head_width=0.1,head_length=0.25", "shrinkA": 0, "shrinkB": 0}
+            plot.annotate("", (xs[1], top), (xs[0], top - pitch + high), arrowprops=look)
+        else:
+            plot.plot([*xs, xs[1]], [top - pitch + high, top, top + high], solid_capstyle="round", **look)
 
-    box, x, top = sheet.boxes[item.vertex], sheet.x(item), sheet.box_tops[item.row]
-    left = x - _SIZES.box / 2
-    look: dict[str, Any] = {"ec": _INK, "lw": 0.7, "zorder": 5}
-    style = "round,pad=0,rounding_size=0.05"
-    plot.add_patch(FancyBboxPatch((left, top), _SIZES.box, _BOX, style, fc=box.fill, gid=f"box {item.vertex}", **look))
-    words: dict[str, Any] = {"ha": "center", "va": "center", "color": "black", "parse_math": False, "zorder": 6}
-    first, second = (top + 0.09, top + 0.205) if box.more else (top + _BOX / 2, 0.0)
-    plot.text(x, first, fitted_text(box.words, 24, 1), fontsize=6.3, fontweight="bold", **words)
-    if box.more:
-        plot.text(x, second, fitted_text(box.more, 30, 1), fontsize=6, **words)
-    if box.merge:
-        wide = min(_SIZES.box, max(0.42, 0.1 * len(box.inputs) + 0.08))
-        tab = (x - wide / 2, top - _TAB)
-        fill, ink = (_INK, "white") if box.merge == "concat" else ("white", "black")
-        plot.add_patch(FancyBboxPatch(tab, wide, _TAB, "round,pad=0,rounding_size=0.03", fc=fill, **look))
-        plot.text(x, top - _TAB / 2 + 0.005, box.merge, fontsize=5.8, **{**words, "color": ink})
-    if item.vertex in sheet.shapes:
-        shape = "×".join(str(number) for number in sheet.shapes[item.vertex])
-        plot.text(x + 0.05, top + _BOX + 0.06, shape, fontsize=5.5, **{**words, "ha": "left", "color": _LINE})
+
+def _box(plot: Axes, node: GraphNode, corner: tuple[float, float], wide: float, high: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    plot.add_patch(Rectangle(corner, wide, high, fc=node.fill, ec="#202020", lw=0.7, zorder=5, clip_on=False))
+    first = corner[1] + (high - (len(node.lines) - 1) * _LINE) / 2
+    for number, line in enumerate(node.lines):
+        look: dict[str, Any] = {"fontweight": "bold" if line == node.operation else "normal", "fontsize": 6}
+        plot.text(corner[0] + wide / 2, first + number * _LINE, line, ha="center", va="center", zorder=6, **look)

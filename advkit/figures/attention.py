@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from advkit.figures.canvas import canvas
-from advkit.figures.names import display_names, fitted_text
+from advkit.figures.grid import CELL, Grid
+from advkit.figures.names import display_names, ellipsize
 from advkit.figures.saliency import agreement
-from advkit.figures.sheet import CELL, Sheet
 
 if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
@@ -47,7 +47,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Pair:
+class MapAgreement:
     """How alike two models' maps are.
 
     Attributes:
@@ -65,13 +65,13 @@ class Pair:
     rank_correlation: list[float]
 
 
-def compare(panels: Sequence[Panel]) -> list[Pair]:
+def compare(panels: Sequence[Panel]) -> list[MapAgreement]:
     """Agreement (:func:`advkit.figures.saliency.agreement`) of every two panels in every kind of map they have."""
     pairs = []
     for kind in panels[0].maps:
         for first, second in itertools.combinations(range(len(panels)), 2):
             numbers = agreement(panels[first].maps[kind], panels[second].maps[kind])
-            pairs.append(Pair(kind, first, second, **{name: value.tolist() for name, value in numbers.items()}))
+            pairs.append(MapAgreement(kind, first, second, **{name: value.tolist() for name, value in numbers.items()}))
     return pairs
 
 
@@ -96,7 +96,7 @@ def draw(
     *,
     title: str = "",
     footnote: str = "",
-) -> list[Pair]:
+) -> list[MapAgreement]:
     """Draw one row for each image: the image, then for each kind of map those of all models.
 
     All maps of a kind share one colour scale: multiples of an even spread (:func:`density`), from 0 to the 99.5 %
@@ -120,12 +120,12 @@ def draw(
     """
     _check(images, labels, panels)
     pairs = compare(panels)
-    sheet = Sheet(len(images), len(panels), len(panels[0].maps), images.shape[-2] / images.shape[-1])
-    with canvas(path, sheet.width, sheet.height) as figure:
-        _pictures(figure, sheet, images, labels)
+    grid = Grid(len(images), len(panels), len(panels[0].maps), images.shape[-2] / images.shape[-1])
+    with canvas(path, grid.width, grid.height) as figure:
+        _pictures(figure, grid, images, labels)
         for group, kind in enumerate(panels[0].maps):
-            _group(figure, sheet, group, kind, panels, [pair for pair in pairs if pair.kind == kind])
-        _words(figure, sheet, panels, title, footnote)
+            _group(figure, grid, group, kind, panels, [pair for pair in pairs if pair.kind == kind])
+        _words(figure, grid, panels, title, footnote)
     return pairs
 
 
@@ -146,18 +146,20 @@ def _check(images: Tensor, labels: Sequence[str], panels: Sequence[Panel]) -> No
                 raise ValueError(f"{panel.model}: {kind} maps have negative or not finite values")
 
 
-def _pictures(figure: Figure, sheet: Sheet, images: Tensor, labels: Sequence[str]) -> None:
-    names = [fitted_text(label, 18, 1) for label in labels]
+def _pictures(figure: Figure, grid: Grid, images: Tensor, labels: Sequence[str]) -> None:
+    names = [ellipsize(label, 18, 1) for label in labels]
     for row, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
-        axes = sheet.axes(figure, sheet.left, sheet.row_top(row), CELL, sheet.cell_height)
+        axes = grid.axes(figure, grid.left, grid.row_top(row), CELL, grid.cell_height)
         pixels = image.permute(1, 2, 0).expand(-1, -1, 3)
         axes.imshow(pixels.numpy(), interpolation="nearest")
-        middle = sheet.left + CELL / 2
-        below = sheet.row_top(row) + sheet.cell_height + 0.035
-        sheet.write(figure, middle, below, names[row], fontsize=6.0, fontweight="bold")
+        middle = grid.left + CELL / 2
+        below = grid.row_top(row) + grid.cell_height + 0.035
+        grid.write(figure, middle, below, names[row], fontsize=6.0, fontweight="bold")
 
 
-def _group(figure: Figure, sheet: Sheet, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[Pair]) -> None:
+def _group(
+    figure: Figure, grid: Grid, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[MapAgreement]
+) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -166,63 +168,63 @@ def _group(figure: Figure, sheet: Sheet, group: int, kind: str, panels: Sequence
     top = _quantile(torch.stack(maps)) or 1.0
     even = Normalize(0.0, top)
     scale = ScalarMappable(even, colormaps[_COLOURS])
-    left, right = sheet.map_left(group, 0), sheet.map_left(group, sheet.models - 1) + CELL
+    left, right = grid.map_left(group, 0), grid.map_left(group, grid.models - 1) + CELL
     for model, panel in enumerate(panels):
-        names = [fitted_text(prediction, 15, 1) for prediction in panel.predictions]
-        for row in range(sheet.rows):
-            at = (sheet.map_left(group, model), sheet.row_top(row))
-            axes = sheet.axes(figure, *at, CELL, sheet.cell_height)
+        names = [ellipsize(prediction, 15, 1) for prediction in panel.predictions]
+        for row in range(grid.rows):
+            at = (grid.map_left(group, model), grid.row_top(row))
+            axes = grid.axes(figure, *at, CELL, grid.cell_height)
             axes.imshow(maps[model][row].numpy(), cmap=scale.cmap, norm=even, interpolation="nearest")
             if not bool(maps[model][row].any()):
                 axes.text(0.5, 0.5, "all zero", color="white", ha="center", va="center", transform=axes.transAxes)
             right_class = panel.correct[row]
             style = {} if right_class else {"color": _WRONG, "fontweight": "bold"}
             text = names[row] if right_class else f"✗ {names[row]}"
-            sheet.write(figure, at[0] + CELL / 2, at[1] + sheet.cell_height + 0.035, text, **style)
-    for row in range(sheet.rows):
-        _captions(figure, sheet, group, row, pairs)
-    sheet.write(figure, (left + right) / 2, sheet.top - 0.5, _TITLES.get(kind, kind), fontsize=7.5, fontweight="bold")
-    _scale(figure, sheet, scale, left, right)
+            grid.write(figure, at[0] + CELL / 2, at[1] + grid.cell_height + 0.035, text, **style)
+    for row in range(grid.rows):
+        _captions(figure, grid, group, row, pairs)
+    grid.write(figure, (left + right) / 2, grid.top - 0.5, _TITLES.get(kind, kind), fontsize=7.5, fontweight="bold")
+    _scale(figure, grid, scale, left, right)
 
 
-def _captions(figure: Figure, sheet: Sheet, group: int, row: int, pairs: Sequence[Pair]) -> None:
+def _captions(figure: Figure, grid: Grid, group: int, row: int, pairs: Sequence[MapAgreement]) -> None:
     """The numbers of all pairs, in lines of as many as there are models."""
-    low = sheet.row_top(row) + sheet.cell_height + sheet.prediction + 0.05
+    low = grid.row_top(row) + grid.cell_height + grid.prediction + 0.05
     for place, pair in enumerate(pairs):
-        line, column = divmod(place, sheet.models)
-        beside = min(sheet.models, len(pairs) - line * sheet.models)  # a line that is not full stands in the middle
-        middle = sheet.map_left(group, column + (sheet.models - beside) / 2) + CELL / 2
-        top = low + line * (3 * sheet.line + 0.04)
+        line, column = divmod(place, grid.models)
+        beside = min(grid.models, len(pairs) - line * grid.models)  # a line that is not full stands in the middle
+        middle = grid.map_left(group, column + (grid.models - beside) / 2) + CELL / 2
+        top = low + line * (3 * grid.line + 0.04)
         letters = f"{_letter(pair.first)} – {_letter(pair.second)}"
-        sheet.write(figure, middle, top, letters, fontweight="bold", color="#303030")
-        sheet.write(figure, middle, top + sheet.line, f"cos {_number(pair.cosine[row])}", color="#303030")
+        grid.write(figure, middle, top, letters, fontweight="bold", color="#303030")
+        grid.write(figure, middle, top + grid.line, f"cos {_number(pair.cosine[row])}", color="#303030")
         ranks = f"rank {_number(pair.rank_correlation[row])}"
-        sheet.write(figure, middle, top + 2 * sheet.line, ranks, color="#303030")
+        grid.write(figure, middle, top + 2 * grid.line, ranks, color="#303030")
 
 
-def _scale(figure: Figure, sheet: Sheet, scale: ScalarMappable, left: float, right: float) -> None:
+def _scale(figure: Figure, grid: Grid, scale: ScalarMappable, left: float, right: float) -> None:
     wide = min(right - left, 2.6)
-    bar = sheet.axes(figure, (left + right - wide) / 2, sheet.bottom + 0.02, wide, 0.08)
+    bar = grid.axes(figure, (left + right - wide) / 2, grid.bottom + 0.02, wide, 0.08)
     drawn = figure.colorbar(scale, cax=bar, orientation="horizontal", extend="max", extendfrac=0.03)
     drawn.outline.set_linewidth(0.4)
     bar.tick_params(labelsize=5.5, length=1.5, width=0.4, pad=1.5)
 
 
-def _words(figure: Figure, sheet: Sheet, panels: Sequence[Panel], title: str, footnote: str) -> None:
-    heading = "\n".join(textwrap.wrap(title, width=int(sheet.width * 14)))
-    sheet.write(figure, sheet.width / 2, 0.02, heading, fontsize=8.5, va="bottom")
-    sheet.write(figure, sheet.left + CELL / 2, sheet.top - 0.05, "image\n(true class)", va="bottom", fontsize=6.5)
+def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, footnote: str) -> None:
+    heading = "\n".join(textwrap.wrap(title, width=int(grid.width * 14)))
+    grid.write(figure, grid.width / 2, 0.02, heading, fontsize=8.5, va="bottom")
+    grid.write(figure, grid.left + CELL / 2, grid.top - 0.05, "image\n(true class)", va="bottom", fontsize=6.5)
     names = display_names([panel.model for panel in panels], width=16, lines=2)
-    for group in range(sheet.kinds):
+    for group in range(grid.kinds):
         for model, name in enumerate(names):
             text = f"{_letter(model)}  {name}" if len(panels) > 1 else name
-            middle = sheet.map_left(group, model) + CELL / 2
-            sheet.write(figure, middle, sheet.top - 0.05, text, va="bottom", fontsize=6.5)
+            middle = grid.map_left(group, model) + CELL / 2
+            grid.write(figure, middle, grid.top - 0.05, text, va="bottom", fontsize=6.5)
     notes = [f"Colour: {_UNITS}; ✗: wrong class."]
     if len(panels) > 1:
         notes.append("cos: cosine, rank: Spearman's correlation of the two maps' pixels.")
-    lines = [line for note in (" ".join(notes), footnote) for line in textwrap.wrap(note, width=int(sheet.width * 20))]
-    sheet.write(figure, sheet.left, sheet.bottom + 0.3, "\n".join(lines), ha="left", color="#404040")
+    lines = [line for note in (" ".join(notes), footnote) for line in textwrap.wrap(note, width=int(grid.width * 20))]
+    grid.write(figure, grid.left, grid.bottom + 0.3, "\n".join(lines), ha="left", color="#404040")
 
 
 def _letter(position: int) -> str:

@@ -71,7 +71,7 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
             )
 
 
-def ink_on(colour: tuple[float, ...]) -> str:
+def text_colour(colour: tuple[float, ...]) -> str:
     """``"black"`` or ``"white"``, whichever stands out more on ``colour`` (contrast ratio of WCAG 2.2).
 
     Args:

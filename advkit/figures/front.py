@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -10,21 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advkit.figures.canvas import RESOLUTION, canvas
-from advkit.figures.labels import Box, placed
-from advkit.figures.names import fitted_text
-from advkit.figures.points import STEPPED, STYLES, Group, Point, places_of, spots_of, step_line
+from advkit.figures.names import ellipsize
+from advkit.figures.points import STEPPED, STYLES, Group, Point, places_of, plotted_points, step_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 __all__ = ["Group", "Point", "draw"]
 
 _WIDTH = 3.4  # inches: one column
-_PLOT = Box(0.43, 1.5, 3.35, 4.1)  # inches; what is not needed beneath is cut off
-_POINT = RESOLUTION / 72  # pixels
+_LEFT, _BOTTOM, _RIGHT, _TOP = 0.43, 1.5, 3.35, 4.1  # of the axes, inches; what is not needed beneath is cut off
 _LEAST_SPAN = 10.0  # a single point, or several alike, still get an axis that says something
 _FLOOR: dict[str, Any] = {"color": "#404040", "lw": 0.8, "ls": (0, (4, 2.5))}
-_LABEL: dict[str, Any] = {"fontsize": 6, "ha": "center", "va": "center", "linespacing": 0.95, "parse_math": False}
+# Of labels from their points, in points; the first that is free is taken, with a thin line to those that are far.
+_OFFSETS = [(x * far, y * far) for far in (1, 3, 5, 8, 12) for x, y in ((4, 3), (-4, 3), (4, -3), (-4, -3))]
+_LABEL: dict[str, Any] = {
+    "fontsize": 6,
+    "linespacing": 0.95,
+    "parse_math": False,
+    "zorder": 8,
+    "textcoords": "offset points",
+    "arrowprops": {"arrowstyle": "-", "color": "#606060", "lw": 0.4, "shrinkA": 0, "shrinkB": 0},
+}
 
 
 def draw(
@@ -38,8 +46,8 @@ def draw(
 ) -> None:
     """Draw accuracy (x) against transfer (y) of ``groups`` as a figure one column wide.
 
-    Points with a missing value are left out, and counted in the note beneath. Labels stand where they hide least,
-    with a thin line to their point when that is not beside it.
+    Points with a missing value are left out, and counted in the note beneath. Labels stand beside their points,
+    and further off, with a thin line, in a crowd.
 
     Args:
         path: ``.png``, ``.svg`` or ``.pdf``; written atomically, equal input gives equal bytes.
@@ -54,10 +62,10 @@ def draw(
         ValueError: nothing to draw, an unknown style, values or intervals outside [0, 1].
     """
     _check(groups, floor)
-    height = _PLOT.top + 0.6
+    height = _TOP + 0.6
     with canvas(path, _WIDTH, height) as figure:
-        wide, high = _PLOT.right - _PLOT.left, _PLOT.top - _PLOT.bottom
-        plot = figure.add_axes((_PLOT.left / _WIDTH, _PLOT.bottom / height, wide / _WIDTH, high / height))
+        wide, high = _RIGHT - _LEFT, _TOP - _BOTTOM
+        plot = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / height, wide / _WIDTH, high / height))
         _axes(plot, groups, floor, axes)
         for group in groups:
             _points(plot, group)
@@ -77,7 +85,7 @@ def _check(groups: Sequence[Group], floor: float | None) -> None:
     for group in groups:
         if group.style not in STYLES:
             raise ValueError(f"{group.name}: style {group.style} is none of {', '.join(STYLES)}")
-    if not any(spots_of(group) for group in groups):
+    if not any(plotted_points(group) for group in groups):
         raise ValueError("nothing to draw: no point has both values")
     points = [point for group in groups for point in group.points]
     intervals = [ends for point in points for ends in (point.x_interval, point.y_interval) if ends]
@@ -93,9 +101,9 @@ def _check(groups: Sequence[Group], floor: float | None) -> None:
 def _axes(plot: Axes, groups: Sequence[Group], floor: float | None, names: tuple[str, str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    spots = [spot for group in groups for spot in spots_of(group)]
-    xs = [value for spot in spots for value in (spot.x, *(end for bar in spot.bars for end in bar[:2]))]
-    ys = [value for spot in spots for value in (spot.y, *(end for bar in spot.bars for end in bar[2:]))]
+    plotted = [point for group in groups for point in plotted_points(group)]
+    xs = [value for point in plotted for value in (point.x, *(end for bar in point.bars for end in bar[:2]))]
+    ys = [value for point in plotted for value in (point.y, *(end for bar in point.bars for end in bar[2:]))]
     plot.set_xlim(*_limits([*xs, *([] if floor is None else [100 * floor])]))
     plot.set_ylim(*_limits(ys))
     for axis in (plot.xaxis, plot.yaxis):
@@ -119,53 +127,46 @@ def _limits(percents: Sequence[float]) -> tuple[float, float]:
 
 
 def _points(plot: Axes, group: Group) -> None:
-    look, spots = STYLES[group.style], spots_of(group)
+    look, plotted = STYLES[group.style], plotted_points(group)
     colour = look.get("color", look.get("edgecolors"))
     if group.style in STEPPED:
         corners = step_line(places_of(group))
         line = {"lw": 1.0, "ls": STEPPED[group.style], "zorder": look["zorder"] - 0.5}
         plot.plot([x for x, _ in corners], [y for _, y in corners], color=colour, **line)
-    for left, right, bottom, top in (bar for spot in spots for bar in spot.bars):
+    for left, right, bottom, top in (bar for point in plotted for bar in point.bars):
         plot.plot([left, right], [bottom, top], color=colour, lw=0.6, zorder=look["zorder"] - 0.2)
-    plot.scatter([spot.x for spot in spots], [spot.y for spot in spots], **look)
+    plot.scatter([point.x for point in plotted], [point.y for point in plotted], **look)
 
 
 def _labels(plot: Axes, groups: Sequence[Group]) -> None:
-    """Write the points' labels, and a thin line to those that could not stand beside their point."""
+    """Write labels beside their points, each on the first side where it hides no other label and no labelled point."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
 
-    named = [spot for group in groups for spot in spots_of(group) if spot.label]
-    texts = [plot.text(spot.x, spot.y, fitted_text(spot.label, 18, 2), zorder=8, **_LABEL) for spot in named]
-    sizes = [(extent.width, extent.height) for extent in (text.get_window_extent() for text in texts)]
-    for text in texts:
+    named = sorted(point for group in groups for point in plotted_points(group) if point.label)
+    markers = [plot.transData.transform((point.x, point.y)) for point in named]
+    frame, taken = plot.get_window_extent(), list[Bbox]()
+    for point in named:
+        text = plot.annotate(ellipsize(point.label, 24, 2), (point.x, point.y), (0, 0), **_LABEL)
         text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
-    to_pixels, to_data = plot.transData.transform, plot.transData.inverted().transform
-    anchors = [(float(x), float(y)) for x, y in (to_pixels((spot.x, spot.y)) for spot in named)]
-    frame = Box(*(float(end) for end in plot.get_window_extent().extents))
-    for text, label in zip(texts, placed(anchors, sizes, _obstacles(plot, groups), frame, 4 * _POINT), strict=True):
-        middle = (label.box.left + label.box.right) / 2, (label.box.bottom + label.box.top) / 2
-        x, y = to_data(middle)
-        text.set_position((float(x), float(y)))
-        if label.line:
-            (x0, y0), (x1, y1) = to_data(label.line)
-            plot.plot([x0, x1], [y0, y1], color="#606060", lw=0.4, zorder=7)
+        costs = []
+        for offset in _OFFSETS:
+            extent = _moved(text, *offset)
+            outside = extent.x0 < frame.x0 or extent.x1 > frame.x1 or extent.y0 < frame.y0 or extent.y1 > frame.y1
+            costs.append(9 * outside + 3 * extent.count_overlaps(taken) + extent.count_contains(markers))
+        place = costs.index(min(costs))
+        taken.append(_moved(text, *_OFFSETS[place]))
+        assert text.arrow_patch is not None
+        text.arrow_patch.set_visible(place >= 4)
 
 
-def _obstacles(plot: Axes, groups: Sequence[Group]) -> list[Box]:
-    """What labels had better not hide, in pixels: markers, bars, steps. Not the floor, which shows on both sides."""
-    found = []
-    for group in groups:
-        radius = math.sqrt(STYLES[group.style]["s"]) / 2
-        lines = [bar for spot in spots_of(group) for bar in spot.bars]
-        if group.style in STEPPED:
-            corners = step_line(places_of(group))
-            lines += [(x0, x1, y0, y1) for (x0, y0), (x1, y1) in itertools.pairwise(corners)]
-        boxes = [(spot.x, spot.x, spot.y, spot.y, radius) for spot in spots_of(group)]
-        boxes += [(*line, 0.5) for line in lines]
-        for left, right, bottom, top, margin in boxes:
-            ends = plot.transData.transform([(left, bottom), (right, top)])
-            found.append(Box(*(float(end) for end in ends.flatten())).grown(margin * _POINT))
-    return found
+def _moved(text: Annotation, x: float, y: float) -> Bbox:
+    """Move ``text`` to that offset; returns where its words now are, in pixels."""
+    from matplotlib.text import Text
+
+    text.set(position=(x, y), ha="left" if x > 0 else "right", va="bottom" if y > 0 else "top")
+    text.get_window_extent()  # brings its parts up to date; what it returns covers the line too
+    return Text.get_window_extent(text)
 
 
 def _key(plot: Axes, groups: Sequence[Group], floor: float | None) -> float:
@@ -184,8 +185,8 @@ def _key(plot: Axes, groups: Sequence[Group], floor: float | None) -> float:
             "markerfacecolor": look.get("facecolors", colour),
             "markeredgecolor": look.get("edgecolors", colour),
         }
-        if spots_of(group):
-            handles.append(Line2D([], [], color=colour, label=fitted_text(group.name, 30, 1), **line, **marker))
+        if plotted_points(group):
+            handles.append(Line2D([], [], color=colour, label=ellipsize(group.name, 30, 1), **line, **marker))
     if floor is not None:
         handles.append(Line2D([], [], label=f"accuracy floor, {100 * floor:.1f} %", **_FLOOR))
     inches = plot.get_window_extent().height / RESOLUTION
@@ -211,11 +212,11 @@ def _note(groups: Sequence[Group], note: str) -> str:
     """What is printed beneath: how many points there are, how many could not be drawn, what bars and steps mean."""
     counts = []
     for group in groups:
-        drawn = len(spots_of(group))
+        drawn = len(plotted_points(group))
         missing = len(group.points) - drawn
         counts.append(f"{group.name} {drawn}" + (f" (and {missing} without a value, not drawn)" if missing else ""))
     texts = [note.strip(), f"Points: {'; '.join(counts)}."]
-    if any(spot.bars for group in groups for spot in spots_of(group)):
+    if any(point.bars for group in groups for point in plotted_points(group)):
         texts.append("Bars: 95 % intervals.")
     if any(group.style in STEPPED and len(step_line(places_of(group))) > 1 for group in groups):
         texts.append("Steps: the least transfer at no less than that accuracy.")

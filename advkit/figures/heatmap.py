@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advkit.figures.canvas import canvas, ink_on
+from advkit.figures.canvas import canvas, text_colour
 from advkit.figures.names import display_names
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _cells(
     for i, row in enumerate(matrix):
         for j, value in enumerate(row):
             colour = (0.9, 0.9, 0.9) if value is None else tuple(float(c) for c in scale.to_rgba(value))
-            ink = ink_on(colour)
+            ink = text_colour(colour)
             if value is None:
                 plot.add_patch(Rectangle((j, i), 1, 1, facecolor=_MISSING, edgecolor="#9a9a9a", hatch="////", lw=0))
             else:

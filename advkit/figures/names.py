@@ -33,7 +33,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def fitted_text(text: str, width: int, lines: int) -> str:
+def ellipsize(text: str, width: int, lines: int) -> str:
     """``text`` in at most ``lines`` lines of ``width`` characters; an ellipsis in its middle where needed."""
     keep = len(text)
     while len(_wrapped(text, width)) > lines:
@@ -61,12 +61,12 @@ def display_names(names: Sequence[str], *, width: int, lines: int) -> list[str]:
     bare = {name: _bare(name) for name in distinct}
     used = Counter(bare.values())
     chosen = {name: bare[name] if used[bare[name]] == 1 else name for name in distinct}
-    fitted = {name: fitted_text(chosen[name], width, lines) for name in distinct}
+    fitted = {name: ellipsize(chosen[name], width, lines) for name in distinct}
     clashes = Counter(fitted.values())
     seen: Counter[str] = Counter()
     for name in distinct:
         text = fitted[name]
         if clashes[text] > 1:
             seen[text] += 1
-            fitted[name] = fitted_text(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
+            fitted[name] = ellipsize(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
     return [fitted[name] for name in names]

@@ -54,7 +54,7 @@ class Group:
     style: str
 
 
-class Spot(NamedTuple):
+class PlottedPoint(NamedTuple):
     """A point that can be drawn, in percent, and its bars as (x, x, y, y)."""
 
     x: float
@@ -63,21 +63,21 @@ class Spot(NamedTuple):
     label: str
 
 
-def spots_of(group: Group) -> list[Spot]:
+def plotted_points(group: Group) -> list[PlottedPoint]:
     """Those of the group that have both values, in its order."""
-    spots = []
+    plotted = []
     for point in group.points:
         if point.x is not None and point.y is not None:
             x, y = 100 * point.x, 100 * point.y
             bars = [(100 * point.x_interval[0], 100 * point.x_interval[1], y, y)] if point.x_interval else []
             bars += [(x, x, 100 * point.y_interval[0], 100 * point.y_interval[1])] if point.y_interval else []
-            spots.append(Spot(x, y, bars, point.label))
-    return spots
+            plotted.append(PlottedPoint(x, y, bars, point.label))
+    return plotted
 
 
 def places_of(group: Group) -> list[tuple[float, float]]:
-    """(x, y) of :func:`spots_of`."""
-    return [(spot.x, spot.y) for spot in spots_of(group)]
+    """(x, y) of :func:`plotted_points`."""
+    return [(point.x, point.y) for point in plotted_points(group)]
 
 
 def step_line(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from advkit.data import counter_rng
 
 
-def input_gradient(
+def smoothgrad(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -47,8 +47,8 @@ def input_gradient(
         raise ValueError(f"samples is {samples}; at least 1")
     total = torch.zeros_like(images)
     for sample in range(samples):
-        noise = counter_rng.normal(seed, indices, sample, images[0].numel()).view_as(images)
-        point = (images + sigma * noise).detach().requires_grad_()
+        noise = counter_rng.normal(seed, indices, counter_rng.stream("smoothgrad", sample), images[0].numel())
+        point = (images + sigma * noise.view_as(images)).detach().requires_grad_()
         with torch.enable_grad():
             score = network(point).gather(1, labels[:, None]).sum()
             (gradient,) = torch.autograd.grad(score, point)

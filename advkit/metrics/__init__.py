@@ -1,1 +1,1 @@
-"""Metrics: accuracy, calibration, intervals, paired tests."""
+"""Metrics: accuracy, calibration, intervals, paired tests, norms, similarity of gradients."""

@@ -23,6 +23,7 @@ class ModelSpec:
         std: per channel, in pixels of [0, 1].
         labels: the classes' names, in the order of the logits; empty when unknown.
         model_args: keyword arguments of the architecture beyond classes and size.
+        task: what it is for (:data:`advkit.tasks.task.TASKS`).
     """
 
     ref: str
@@ -34,6 +35,7 @@ class ModelSpec:
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
     model_args: dict[str, Any] = field(default_factory=dict)
+    task: str = "classification"
 
 
 class Network(nn.Module):

@@ -25,8 +25,12 @@ def predict_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
 
 def predict(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """(N,) int64 predicted classes; -1 where a logit is NaN or infinite, which is never correct."""
-    found = predict_logits(networks, images)
-    return torch.where(torch.isfinite(found).all(1), found.argmax(1), -1)
+    return classes_of(predict_logits(networks, images))
+
+
+def classes_of(logits: Tensor) -> Tensor:
+    """(N,) int64 the largest of ``logits`` (N, K); -1 where one is NaN or infinite."""
+    return torch.where(torch.isfinite(logits).all(1), logits.argmax(1), -1)
 
 
 def predict_all(networks: Sequence[nn.Module], images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
 from advkit.models.network import Network
 
-_FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
+FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
 
 
 def load(
@@ -83,7 +83,7 @@ def _resolve(ref: str, wish: ModelOverrides) -> Network:
         raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
     if path.is_file() and path.suffix != ".py":
         return _load_checkpoint(ref, wish)
-    form = _FACTORY.fullmatch(ref)
+    form = FACTORY.fullmatch(ref)
     if form:
         return _load_factory(ref, form, wish)
     genome = ref.startswith("advkit/genome:")

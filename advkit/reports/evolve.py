@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from advkit.reports.results import Rate, StrictModel
+from advkit.reports.rates import Rate, StrictModel
 
 
 class Measured(StrictModel):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from advkit.attacks.gradient_similarity import expected_abs_cosine
 from advkit.evolution import search
 from advkit.evolution.compared_runs import ComparedRun
 from advkit.evolution.search import Record
 from advkit.evolution.search_run import SearchRun
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.tensors import fingerprint
+from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.genome.genes import from_json
 from advkit.models.genome.limits import cost
 from advkit.reports.evolve import Baseline, Candidate, Draws, EvolveResult, Measured, Other
-from advkit.reports.numbers import rate
-from advkit.reports.results import Rate
+from advkit.reports.rates import Rate, rate
 
 
 def measured(record: Record) -> Measured:

@@ -50,7 +50,7 @@ def draw_front(path: Path, search_run: SearchRun, result: EvolveResult) -> None:
 
 
 def draw_architecture(path: Path, search_run: SearchRun, result: EvolveResult) -> None:
-    """E as a graph, with the size of every map."""
+    """E as a graph, with the size of every map: a picture, or Graphviz DOT."""
     from advkit.figures import architecture
     from advkit.models.genome.genes import from_json
     from advkit.models.genome.shapes import plan_shapes, side
@@ -59,6 +59,7 @@ def draw_architecture(path: Path, search_run: SearchRun, result: EvolveResult) -
     assert chosen is not None
     note = f"{chosen.parameters:,} parameters, {chosen.multiply_adds:,} multiply-adds."
     channels, height, width = search_run.reference.spec.input_size
-    maps = plan_shapes(from_json(chosen.genome), search_run.reference.spec.num_classes, channels).maps
+    genome = from_json(chosen.genome)
+    maps = plan_shapes(genome, search_run.reference.spec.num_classes, channels).maps
     shapes = {k: (one.channels, side(height, one.halvings), side(width, one.halvings)) for k, one in maps.items()}
-    architecture.draw(path, chosen.genome, title=f"E {chosen.id}", note=note, shapes=shapes)
+    architecture.draw(path, genome, title=f"E {chosen.id}", note=note, shapes=shapes)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from advkit.evolution.search import Record
 from advkit.evolution.search_run import SearchRun
+from advkit.files.streams import duration
 from advkit.reports.evolve import EvolveResult, Measured
-from advkit.reports.numbers import duration
-from advkit.reports.results import Rate
+from advkit.reports.rates import Rate
 
 
 def plan(search_run: SearchRun, record: Record) -> list[str]:

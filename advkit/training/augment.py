@@ -25,7 +25,7 @@ def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int,
     if not kinds:
         return images
     height, width = images.shape[-2:]
-    drawn = counter_rng.uniform(seed, indices, epoch, 5)
+    drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 5)
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     if "flip" in kinds:

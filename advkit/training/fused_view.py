@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from advkit.models.fuse import fold_pairs, fold_weights, folded_skeleton
 from advkit.models.network import Network
+from advkit.training import distributed
 from advkit.training.double_backward import enable_fast_double_backward
+
+
+class _Observer:
+    """Reads the mean and variance that one batch-norm in training mode normalises a batch with.
+
+    It lends the layer buffers of its own and momentum 1, which leaves the batch's statistics in them, exactly and
+    without a second pass over the maps; then it updates the layer's real buffers by its real momentum. The layer keeps
+    the unbiased variance, and normalises with the biased one.
+
+    Attributes:
+        name: of the layer.
+        statistics: mean and biased variance of each channel; None while no batch was seen.
+    """
+
+    def __init__(self, name: str, norm: _BatchNorm) -> None:
+        self.name = name
+        self.statistics: tuple[Tensor, Tensor] | None = None
+        self._lent: tuple[Tensor, Tensor, float | None] | None = None
+        self._hooks: list[RemovableHandle] = [
+            norm.register_forward_pre_hook(self._before),
+            norm.register_forward_hook(self._after, always_call=True),  # after an error too: what is lent goes back
+        ]
+
+    def stop(self) -> None:
+        """Leave the layer alone."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _before(self, norm: Any, inputs: Any) -> None:
+        if norm.training:  # a frozen one sees its running statistics, and so does the view
+            self._lent = norm.running_mean, norm.running_var, norm.momentum
+            norm.running_mean, norm.running_var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
+            norm.momentum = 1.0
+
+    def _after(self, norm: Any, inputs: Any, output: Any) -> None:
+        if self._lent is None:
+            return
+        mean, variance = norm.running_mean, norm.running_var
+        norm.running_mean, norm.running_var, norm.momentum = self._lent
+        self._lent = None
+        if output is None:
+            return
+        part = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean, part)
+            norm.running_var.lerp_(variance, part)
+        count = inputs[0].numel() // inputs[0].shape[1]
+        if isinstance(norm, distributed.GlobalBatchNorm2d | SyncBatchNorm):
+            count *= distributed.world_size()
+        self.statistics = mean, variance * ((count - 1) / count)
 
 
 class FusedView(nn.Module):
     """What an attacker sees of ``network`` right now, differentiable twice and down to ``network``'s parameters.
 
     Batch-norm's statistics count as constants, as they do at inference. They are the running ones; after
-    :meth:`snapshot_bn` and a training-mode forward pass, those of that pass's batch, so that this is the very network
-    that the training step sees. Call :meth:`refuse` after every change of the parameters.
+    :meth:`observe_batch_norm` and a training-mode forward pass, those that this pass normalised with, so that this is
+    the very network that the training step sees. Call :meth:`refuse` after every change of the parameters.
     """
 
     def __init__(self, network: Network) -> None:
@@ -28,21 +80,27 @@ class FusedView(nn.Module):
         self._pairs = fold_pairs(network.net)
         self._skeleton = [enable_fast_double_backward(folded_skeleton(network.net, self._pairs).eval())]
         self._weights: dict[str, Tensor] = {}
-        self._before: dict[str, tuple[Tensor, Tensor]] = {}
+        self._observers: list[_Observer] = []
 
-    def snapshot_bn(self) -> None:
-        """Note the running statistics before a training-mode forward pass."""
-        self._before = {
-            name: (norm.running_mean.clone(), norm.running_var.clone())
+    def observe_batch_norm(self) -> None:
+        """Watch the batch-norms from here to the next :meth:`refuse`; a training-mode forward pass lies between."""
+        self._stop_observing()
+        self._observers = [
+            _Observer(name, norm)
             for name, norm in self._network[0].net.named_modules()
             if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
-        }
+        ]
+
+    def _stop_observing(self) -> None:
+        for observer in self._observers:
+            observer.stop()
 
     def refuse(self) -> FusedView:
         """Fold the present parameters; returns self."""
         net = self._network[0].net
         weights: dict[str, Tensor] = dict(net.named_parameters()) | dict(net.named_buffers())
-        statistics = {name: self._batch_statistics(name) for name in self._before}
+        self._stop_observing()
+        statistics = {each.name: each.statistics for each in self._observers if each.statistics is not None}
         for name, (mean, variance) in statistics.items():
             weights[f"{name}.running_mean"], weights[f"{name}.running_var"] = mean, variance
         for conv_name, norm_name in self._pairs:
@@ -53,19 +111,6 @@ class FusedView(nn.Module):
             weights[f"{conv_name}.weight"], weights[f"{conv_name}.bias"] = folded
         self._weights = weights
         return self
-
-    def _batch_statistics(self, name: str) -> tuple[Tensor, Tensor]:
-        """Mean and (unbiased) variance of the last batch, solved for in the update of the running statistics."""
-        norm = cast(_BatchNorm, self._network[0].net.get_submodule(name))
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        part = norm.momentum if norm.momentum is not None else 1.0 / max(float(norm.num_batches_tracked), 1.0)
-        if not norm.training or part == 0.0:  # frozen: the running statistics are what the step sees, or all there is
-            return norm.running_mean.clone(), norm.running_var.clone()
-        before, now = self._before[name], (norm.running_mean, norm.running_var)
-        mean, variance = (new + (new - old) * (1.0 / part - 1.0) for old, new in zip(before, now, strict=True))
-        return mean, variance.clamp_min(0.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, K) logits of ``images`` (N, C, H, W) in [0, 1]."""

@@ -1,4 +1,4 @@
-"""The training loop: it reads from top to bottom, and every method is a loss inside :func:`_step`."""
+"""The training loop: it reads from top to bottom, and every method is an objective of named per-image terms."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.malloc import tune_malloc
@@ -20,11 +20,10 @@ from advkit.models.network import Network
 from advkit.training import distributed, state
 from advkit.training.augment import augmented
 from advkit.training.evaluation import accuracy
-from advkit.training.misalign import CachedGradients, Misalignment
+from advkit.training.misalign import CachedGradients
+from advkit.training.objective import Objective, Step, objective_of
 from advkit.training.params import TrainParams
-from advkit.training.schedule import lr_factor, warm_up
-
-RUNNING_SUMS = ("images", "right", "loss", "cosine", "absolute", "norm", "penalty")
+from advkit.training.schedule import lr_factor
 
 
 class Diverged(InputError):  # noqa: N818  (like Interrupted, it says what happened)
@@ -96,22 +95,27 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     steps = len(run.train) // params.batch_size
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
-    epoch, step, running_sums = 0, 0, dict.fromkeys(RUNNING_SUMS, 0.0)
+    objective = objective_of(run.network, run.references, params, run.recorded)
+    names = ("images", *objective.measures)
+    epoch, step, running_sums = 0, 0, dict.fromkeys(names, 0.0)
     run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
-        found = state.read_state(run.state_path, run.settings)
-        run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer)
+        found = state.read_state(
+            run.state_path,
+            run.settings,
+            epochs=params.epochs,
+            steps=steps,
+            batch_size=params.batch_size,
+            sums=running_sums,
+        )
+        run._ema = state.unpack(run.state_path, found.tensors, run.network.net, optimizer, ema=bool(params.ema))
         epoch, step, running_sums, run.history = found.epoch, found.step, found.running_sums, found.history
-    misalignment = None
-    if params.misalign is not None:
-        half = params.precision == "bfloat16"
-        misalignment = Misalignment(run.network, run.references, params.misalign, params.seed, run.recorded, half=half)
     began, taken, first = time.perf_counter(), 0, epoch * steps + step
     while epoch < params.epochs:
         order = run.train[epoch_order(len(run.train), params.seed, epoch)]
         while step < steps:
             positions = order[step * params.batch_size : (step + 1) * params.batch_size]
-            _step(run, optimizer, misalignment, positions, epoch, epoch * steps + step, steps, running_sums)
+            _step(run, optimizer, objective, positions, epoch, epoch * steps + step, steps, running_sums)
             step, taken = step + 1, taken + 1
             spent = time.perf_counter() - began
             left = spent / taken * (params.epochs * steps - first - taken)
@@ -120,7 +124,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
                 _save(run, optimizer, epoch, step, running_sums)
                 raise Interrupted(stop.signum or 2, f"state written to {run.state_path}; go on with --resume")
         run.history.append(_epoch_record(run, epoch, running_sums))
-        epoch, step, running_sums = epoch + 1, 0, dict.fromkeys(RUNNING_SUMS, 0.0)
+        epoch, step, running_sums = epoch + 1, 0, dict.fromkeys(names, 0.0)
         if epoch < params.epochs:
             _save(run, optimizer, epoch, step, running_sums)
     if run._ema:
@@ -133,6 +137,16 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
     """The permutation of ``count`` images in ``epoch``: a function of seed and epoch alone."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) & (2**63 - 1))
     return torch.randperm(count, generator=generator)
+
+
+def dropout_seed(seed: int, number: int, rank: int) -> int:
+    """What dropout masks are drawn from: a function of the run's seed, the step and the rank alone.
+
+    Ranks have masks of their own: one mask on all would drop the same units for every share of the batch.
+    """
+    if rank:
+        return counter_rng.stream("dropout", seed, number, rank)
+    return (seed * 7_368_787 + number) & (2**63 - 1)
 
 
 def make_optimizer(network: Network, params: TrainParams) -> torch.optim.Optimizer:
@@ -148,7 +162,7 @@ def make_optimizer(network: Network, params: TrainParams) -> torch.optim.Optimiz
 def _step(
     run: Run,
     optimizer: torch.optim.Optimizer,
-    misalignment: Misalignment | None,
+    objective: Objective,
     positions: Tensor,
     epoch: int,
     number: int,
@@ -158,28 +172,20 @@ def _step(
     """One step on this rank's share of a global batch."""
     params, world = run.params, distributed.world_size()
     share = positions[distributed.rank() :: world]
-    images, labels = run.data.batch(share)
+    images, targets = run.data.batch(share)
     indices = run.data.indices[share]
     device = next(run.network.parameters()).device
-    images, labels, indices = images.to(device), labels.to(device), indices.to(device)
+    images, targets, indices = images.to(device), targets.to(device), indices.to(device)
     images = augmented(images, indices, params.augment, params.seed, epoch)
     images = images.contiguous(memory_format=torch.channels_last)
-    torch.manual_seed((params.seed * 7_368_787 + number) & (2**63 - 1))  # dropout: a function of the step alone
+    torch.manual_seed(dropout_seed(params.seed, number, distributed.rank()))
     for group in optimizer.param_groups:
         group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
     run.network.train().requires_grad_(True)
-    if misalignment is not None:
-        misalignment.prepare()
-    with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bfloat16"):
-        logits = run.network(images)
-    logits = logits.float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=params.label_smoothing)
-    sums = [torch.tensor(float(len(labels))), (logits.argmax(1) == labels).sum(), loss.detach() * len(labels)]
-    if misalignment is not None and params.misalign is not None:
-        terms = misalignment(images, labels, indices, epoch)
-        sums += [terms.cosine, terms.absolute, terms.norm, terms.loss.detach() * len(labels)]
-        loss = loss + warm_up(number, params.misalign.warm_up * steps) * terms.loss
+    terms = objective(Step(images, targets, indices, epoch, number, steps))
+    loss = torch.stack(list(terms.losses.values())).sum(0).mean()
+    sums = [torch.tensor(float(len(targets))), *(terms.measures[name].sum() for name in objective.measures)]
     torch.autograd.backward(loss)
     distributed.average_gradients(run.network.net.parameters())
     if params.clip:
@@ -189,7 +195,7 @@ def _step(
     values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))
     if not bool(torch.isfinite(values).all()):
         raise Diverged(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
-    for name, value in zip(RUNNING_SUMS, values.tolist(), strict=False):
+    for name, value in zip(("images", *objective.measures), values.tolist(), strict=True):
         running_sums[name] += value
 
 
@@ -209,7 +215,7 @@ def _progress(
     epoch: int, step: int, steps: int, running_sums: dict[str, float], spent: float, left: float
 ) -> TrainProgress:
     seen = max(running_sums["images"], 1.0)
-    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, running_sums["right"] / seen, spent, left)
+    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, running_sums["correct"] / seen, spent, left)
 
 
 def _stopped(stop: Stop) -> bool:
@@ -231,7 +237,7 @@ def _epoch_record(run: Run, epoch: int, running_sums: dict[str, float]) -> dict[
     record: dict[str, Any] = {
         "epoch": epoch + 1,
         "images": int(seen),
-        "right": int(running_sums["right"]),
+        "right": int(running_sums["correct"]),
         "cross_entropy": running_sums["loss"] / seen,
     }
     if run.params.misalign is not None:

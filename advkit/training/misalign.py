@@ -19,61 +19,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
-from advkit.attacks.loop import attack
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
+from advkit.attacks.run import attack
 from advkit.data import counter_rng
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView
-
-PENALTIES = ("abs", "square", "signed")
-PENALTY_POINTS = ("clean", "noise", "adversarial")
+from advkit.training.objective import Step, Terms
+from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.plain import Plain
+from advkit.training.schedule import warm_up
 
 # (indices (N,) int64, epoch) to the directions (N, C, H, W) of the one reference at the images as that epoch sees them.
 CachedGradients = Callable[[Tensor, int], Tensor]
 
 
-@dataclass(frozen=True)
-class MisalignParams:
-    """Settings of the penalty.
-
-    Attributes:
-        weight: factor of the mean penalty.
-        penalty: ``abs`` |c| and ``square`` c^2 have their optimum at orthogonal gradients; ``signed`` c (as one
-            reference makes of GAL, Kariyappa and Qureshi 2019) at anti-parallel ones.
-        at: points at which gradients are compared: the image, a uniform draw from the eps-ball, the reference's own
-            PGD point. Several are averaged.
-        eps: Linf radius of ``noise`` and ``adversarial``, in pixel units.
-        steps: PGD steps of ``adversarial``.
-        smoothness: factor of 2 mean ||g||^2 (TRS, Yang et al. 2021).
-        warm_up: epochs over which both factors rise from 0.
-    """
-
-    weight: float = 1.0
-    penalty: Literal["abs", "square", "signed"] = "abs"
-    at: tuple[str, ...] = ("clean",)
-    eps: float = 8 / 255
-    steps: int = 2
-    smoothness: float = 0.0
-    warm_up: float = 1.0
-
-
 @dataclass
 class MisalignTerms:
-    """Sums over the images of one batch (over places and references averaged).
+    """What the penalty says of each image of a batch (over places and references averaged), (N,) each.
 
     Attributes:
-        loss: mean penalty including the factors (not the warm-up), differentiable.
-        cosine, absolute, norm: detached sums of c, |c| and ||g||.
+        penalty: including the factors (not the warm-up), differentiable.
+        cosine, absolute, norm: detached c, |c| and ||g||.
     """
 
-    loss: Tensor
+    penalty: Tensor
     cosine: Tensor
     absolute: Tensor
     norm: Tensor
@@ -84,6 +60,22 @@ def penalty_of(c: Tensor, penalty: str) -> Tensor:
     if penalty == "signed":
         return c
     return c.abs() if penalty == "abs" else c.square()
+
+
+@dataclass
+class PenaltyPoint:
+    """Where gradients are compared.
+
+    Attributes:
+        images: (N, C, H, W) points.
+        references: whose gradients are compared with there.
+        share: of the whole penalty, 1 over all points; equal for every kind of place, however many references it has
+            points for, and shared equally by ``references``.
+    """
+
+    images: Tensor
+    references: list[nn.Module]
+    share: float
 
 
 class Misalignment:
@@ -114,7 +106,7 @@ class Misalignment:
 
     def prepare(self) -> None:
         """To be called before the training-mode forward pass of a step."""
-        self._live.snapshot_bn()
+        self._live.observe_batch_norm()
 
     def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
         """Penalty of one batch.
@@ -124,54 +116,73 @@ class Misalignment:
             labels, indices: (N,) int64.
             epoch: keys the noise.
         """
-        pairs = self._points(images, labels, indices, epoch)
+        points = self._points(images, labels, indices, epoch)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
-            return self._terms(images, labels, indices, epoch, pairs)
+            return self._terms(images, labels, indices, epoch, points)
 
     def _terms(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        indices: Tensor,
-        epoch: int,
-        pairs: list[tuple[Tensor, list[nn.Module]]],
+        self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int, points: list[PenaltyPoint]
     ) -> MisalignTerms:
         params = self._params
         live = self._live.refuse()
-        total = images.new_zeros(())
-        sums = [images.new_zeros(()) for _ in range(3)]
-        for points, references in pairs:
-            gradient, m = margin_gradients(live, points, labels, create_graph=True)
+        penalty, *told = (images.new_zeros(len(images)) for _ in range(4))
+        for point in points:
+            gradient, m = margin_gradients(live, point.images, labels, create_graph=True)
             squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)
             if params.smoothness:
-                total = total + params.smoothness * 2.0 * squared.mean() / len(pairs)
-            sums[2] = sums[2] + squared.detach().sqrt().sum() / len(pairs)
-            for reference in references:
-                if points is images and self._recorded is not None:
+                penalty = penalty + params.smoothness * point.share * 2.0 * squared
+            told[2] = told[2] + point.share * squared.detach().sqrt()
+            share = point.share / len(point.references)
+            for reference in point.references:
+                if point.images is images and self._recorded is not None:
                     other = self._recorded(indices, epoch)
                 else:
-                    other = margin_gradients(reference, points, labels)[0]
+                    other = margin_gradients(reference, point.images, labels)[0]
                 c = cosines(gradient, other)
-                part = 1.0 / (len(pairs) * len(references))
-                total = total + params.weight * part * penalty_of(c, params.penalty).mean()
-                sums[0] = sums[0] + part * c.detach().sum()
-                sums[1] = sums[1] + part * c.detach().abs().sum()
-        return MisalignTerms(total, *sums)
+                penalty = penalty + params.weight * share * penalty_of(c, params.penalty)
+                told[0] = told[0] + share * c.detach()
+                told[1] = told[1] + share * c.detach().abs()
+        return MisalignTerms(penalty, *told)
 
-    def _points(
-        self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int
-    ) -> list[tuple[Tensor, list[nn.Module]]]:
+    def _points(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> list[PenaltyPoint]:
         """Where gradients are compared, and with which references."""
-        params, size = self._params, images[0].numel()
-        found: list[tuple[Tensor, list[nn.Module]]] = []
+        params, references, share = self._params, self._references, 1.0 / len(self._params.at)
+        found: list[PenaltyPoint] = []
         for place in params.at:
             if place == "clean":
-                found.append((images, self._references))
+                found.append(PenaltyPoint(images, references, share))
             elif place == "noise":
-                drawn = counter_rng.uniform(self._seed, indices, (epoch << 8) + 1, size).view_as(images)
-                found.append(((images + (2.0 * drawn - 1.0) * params.eps).clamp(0.0, 1.0), self._references))
+                stream = counter_rng.stream("misalign noise", epoch)
+                drawn = counter_rng.uniform(self._seed, indices, stream, images[0].numel()).view_as(images)
+                noisy = (images + (2.0 * drawn - 1.0) * params.eps).clamp(0.0, 1.0)
+                found.append(PenaltyPoint(noisy, references, share))
             else:
-                pgd = AttackParams(parse_method("pgd"), eps=params.eps, steps=params.steps, seed=self._seed + epoch)
-                for reference in self._references:
-                    found.append((attack([reference], images, labels, indices, pgd).images, [reference]))
+                seed = counter_rng.stream("misalign pgd", self._seed, epoch)
+                pgd = AttackParams(parse_method("pgd"), eps=params.eps, steps=params.steps, seed=seed)
+                for reference in references:
+                    adversarial = attack([reference], images, labels, indices, pgd).images
+                    found.append(PenaltyPoint(adversarial, [reference], share / len(references)))
         return found
+
+
+class Misaligned:
+    """The task's loss plus the penalty: an :class:`~advkit.training.objective.Objective`."""
+
+    measures: tuple[str, ...] = ("loss", "correct", "penalty", "cosine", "absolute", "norm")
+
+    def __init__(
+        self, network: Network, references: Sequence[Network], params: TrainParams, recorded: CachedGradients | None
+    ) -> None:
+        assert params.misalign is not None
+        half = params.precision == "bfloat16"
+        self._plain, self._params = Plain(network, references, params, recorded), params.misalign
+        self._penalty = Misalignment(network, references, params.misalign, params.seed, recorded, half=half)
+
+    def __call__(self, step: Step) -> Terms:
+        """Both terms; the penalty is taken on the very network that the training forward pass sees."""
+        self._penalty.prepare()
+        plain = self._plain(step)
+        found = self._penalty(step.images, step.targets, step.indices, step.epoch)
+        ramp = warm_up(step.number, self._params.warm_up * step.steps)
+        told = {"penalty": found.penalty.detach(), "cosine": found.cosine, "absolute": found.absolute}
+        return Terms(plain.losses | {"penalty": ramp * found.penalty}, plain.measures | told | {"norm": found.norm})

@@ -6,8 +6,35 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from advkit.training.misalign import MisalignParams
 from advkit.training.schedule import Schedule
+
+PENALTIES = ("abs", "square", "signed")
+PENALTY_POINTS = ("clean", "noise", "adversarial")
+
+
+@dataclass(frozen=True)
+class MisalignParams:
+    """Settings of the penalty.
+
+    Attributes:
+        weight: factor of the mean penalty.
+        penalty: ``abs`` |c| and ``square`` c^2 have their optimum at orthogonal gradients; ``signed`` c (as one
+            reference makes of GAL, Kariyappa and Qureshi 2019) at anti-parallel ones.
+        at: points at which gradients are compared: the image, a uniform draw from the eps-ball, the reference's own
+            PGD point. Several weigh the same, whatever the number of references.
+        eps: Linf radius of ``noise`` and ``adversarial``, in pixel units.
+        steps: PGD steps of ``adversarial``.
+        smoothness: factor of 2 mean ||g||^2 (TRS, Yang et al. 2021).
+        warm_up: epochs over which both factors rise from 0.
+    """
+
+    weight: float = 1.0
+    penalty: Literal["abs", "square", "signed"] = "abs"
+    at: tuple[str, ...] = ("clean",)
+    eps: float = 8 / 255
+    steps: int = 2
+    smoothness: float = 0.0
+    warm_up: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +72,11 @@ class TrainParams:
     clip: float = 1.0
     seed: int = 0
     misalign: MisalignParams | None = None
+
+    @property
+    def objective(self) -> str:
+        """A name in :data:`advkit.training.objective.OBJECTIVES`."""
+        return "plain" if self.misalign is None else "misaligned"
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from advkit.files.checkpoint import canonical_json, parse_metadata
 from advkit.files.errors import InputError
-from advkit.files.tensors import read_tensors, write_tensors
+from advkit.files.tensors import fingerprint, first_not_finite, read_tensors, write_tensors
 
 SPEC = "advkit/resume/1"
 
@@ -24,7 +27,7 @@ class State:
     Attributes:
         epoch, step: epochs finished, and steps taken in the next one.
         tensors: ``model.*``, ``optimizer.*`` and ``ema.*``.
-        tallies: sums of the unfinished epoch.
+        running_sums: sums of the unfinished epoch.
         history: one dict for each finished epoch.
     """
 
@@ -41,8 +44,8 @@ def resume_path(output: Path) -> Path:
 
 
 def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
-    """Write ``state`` atomically."""
-    meta = {
+    """Write ``state`` atomically, with a checksum over all of it."""
+    meta: dict[str, Any] = {
         "spec": SPEC,
         "epoch": state.epoch,
         "step": state.step,
@@ -50,7 +53,14 @@ def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
         "history": state.history,
         "settings": settings,
     }
+    meta["sha256"] = _checksum(meta, state.tensors)
     write_tensors(path, state.tensors, canonical_json(meta))
+
+
+def _checksum(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """sha256 of the metadata (but for the checksum itself) and the tensors."""
+    told = canonical_json({name: value for name, value in meta.items() if name != "sha256"})
+    return hashlib.sha256(f"{told}\0{fingerprint(tensors)}".encode()).hexdigest()
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -61,16 +71,26 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for pair in pairs for name, value in pair.items()}
 
 
-def read_state(path: Path, settings: dict[str, Any]) -> State:
+def read_state(
+    path: Path, settings: dict[str, Any], *, epochs: int, steps: int, batch_size: int, sums: Collection[str]
+) -> State:
     """Read the state of a run with just these ``settings``.
 
+    Args:
+        path: the file.
+        settings: all that decides the run.
+        epochs, steps: of the run, and in one epoch.
+        batch_size: images in a step.
+        sums: names of the running sums.
+
     Raises:
-        InputError: no or damaged file, other settings (named).
+        InputError: no or damaged file, other settings (named), a place that the run never comes to.
     """
     if not path.exists():
         raise InputError(f"{path}: nothing to resume; start without --resume")
     tensors, metadata = read_tensors(path)
     meta = parse_metadata(path, metadata, SPEC, "training state")
+    _verify(path, meta, tensors)
     before, now = _flat(meta.get("settings", {})), _flat(json.loads(canonical_json(settings)))
     changed = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
     if changed:
@@ -80,10 +100,37 @@ def read_state(path: Path, settings: dict[str, Any]) -> State:
             f"({first}: {str(before.get(first))[:80]} there, {str(now.get(first))[:80]} here); "
             "resume with the same options or start anew with --force"
         )
+    epoch, step, running, history = meta.get("epoch"), meta.get("step"), meta.get("tallies"), meta.get("history")
+    # A run stopped after the last step of an epoch is still in that epoch: it has yet to be measured.
+    if not (
+        (isinstance(epoch, int) and 0 <= epoch < epochs and isinstance(step, int) and 0 <= step <= steps)
+        and (isinstance(history, list) and len(history) == epoch)
+    ):
+        raise InputError(f"{path}: is at no point of this run (epoch {epoch}, step {step}); start anew with --force")
+    if not isinstance(running, dict) or not _adds_up(running, sums, step * batch_size):
+        raise InputError(f"{path}: its sums are not those of {step} steps; start anew with --force")
+    return State(epoch, step, tensors, running, history)
+
+
+def _verify(path: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Refuse a state that is not what was written, or that no run should go on from."""
+    if "sha256" not in meta:
+        raise InputError(f"{path}: training state of an earlier advkit, without checksum; start anew with --force")
     try:
-        return State(int(meta["epoch"]), int(meta["step"]), tensors, dict(meta["tallies"]), list(meta["history"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: damaged training state; start anew with --force") from error
+        same = meta["sha256"] == _checksum(meta, tensors)
+    except ValueError:  # NaN or infinity, which JSON has no words for
+        same = False
+    if not same:
+        raise InputError(f"{path}: damaged training state (its checksum does not fit); start anew with --force")
+    bad = first_not_finite(tensors)
+    if bad:
+        raise InputError(f"{path}: tensor {bad!r} holds NaN or infinity: the run diverged; start anew with --force")
+
+
+def _adds_up(running: dict[str, Any], names: Collection[str], images: int) -> bool:
+    """Whether running sums have these names, finite values, and so many images."""
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in running.values())
+    return running.keys() == set(names) and numbers and running["images"] == images
 
 
 def pack(
@@ -101,9 +148,9 @@ def pack(
 
 
 def unpack(
-    path: Path, tensors: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, tensors: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, ema: bool
 ) -> dict[str, Tensor]:
-    """Load what :func:`pack` made into ``model`` and ``optimizer``; returns the EMA's tensors (maybe none).
+    """Load what :func:`pack` made into ``model`` and ``optimizer``; returns the EMA's tensors (none without ``ema``).
 
     Raises:
         InputError: tensors that do not fit.
@@ -112,6 +159,9 @@ def unpack(
     def part(prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
+    averaged, shapes = part("ema."), {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in averaged.items()} != (shapes if ema else {}):
+        raise InputError(f"{path}: its averaged weights do not fit the network; start anew with --force")
     try:
         model.load_state_dict(part("model."))
         slots: dict[int, dict[str, Tensor]] = {}
@@ -121,4 +171,4 @@ def unpack(
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: training state does not fit the network; start anew with --force") from error
-    return part("ema.")
+    return averaged

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advkit.attacks import budget
-from advkit.attacks.budget import Norm
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
 
 
 def drawn(seed: int, *shape: int) -> torch.Tensor:
@@ -21,7 +21,7 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
 def test_projection_stays_inside_and_leaves_the_inside_alone(seed: int, eps: float, norm: Norm) -> None:
     images, moved = drawn(seed, 3, 2, 5, 4), (drawn(seed + 1, 3, 2, 5, 4) - 0.5) * 3
     found = budget.project(moved, images, eps, norm)
-    assert float(budget.flat_norm(found, norm).max()) <= eps * (1 + 1e-5) + 1e-6
+    assert float(flat_norm(found, norm).max()) <= eps * (1 + 1e-5) + 1e-6
     assert float((images + found).min()) >= -1e-7
     assert float((images + found).max()) <= 1 + 1e-7
     assert torch.allclose(budget.project(found, images, eps, norm), found, atol=1e-6)
@@ -41,14 +41,14 @@ def test_steepest_is_a_unit_step_at_any_scale(factor: float) -> None:
     l2 = budget.steepest_ascent(gradient, "l2")
     assert torch.allclose(l2.flatten(1).norm(dim=1), torch.tensor([1.0, 0.0, 1.0]), atol=1e-5)
     assert torch.equal(budget.steepest_ascent(gradient, "linf"), gradient.sign())
-    assert torch.allclose(budget.flat_norm(gradient, "l2") / factor, (gradient / factor).flatten(1).norm(dim=1))
+    assert torch.allclose(flat_norm(gradient, "l2") / factor, (gradient / factor).flatten(1).norm(dim=1))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_random_start_fills_the_ball(norm: Norm) -> None:
     images, eps = torch.full((4000, 1, 2, 2), 0.5), 0.2
-    start = budget.random_start(images, torch.arange(4000), eps, norm, seed=1, stream=0)
-    radius = budget.flat_norm(start, norm) / eps
+    start = budget.random_start(images, torch.arange(4000), eps, norm, seed=1, restart=0)
+    radius = flat_norm(start, norm) / eps
     assert float(radius.max()) <= 1 + 1e-5
     volume = radius**4  # uniform in a ball of 4 dimensions, of either norm
     expected = torch.linspace(0, 1, 4000)

@@ -9,14 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks import budget, losses
-from advkit.attacks.budget import Norm
-from advkit.attacks.loop import attack
-from advkit.attacks.methods import MODIFIERS, parse_method
+from advkit.attacks import budget
+from advkit.attacks.methods import Method, parse_method
 from advkit.attacks.params import AttackParams
+from advkit.attacks.registry import MODIFIERS as ALL_MODIFIERS
+from advkit.attacks.run import attack
 from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
+from advkit.tasks import classification
+from advkit.tasks.classification import Classification
 
 SIDE, KERNEL, CHANNELS = 12, 5, 3
+MODIFIERS = ("fgsm", "pgd", *ALL_MODIFIERS)
 
 
 def _compositions() -> list[str]:
@@ -44,6 +48,11 @@ class Linear(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         score = self.scale * ((images - 0.5) * self.weight).flatten(1).sum(1)
         return torch.stack([-score, score], 1)
+
+
+def with_parameters(name: str, parameters: dict[str, str]) -> Method:
+    """The method called ``name``, with parameters for those of its parts that have them."""
+    return parse_method(",".join(f"{p}:{parameters[p]}" if p in parameters else p for p in name.split(",")))
 
 
 def eigen_weight() -> Tensor:
@@ -88,7 +97,7 @@ def check(name: str, norm: Norm, targeted: bool, *, loss: str = "ce", far: bool 
     """
     images, classes = near_grey()
     weight, eps = eigen_weight(), (0.1 if norm == "linf" else 1.0)
-    method = parse_method(name)
+    method = with_parameters(name, {"di": "probability=0", "ti": f"kernel={KERNEL}"})
     params = AttackParams(
         method,
         eps=eps,
@@ -97,8 +106,6 @@ def check(name: str, norm: Norm, targeted: bool, *, loss: str = "ce", far: bool 
         step_size=(3 * eps if "fgsm" in method else eps) if far else None,
         loss=loss,
         targeted=targeted,
-        di_probability=0.0,
-        ti_kernel=KERNEL,
     )
     # So flat that cross-entropy does not saturate at the far points where ni looks.
     found = attack([Linear(weight, 0.01)], images, classes, torch.arange(len(images)), params)
@@ -106,7 +113,7 @@ def check(name: str, norm: Norm, targeted: bool, *, loss: str = "ce", far: bool 
     assert float((found.images - expected).abs().max()) < 2e-6
     assert not found.zero_gradients.any()
     assert not found.dead.any()
-    copies = params.si_scales if "si" in method else 1
+    copies = int(method.of("si").get("scales") or 1)
     assert found.backwards == found.forwards == len(images) * params.step_count * copies
 
 
@@ -149,7 +156,9 @@ def test_filters_at_full_strength_keep_the_sign_of_positive_weights(name: str) -
     images, _ = near_grey()
     weight = torch.rand(CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) + 0.05
     labels = torch.zeros(len(images), dtype=torch.int64)
-    params = AttackParams(parse_method(name), eps=0.1, steps=6, step_size=0.1, di_probability=1.0, ti_kernel=7)
+    params = AttackParams(
+        with_parameters(name, {"di": "probability=1", "ti": "kernel=7"}), eps=0.1, steps=6, step_size=0.1
+    )
     found = attack([Linear(weight, 0.1)], images, labels, torch.arange(len(images)), params).images
     # Every pixel is sampled: shrink 0.9 steps over none of them.
     assert float((found - (images + 0.1)).abs().max()) < 2e-6
@@ -188,7 +197,7 @@ def test_identity_is_the_clean_image_and_noise_has_full_norm() -> None:
             params = AttackParams(parse_method(name), eps=eps, norm=norm)  # type: ignore[arg-type]
             found = attack([network], images, classes, torch.arange(16), params)
             assert found.forwards == found.backwards == 0
-            length = budget.flat_norm(found.images - images, norm)  # type: ignore[arg-type]
+            length = flat_norm(found.images - images, norm)  # type: ignore[arg-type]
             if name == "identity":
                 assert torch.equal(found.images, images)
             else:
@@ -227,13 +236,13 @@ def _narrow_ball(
 
 
 def _target_ignored(
-    logits: Tensor, classes: Tensor, targeted: bool, *, real: Callable[..., Tensor] = losses.cross_entropy
+    logits: Tensor, classes: Tensor, targeted: bool, *, real: Callable[..., Tensor] = classification.cross_entropy
 ) -> Tensor:
     return real(logits, classes, False)
 
 
 def _one_neighbour_for_all(logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
-    return losses.cross_entropy(logits, classes[:1].expand_as(classes), targeted)
+    return classification.cross_entropy(logits, classes[:1].expand_as(classes), targeted)
 
 
 MUTATIONS: dict[str, tuple[str, Callable[..., Tensor]]] = {
@@ -263,6 +272,6 @@ def test_check_fails_on_a_broken_attack(mutation: str, name: str, norm: Norm, mo
 def test_check_fails_on_a_broken_loss(
     broken: Callable[..., Tensor], norm: Norm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(losses.LOSSES, "ce", broken)
+    monkeypatch.setitem(Classification.attack_losses, "ce", broken)  # type: ignore[arg-type]
     with pytest.raises(AssertionError):
         check("mi", norm, targeted=True)

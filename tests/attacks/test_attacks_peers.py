@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
+from advkit.attacks.run import attack
 from advkit.models.network import Network
 
 EPS, STEPS = 12 / 255, 10
@@ -109,7 +109,7 @@ def test_modifiers_against_torchattacks(
     other = getattr(torchattacks, peer)(trained, **budget, **settings)
     theirs = quietly(lambda: other(images, labels))
     check_budget(theirs, images)
-    mine = ours(trained, (images, labels), name, step_size=None, ti_kernel=5)
+    mine = ours(trained, (images, labels), name.replace("ti", "ti:kernel=5"), step_size=None)
     clean = loss(trained, images, labels)
     is_success, expected = loss(trained, mine, labels), loss(trained, theirs, labels)
     assert expected > clean + 0.1

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from scipy import ndimage, signal, stats
 from torch import Tensor
 
+from advkit.attacks.di import input_diversity
 from advkit.attacks.methods import parse_method
 from advkit.attacks.targets import parse_target, targets
-from advkit.attacks.transforms import default_kernel, input_diversity, smoothed
+from advkit.attacks.ti import default_kernel, smoothed
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
@@ -59,7 +60,7 @@ def test_smoothed_equals_scipys_convolution(kernel: int) -> None:
     line = stats.norm.pdf([-3 + 6 * i / (kernel - 1) for i in range(kernel)])
     window = line[:, None] * line[None, :]
     window /= window.sum()
-    found = smoothed(gradient, kernel)
+    found = smoothed(gradient, kernel=kernel)
     for image, result in zip(gradient, found, strict=True):
         for channel, plane in zip(image.numpy(), result.numpy(), strict=True):
             assert abs(signal.convolve2d(channel, window, mode="same") - plane).max() < 1e-12

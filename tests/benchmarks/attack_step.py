@@ -17,9 +17,9 @@ import torch
 import torchattacks
 from torch import Tensor
 
-from advkit.attacks.loop import attack
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
+from advkit.attacks.run import attack
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.reference import load
 

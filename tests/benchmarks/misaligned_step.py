@@ -19,10 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, input_gradients
+from advkit.attacks.gradient_similarity import input_gradients
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
-from advkit.training.misalign import Misalignment, MisalignParams
+from advkit.training.misalign import Misalignment
+from advkit.training.params import MisalignParams
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
 
     def penalty_by(mode: str) -> Tensor:
         if mode in ("folded", "bfloat16"):
-            return (half if mode == "bfloat16" else misalignment)(images, labels, indices, 0).loss
+            return (half if mode == "bfloat16" else misalignment)(images, labels, indices, 0).penalty.mean()
         network.train(mode == "train-mode")
         gradient = input_gradients(network, images, labels, create_graph=True)
         return cosines(gradient, input_gradients(plain_reference, images, labels)).abs().mean()
@@ -68,7 +70,8 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
         def run() -> None:
             optimizer.zero_grad(set_to_none=True)
             network.train()
-            (half if mode == "bfloat16" else misalignment).prepare()
+            if mode in ("folded", "bfloat16"):
+                (half if mode == "bfloat16" else misalignment).prepare()
             with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bfloat16"):
                 logits = network(images)
             loss = F.cross_entropy(logits.float(), labels)

@@ -578,6 +578,8 @@ BAD = {
     "begin with too small a picture": (["--begin-with", "advkit/genome:stem7"], "--begin-with advkit/genome:stem7"),
     "begin with": (["--begin-with", "advkit/cnn"], "genome"),
     "figure": (["--figure", "f.jpg"], ".png"),
+    "a graph of no architecture": (["--figure", "f.dot"], "f.dot: the name ends in .png, .svg, .pdf"),
+    "architecture": (["--figure-architecture", "f.jpg"], ".dot, .gv"),
     "too many to begin with": (["--begin-with", f"advkit/genome:{GENOME}"] * 4, "--offspring"),
     "too large to begin with": (["--begin-with", "advkit/genome:patch"], "at most"),
     "random breeds nobody": (["--search", "random", "--inherit"], "--inherit"),

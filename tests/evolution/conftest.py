@@ -11,13 +11,11 @@ from linear import write_linear
 
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
-from advkit.commands.options import params_json
 from advkit.evolution.adversarial_sets import make_missing
 from advkit.evolution.evaluation_context import ContextSpec, open_parts, sample
 from advkit.evolution.gradient_cache import record
 from advkit.models import reference as model_reference
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 RECIPE = TrainParams(epochs=2, batch_size=32, lr=0.05, clip=1.0, seed=5, misalign=MisalignParams())
 
@@ -61,7 +59,7 @@ def context_spec(reference: str, tmp_path_factory: pytest.TempPathFactory) -> Co
     data, training, validation = open_parts(spec)
     network = model_reference.load(reference)
     attacks = [AttackParams(parse_method(name), eps=0.15, steps=5) for name in ("pgd", "mi,di")]
-    paths = make_missing(folder, network, validation, [(a, params_json(a)) for a in attacks], "cpu")
+    paths = make_missing(folder, network, validation, [(a, a.to_json()) for a in attacks], "cpu")
     gradients = folder / "gradients.safetensors"
     record(gradients, network, data, sample(data, training, spec.images, 0), RECIPE, "cpu")
     return replace(spec, adversarial=paths, gradients=str(gradients))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from safetensors.torch import load_file
 
 from advkit.attacks import budget
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob, evaluate
 from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context, sample
@@ -26,6 +24,7 @@ from advkit.evolution.variation import mutate, random_genome
 from advkit.files.adversarial import read_adversarial
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
@@ -102,7 +101,7 @@ def test_only_penalties_at_clean_images_are_recorded() -> None:
 
 
 def open_recipe(*places: str) -> dict[str, object]:
-    from advkit.training.misalign import MisalignParams
+    from advkit.training.params import MisalignParams
 
     return TrainParams(misalign=MisalignParams(at=places)).to_json()
 
@@ -338,19 +337,29 @@ def test_what_is_carried_follows_ids_through_another_numbering() -> None:
                 assert (one.op, one.channels, one.depth, one.norm) == (two.op, two.channels, two.depth, two.norm)
 
 
-def test_a_final_training_is_what_train_does(context_spec: ContextSpec, tmp_path: Path) -> None:
+def test_a_final_training_is_what_train_does(
+    context_spec: ContextSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The recipe of R' means the recipe of R': the same weights as ``advkit train`` gives that architecture."""
-    genome = tmp_path / "g.json"
-    genome.write_text(json.dumps(to_json(canonical(small()))))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "cli")
+    import scripted
+
+    from advkit.commands.app import run
+    from advkit.evolution import run_search
+
+    monkeypatch.setattr(run_search, "evaluate", scripted.evaluate)
+    monkeypatch.setattr(run_search, "open_executor", scripted.open_inline)
+    monkeypatch.chdir(tmp_path)
+    Path("g.json").write_text(json.dumps(to_json(canonical(small()))))
     common = ["--data", "digits", "--limit", "500", "--epochs", "1", "--seed", "5", "-q", "--report", "x.json"]
-    train = ["train", "--arch", f"advkit/genome:{genome}", "--misalign-from", context_spec.reference, *common]
-    evolve = ["evolve", context_spec.reference, *common, "--begin-with", f"advkit/genome:{genome}", "--finalists", "1"]
+    train = ["train", "--arch", "advkit/genome:g.json", "--misalign-from", context_spec.reference, *common]
+    evolve = ["evolve", context_spec.reference, *common, "--begin-with", "advkit/genome:g.json", "--finalists", "1"]
     evolve += ["--offspring", "1", "--budget", "1", "--rungs", "1", "--candidate-images", "384", "--steps", "2"]
     evolve += ["--candidate-epochs", "2", "--validation-images", "50", "--accuracy-floor", "0", "--eps", "0.3"]
+    handler = signal.getsignal(signal.SIGTERM)
     for name, arguments in (("t", train), ("e", evolve)):
-        command = [sys.executable, "-m", "advkit", *arguments, "-o", f"{name}.safetensors"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)
+        assert run([*arguments, "-o", f"{name}.safetensors"]) == 0
+    signal.signal(signal.SIGTERM, handler)
     ours, theirs = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in "et")
     assert ours.meta["mean"] == theirs.meta["mean"]
     assert ours.tensors.keys() == theirs.tensors.keys()

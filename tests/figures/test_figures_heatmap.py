@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from advkit.figures import heatmap
-from advkit.figures.canvas import ink_on
+from advkit.figures.canvas import text_colour
 from advkit.figures.names import display_names
 from advkit.files.errors import InputError
 
@@ -138,7 +138,7 @@ def test_ink_stands_out_on_every_colour() -> None:
     for name in ("viridis", "PuOr"):
         for step in range(101):
             colour = colormaps[name](step / 100)
-            ink = 1.05 if ink_on(colour) == "white" else 0.05
+            ink = 1.05 if text_colour(colour) == "white" else 0.05
             assert max(ink, light(colour)) / min(ink, light(colour)) >= 4.5  # WCAG 2.2, level AA
 
 

@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from advkit.figures.saliency import agreement, grad_cam, input_gradient, ranks
+from advkit.figures.saliency import agreement, grad_cam, ranks, smoothgrad
 
 torch.set_num_threads(1)
 
@@ -38,9 +38,7 @@ def batch(count: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_saliency_of_a_linear_model_is_its_absolute_weights(sigma: float) -> None:
     network = Linear()
     labels = torch.tensor([2, 0, 3])
-    maps = input_gradient(
-        network, torch.rand(3, 3, 5, 6), labels, indices=torch.arange(3), samples=4, sigma=sigma, seed=9
-    )
+    maps = smoothgrad(network, torch.rand(3, 3, 5, 6), labels, indices=torch.arange(3), samples=4, sigma=sigma, seed=9)
     torch.testing.assert_close(maps, network.weight[labels].abs().sum(1).detach())
     assert network.weight.grad is None
 
@@ -51,19 +49,19 @@ def test_signed_gradients_are_averaged_before_their_absolute_value() -> None:
             return (x**2).sum(dim=(1, 2, 3))[:, None]
 
     zero = torch.zeros(2, 1, 16, 16)
-    maps = input_gradient(Square(), zero, torch.zeros(2).long(), indices=torch.arange(2), samples=64, sigma=0.5)
+    maps = smoothgrad(Square(), zero, torch.zeros(2).long(), indices=torch.arange(2), samples=64, sigma=0.5)
     # The gradient is 2 noise; the mean of 64 has standard deviation 2 * 0.5 / 8, so E|.| = sqrt(2 / pi) / 8.
     assert maps.mean().item() == pytest.approx((2 / np.pi) ** 0.5 / 8, rel=0.1)
 
 
 def test_noise_belongs_to_the_image_whatever_the_batch() -> None:
     network, (images, labels, indices) = curved(), batch()
-    whole = input_gradient(network, images, labels, indices=indices, samples=3)
+    whole = smoothgrad(network, images, labels, indices=indices, samples=3)
     order = torch.tensor([6, 2, 0])
-    part = input_gradient(network, images[order], labels[order], indices=indices[order], samples=3)
+    part = smoothgrad(network, images[order], labels[order], indices=indices[order], samples=3)
     torch.testing.assert_close(part, whole[order], rtol=1e-5, atol=1e-7)
     single = torch.cat(
-        [input_gradient(network, images[i : i + 1], labels[i : i + 1], indices=indices[i : i + 1], samples=3)
+        [smoothgrad(network, images[i : i + 1], labels[i : i + 1], indices=indices[i : i + 1], samples=3)
          for i in range(7)]
     )  # fmt: skip
     torch.testing.assert_close(single, whole, rtol=1e-5, atol=1e-7)
@@ -73,16 +71,16 @@ def test_noise_belongs_to_the_image_whatever_the_batch() -> None:
 def test_every_setting_counts(change: dict[str, object]) -> None:
     network, (images, labels, indices) = curved(), batch()
     usual = {"indices": indices, "samples": 3, "sigma": 0.1, "seed": 0}
-    a = input_gradient(network, images, labels, **usual)  # type: ignore[arg-type]
-    b = input_gradient(network, images, labels, **{**usual, **change})  # type: ignore[arg-type]
+    a = smoothgrad(network, images, labels, **usual)  # type: ignore[arg-type]
+    b = smoothgrad(network, images, labels, **{**usual, **change})  # type: ignore[arg-type]
     assert not torch.allclose(a, b, rtol=1e-3)
-    assert not torch.allclose(a, input_gradient(network, images, (labels + 1) % 4, **usual), rtol=1e-3)  # type: ignore[arg-type]
+    assert not torch.allclose(a, smoothgrad(network, images, (labels + 1) % 4, **usual), rtol=1e-3)  # type: ignore[arg-type]
 
 
 def test_no_samples_is_an_error() -> None:
     images, labels, indices = batch()
     with pytest.raises(ValueError, match="at least 1"):
-        input_gradient(curved(), images, labels, indices=indices, samples=0)
+        smoothgrad(curved(), images, labels, indices=indices, samples=0)
 
 
 def by_hand(inplace: bool = False) -> nn.Sequential:

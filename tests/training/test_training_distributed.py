@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,8 @@ from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.training import distributed
 from advkit.training.evaluation import accuracy, cosines
-from advkit.training.loop import Run, _stopped, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.loop import Run, _stopped, dropout_seed, train
+from advkit.training.params import MisalignParams, TrainParams
 
 WORLD = 2
 SIZE = (1, 8, 8)
@@ -79,6 +79,23 @@ def measured() -> dict[str, Tensor]:
     }
 
 
+def dropped() -> Tensor:
+    """Which units dropout keeps for this rank's images in the first step of a run, (N, units) of 0 and 1."""
+    run, masks = replace(a_run(), references=[]), []
+    run.params = replace(run.params, misalign=None)
+    last = run.network.net.classifier
+    run.network.net.classifier = nn.Sequential(nn.Dropout(0.5), last)  # type: ignore[arg-type]
+
+    def before(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (torch.ones_like(inputs[0]) if not masks else inputs[0],)
+
+    dropout = run.network.net.classifier[0]  # type: ignore[index]
+    dropout.register_forward_pre_hook(before)
+    dropout.register_forward_hook(lambda module, inputs, output: masks.append(output.detach().clone()))
+    train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    return (masks[0] > 0).float()
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
@@ -95,7 +112,7 @@ def worker(rank: int, folder: str) -> None:
         found["sum"] = distributed.sum_over_ranks(torch.tensor([rank + 1, 10]))
         with pytest.raises(InputError, match="BatchNorm1d"):
             distributed.synchronise_batch_norm(nn.Sequential(nn.BatchNorm1d(3)))
-        found |= measured()
+        found |= measured() | {"kept by dropout": dropped()}
         write_tensors(Path(folder) / f"{rank}.safetensors", {k: v.contiguous() for k, v in found.items()}, "{}")
     finally:
         distributed.stop()
@@ -134,3 +151,17 @@ def test_a_whole_run_agrees_with_that_of_one_process(ranks: list[dict[str, Tenso
             assert torch.equal(found[name], ranks[0][name]), "ranks must not drift apart"
     weight = next(name for name in start if name.endswith("weight"))
     assert float((alone[weight] - start[weight]).abs().max()) > 0.01, "weights moved by more than they may differ"
+
+
+def test_every_rank_drops_units_of_its_own(ranks: list[dict[str, Tensor]]) -> None:
+    first, second = (found["kept by dropout"] for found in ranks)
+    assert first.shape == second.shape
+    assert 0.4 < float((first == second).float().mean()) < 0.6
+    torch.manual_seed(dropout_seed(0, 0, 0))
+    assert torch.equal(first, (F.dropout(torch.ones_like(first), 0.5) > 0).float())
+
+
+def test_one_process_draws_dropout_as_ever() -> None:
+    assert [dropout_seed(seed, number, 0) for seed, number in ((0, 5), (3, 7))] == [5, 3 * 7_368_787 + 7]
+    seeds = [dropout_seed(seed, number, rank) for seed in range(3) for number in range(300) for rank in range(4)]
+    assert len(set(seeds)) == len(seeds)

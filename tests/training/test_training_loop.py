@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import cosines, margin_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
 from advkit.files.errors import InputError
 from advkit.files.signals import Stop
+from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.training import loop
+from advkit.training import misalign
 from advkit.training.augment import augmented
 from advkit.training.loop import Diverged, Run, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 from advkit.training.schedule import lr_factor, warm_up
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,9 +92,11 @@ def test_the_penalty_is_prepared_before_every_step(
 ) -> None:
     """Without the batch's own statistics it would be taken on another network than the step trains."""
     order: list[str] = []
-    call, prepare = loop.Misalignment.__call__, loop.Misalignment.prepare
-    monkeypatch.setattr(loop.Misalignment, "prepare", lambda self: (order.append("prepare"), prepare(self))[1])
-    monkeypatch.setattr(loop.Misalignment, "__call__", lambda self, *a: (order.append("penalty"), call(self, *a))[1])
+    call, prepare = misalign.Misalignment.__call__, misalign.Misalignment.prepare
+    monkeypatch.setattr(misalign.Misalignment, "prepare", lambda self: (order.append("prepare"), prepare(self))[1])
+    monkeypatch.setattr(
+        misalign.Misalignment, "__call__", lambda self, *a: (order.append("penalty"), call(self, *a))[1]
+    )
     trained(digits, replace(BASE, epochs=1, misalign=MisalignParams()), [reference])
     assert order == ["prepare", "penalty"] * 20
 

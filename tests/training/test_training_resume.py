@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from advkit.files.tensors import read_header, read_tensors, write_tensors
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.training import loop
+from advkit.training import loop, state
 from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
-from advkit.training.misalign import MisalignParams
-from advkit.training.params import TrainParams
+from advkit.training.params import MisalignParams, TrainParams
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)
@@ -45,10 +45,10 @@ def fresh(data: ImageSet, seed: int = 1) -> Network:
     return create("advkit/cnn", num_classes=10, input_size=data.size, mean=(0.3,), std=(0.4,), seed=seed)
 
 
-def a_run(data: ImageSet, params: TrainParams, state: Path | None = None) -> Run:
+def a_run(data: ImageSet, params: TrainParams, path: Path | None = None) -> Run:
     part, held = hold_out(data.targets, 0.2, 0)
     references = [fuse_conv_bn(fresh(data, 7).eval())] if params.misalign else []
-    return Run(fresh(data), data, part, held, references, params, state, {"params": params.to_json()})
+    return Run(fresh(data), data, part, held, references, params, path, {"params": params.to_json()})
 
 
 def go(run: Run, stop_after: int | None = None, resume: bool = False) -> Run:
@@ -78,35 +78,126 @@ def test_stopped_after_any_step_it_goes_on_to_the_same_bits(name: str, digits: I
     whole = go(a_run(digits, params))
     assert len(whole.history) == params.epochs
     for number in (1, STEPS - 1, STEPS, STEPS + 1):
-        state = tmp_path / f"{number}.resume.safetensors"
+        path = tmp_path / f"{number}.resume.safetensors"
         with pytest.raises(Interrupted):
-            go(a_run(digits, params, state), stop_after=number)
-        assert same(go(a_run(digits, params, state), resume=True), whole), number
+            go(a_run(digits, params, path), stop_after=number)
+        assert same(go(a_run(digits, params, path), resume=True), whole), number
 
 
 def test_stopped_twice_and_once_more(digits: ImageSet, tmp_path: Path) -> None:
-    params, state = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
+    params, path = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
     for turn in range(3):
         with pytest.raises(Interrupted):
-            go(a_run(digits, params, state), stop_after=2, resume=turn > 0)
-    assert same(go(a_run(digits, params, state), resume=True), go(a_run(digits, params)))
+            go(a_run(digits, params, path), stop_after=2, resume=turn > 0)
+    assert same(go(a_run(digits, params, path), resume=True), go(a_run(digits, params)))
 
 
 def test_a_state_that_does_not_fit_is_refused(digits: ImageSet, tmp_path: Path) -> None:
-    params, state = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
+    params, path = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
     with pytest.raises(InputError, match="nothing to resume"):
-        go(a_run(digits, params, state), resume=True)
+        go(a_run(digits, params, path), resume=True)
     with pytest.raises(Interrupted):
-        go(a_run(digits, params, state), stop_after=3)
+        go(a_run(digits, params, path), stop_after=3)
     with pytest.raises(InputError, match="another lr"):
-        go(a_run(digits, replace(params, lr=0.04), state), resume=True)
+        go(a_run(digits, replace(params, lr=0.04), path), resume=True)
     with pytest.raises(InputError, match="another momentum"):
-        go(a_run(digits, replace(params, momentum=0.5), state), resume=True)
-    tensors, meta = read_tensors(state)[0], read_header(state)[1]["advkit"]
+        go(a_run(digits, replace(params, momentum=0.5), path), resume=True)
+    tensors, meta = read_tensors(path)[0], read_header(path)[1]["advkit"]
     name = next(name for name in tensors if name.startswith("model."))
-    write_tensors(state, {key: value for key, value in tensors.items() if key != name}, meta)
-    with pytest.raises(InputError, match="does not fit"):
-        go(a_run(digits, params, state), resume=True)
+    write_tensors(path, {key: value for key, value in tensors.items() if key != name}, meta)
+    with pytest.raises(InputError, match="checksum does not fit"):
+        go(a_run(digits, params, path), resume=True)
+
+
+def rewritten(path: Path, change: dict[str, Any], tensors: dict[str, Tensor], *, honest: bool) -> None:
+    """The state with other metadata and tensors; ``honest``: with the checksum that belongs to them."""
+    old, meta = read_tensors(path)[0], json.loads(read_header(path)[1]["advkit"])
+    meta, new = {**meta, **change}, {**old, **tensors}
+    if honest:
+        meta["sha256"] = state._checksum(meta, new)
+    write_tensors(path, new, json.dumps(meta))
+
+
+DAMAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "epoch beyond the run": ({"epoch": 99}, "at no point of this run"),
+    "epoch below 0": ({"epoch": -1}, "at no point of this run"),
+    "epoch ahead of its history": ({"epoch": 1}, "at no point of this run"),
+    "last step, sums of three": ({"step": STEPS}, "sums are not those of 4 steps"),
+    "step beyond the epoch": ({"step": STEPS + 1}, "at no point of this run"),
+    "no sums": ({"tallies": {}}, "sums are not those"),
+    "no list": ({"history": None}, "at no point of this run"),
+    "no number": ({"step": "3"}, "at no point of this run"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(digits: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The state of a run stopped after three steps."""
+    path = tmp_path_factory.mktemp("stopped") / "t.resume.safetensors"
+    with pytest.raises(Interrupted):
+        go(a_run(digits, SETTINGS["sgd, ema, augmented"], path), stop_after=3)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("honest", [False, True])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_an_impossible_state_is_refused(
+    name: str, honest: bool, stopped: bytes, digits: ImageSet, tmp_path: Path
+) -> None:
+    change, message = DAMAGES[name]
+    path = tmp_path / "t.resume.safetensors"
+    path.write_bytes(stopped)
+    rewritten(path, change, {}, honest=honest)
+    with pytest.raises(InputError, match=message if honest else "checksum does not fit") as refused:
+        go(a_run(digits, SETTINGS["sgd, ema, augmented"], path), resume=True)
+    assert "--force" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"epoch": float("inf")}, {"tallies": {"images": float("nan")}}])
+def test_numbers_that_are_none_are_refused(
+    change: dict[str, Any], stopped: bytes, digits: ImageSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.resume.safetensors"
+    path.write_bytes(stopped)
+    rewritten(path, change, {}, honest=False)
+    with pytest.raises(InputError, match=r"checksum does not fit.*--force"):
+        go(a_run(digits, SETTINGS["sgd, ema, augmented"], path), resume=True)
+
+
+@pytest.mark.parametrize("part", ["model.", "ema.", "optimizer."])
+def test_tensors_with_nan_or_other_bytes_are_refused(
+    part: str, stopped: bytes, digits: ImageSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.resume.safetensors"
+    path.write_bytes(stopped)
+    name, tensor = next(
+        (name, tensor) for name, tensor in read_tensors(path)[0].items() if name.startswith(part) and tensor.ndim
+    )
+    spoilt = tensor.clone()
+    spoilt.view(-1)[0] = float("nan")
+    for honest, message in ((False, "checksum does not fit"), (True, "holds NaN")):
+        rewritten(path, {}, {name: spoilt}, honest=honest)
+        with pytest.raises(InputError, match=f"{message}.*--force"):
+            go(a_run(digits, SETTINGS["sgd, ema, augmented"], path), resume=True)
+
+
+def test_a_state_without_checksum_or_of_another_network_is_refused(
+    stopped: bytes, digits: ImageSet, tmp_path: Path
+) -> None:
+    params, path = SETTINGS["sgd, ema, augmented"], tmp_path / "t.resume.safetensors"
+    path.write_bytes(stopped)
+    tensors, meta = read_tensors(path)[0], json.loads(read_header(path)[1]["advkit"])
+    for part, message in (("model.", "does not fit the network"), ("ema.", "do not fit the network")):
+        first = next(name for name in tensors if name.startswith(part))
+        fewer = {name: tensor for name, tensor in tensors.items() if name != first}
+        write_tensors(path, fewer, json.dumps(meta | {"sha256": state._checksum(meta, fewer)}))
+        with pytest.raises(InputError, match=f"{message}.*--force"):
+            go(a_run(digits, params, path), resume=True)
+    del meta["sha256"]
+    write_tensors(path, tensors, json.dumps(meta))
+    with pytest.raises(InputError, match="without checksum; start anew with --force"):
+        go(a_run(digits, params, path), resume=True)
 
 
 def test_a_run_does_not_touch_the_global_randomness_it_starts_from(digits: ImageSet) -> None:

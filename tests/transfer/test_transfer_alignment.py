@@ -8,13 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks.gradient_similarity import (
-    cosines,
-    expected_abs_cosine,
-    input_gradient_cosines,
-    input_gradients,
-    margin_gradients,
-)
+from advkit.attacks.gradient_similarity import input_gradient_cosines, input_gradients, margin_gradients
+from advkit.metrics.gradient_similarity import cosines, expected_abs_cosine
 
 
 class Linear(nn.Module):

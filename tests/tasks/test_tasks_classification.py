@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from advkit.attacks.losses import LOSSES, cross_entropy
+from advkit.tasks.classification import CLASSIFICATION, cross_entropy
+
+LOSSES = CLASSIFICATION.attack_losses
 
 
 def logits(scale: float, count: int = 64, classes: int = 10) -> torch.Tensor:

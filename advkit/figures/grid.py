@@ -1,4 +1,4 @@
-"""The paper that the attention figure is laid out on."""
+"""The grid of pictures that the attention figure is laid out on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GAP = 0.05
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Grid:
     """Where things are, in inches from the top left corner.
 
     Attributes:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from advkit.commands import output
-from advkit.commands.matrix_result import headline
-
-if TYPE_CHECKING:
-    from advkit.reports.results import Pair, Rate, TransferMatrixResult
+from advkit.reports.rates import Rate, budget, percent
+from advkit.reports.transfer_matrix import Pair, TransferMatrixResult, headline
 
 _MEANING = {
     "cond": "fooled, of the images that both get right and that fool the surrogate",
@@ -21,10 +17,10 @@ _MEANING = {
 _NAME = 14  # characters of a model's name
 
 
-def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
+def table(result: TransferMatrixResult, rate: str, data: str) -> list[str]:
     """Lines of at most 80 characters (names allowing)."""
-    lines = [f"{result.images} images, {subtitle}, {' | '.join(result.methods) or 'no method'}", ""]
-    lines += [f"{'clean accuracy':16}{_short(a.model)}  {output.percent(a.accuracy)}" for a in result.clean]
+    lines = [f"{result.images} images, {subtitle(result)}, {data}, {' | '.join(result.methods) or 'no method'}", ""]
+    lines += [f"{'clean accuracy':16}{_short(a.model)}  {percent(a.accuracy)}" for a in result.clean]
     lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
     lines += _grid(result, rate)
     lines += ["  * white box, made on this very network: how often it is fooled", ""]
@@ -34,6 +30,8 @@ def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
     if result.gradients is not None and len(result.models) > 1:
         lines += ["", f"cosine of input gradients, mean (mean absolute; chance {result.gradients.chance:.4f})"]
         lines += _cosines(result)
+    if len(result.comparisons) > 1:
+        lines += ["", f"p-values of {len(result.comparisons)} comparisons, adjusted by Holm's method"]
     for found in result.comparisons:
         lines += ["", f"{found.surrogate} -> {found.a} against {found.b}, {found.method}, {found.total} common images:"]
         if found.difference is None or found.interval is None:
@@ -42,7 +40,7 @@ def table(result: TransferMatrixResult, rate: str, subtitle: str) -> list[str]:
         low, high = found.interval
         lines.append(
             f"  {100 * found.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
-            f"only {found.a} {found.only_a}, only {found.b} {found.only_b}, McNemar p = {found.p_value:.2g}"
+            f"only {found.a} {found.only_a}, only {found.b} {found.only_b}, McNemar p = {found.p_value_holm:.2g}"
         )
     return lines
 
@@ -82,7 +80,7 @@ def _pair(pair: Pair) -> list[str]:
         return "-" if value is None or value.rate is None else f"{100 * value.rate:.1f}"
 
     return [
-        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {output.percent(pair.cond)}",
+        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {percent(pair.cond)}",
         f"    both {short(pair.both)}  raw {short(pair.raw)}  same {short(pair.same)}"
         f"  controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
     ]
@@ -102,7 +100,7 @@ def _cosines(result: TransferMatrixResult) -> list[str]:
     return lines
 
 
-def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> None:
+def draw(path: Path, result: TransferMatrixResult, rate: str) -> None:
     """The headline rates as a heat map; white-box cells show the attack's success."""
     from advkit.figures import heatmap
 
@@ -114,7 +112,7 @@ def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> 
         [[value.rate for value in row] for row in grid],
         result.surrogates,
         result.models,
-        title=f"{' ∪ '.join(methods)}, {subtitle}, {result.images} images",
+        title=f"{' ∪ '.join(methods)}, {subtitle(result)}, {result.images} images",
         label=f"T_{rate}",
         counts=[[f"{value.successes}/{value.total}" for value in row] for row in grid],
         white_box={
@@ -124,3 +122,14 @@ def draw(path: Path, result: TransferMatrixResult, rate: str, subtitle: str) -> 
             if best[surrogate, victim].white_box
         },
     )
+
+
+def subtitle(result: TransferMatrixResult) -> str:
+    """The budgets of all rows, those of ready-made sets too."""
+    budgets: dict[str, list[str]] = {}
+    for row in result.surrogate_success:
+        rows = budgets.setdefault(budget(row.norm, row.eps), [])
+        rows += [row.surrogate] if row.surrogate not in rows else []
+    if len(budgets) == 1:
+        return next(iter(budgets))
+    return ", ".join(f"{' '.join(rows)}: {budget}" for budget, rows in budgets.items())

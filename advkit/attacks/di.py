@@ -1,4 +1,4 @@
-"""Input transforms and gradient filters that make an attack transfer.
+"""DI: a random resize and pad before each gradient (Xie et al. 2019).
 
 Randomness is drawn for each image (see :mod:`advkit.data.counter_rng`), so batch-mates never share a resize.
 """
@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advkit.attacks.attack import Modifier
 from advkit.data import counter_rng
+from advkit.metrics.norms import per_image
 
 
 def input_diversity(
-    images: Tensor, indices: Tensor, *, probability: float, shrink: float, seed: int, stream: int
+    images: Tensor, indices: Tensor, seed: int, stream: int, *, probability: float = 0.5, shrink: float = 0.9
 ) -> Tensor:
     """DI (Xie et al. 2019): with ``probability``, shrink each image and pad it with black at a random place.
 
@@ -25,9 +27,9 @@ def input_diversity(
     Args:
         images: (N, C, H, W) float in [0, 1].
         indices: (N,) int64.
+        seed, stream: as in :func:`advkit.data.counter_rng.uniform`.
         probability: of transforming an image, in [0, 1].
         shrink: smallest side as a part of the full one, in (0, 1].
-        seed, stream: as in :func:`advkit.data.counter_rng.uniform`.
     """
     height, width = images.shape[-2:]
     drawn = counter_rng.uniform(seed, indices, stream, 4).to(images.device)
@@ -45,12 +47,7 @@ def input_diversity(
     grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
     inside = (inside_y[:, :, None] & inside_x[:, None, :]).unsqueeze(1)
     sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where(per_image_bool(keep), images, sampled * inside)
-
-
-def per_image_bool(flags: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1)."""
-    return flags.view(-1, 1, 1, 1)
+    return torch.where(per_image(keep), images, sampled * inside)
 
 
 def _rounded(side: int, size: Tensor, height: int, width: int) -> Tensor:
@@ -65,18 +62,10 @@ def _axis(side: int, size: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     return (2.0 * local + 1.0) / size[:, None] - 1.0, inside
 
 
-def default_kernel(side: int) -> int:
-    """Odd width of the TI kernel: 15 at the paper's 299 pixels, in proportion elsewhere, at least 5."""
-    return max(5, 2 * round(side / 40) + 1)
-
-
-def smoothed(gradient: Tensor, kernel: int) -> Tensor:
-    """TI (Dong et al. 2019): the gradient convolved with a Gaussian that ends at three standard deviations."""
-    reach = kernel // 2
-    line = torch.exp(-0.5 * torch.linspace(-3.0, 3.0, kernel, device=gradient.device, dtype=gradient.dtype) ** 2)
-    line = (line / line.sum()).view(1, 1, -1)
-    channels = gradient.shape[1]
-    down = line.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    across = line.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    half = F.conv2d(gradient, down, padding=(reach, 0), groups=channels)
-    return F.conv2d(half, across, padding=(0, reach), groups=channels)
+DI = Modifier(
+    "di",
+    "random resize and pad before each gradient (Xie et al. 2019)",
+    input_diversity,
+    {"probability": (0.0, 1.0), "shrink": (0.01, 1.0)},
+    "view",
+)

@@ -1,0 +1,136 @@
+"""What an attack sees of its surrogates: losses, gradients, verdicts, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advkit.attacks import budget
+from advkit.attacks.params import AttackParams
+from advkit.files.errors import InputError
+from advkit.metrics.norms import flat_norm
+from advkit.models.network import Network
+from advkit.tasks.task import Task, task_of
+
+
+@dataclass
+class Batch:
+    """Images on their way: ``rows`` are their positions in the batch that the attack was called with.
+
+    ``targets`` (N, ...) are what to move away from, or towards when targeted.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    rows: Tensor
+
+    def take(self, which: Tensor) -> Batch:
+        """The images at ``which`` (positions or a mask)."""
+        return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which])
+
+
+View = Callable[[Tensor, Batch], Tensor]  # what networks see of points (N, C, H, W)
+
+
+class Objective:
+    """The surrogates and the loss for one batch, counting what it costs.
+
+    Attributes:
+        forwards, backwards: passes summed over images and networks.
+        zero: (N,) bool, images whose loss gave an all-zero or NaN gradient at some step.
+        dead: (N,) bool, those for which the task's fallback loss gave none either.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], params: AttackParams, count: int, device: torch.device) -> None:
+        self.networks, self.params = networks, params
+        self.task: Task = task_of(networks)
+        self.loss = params.loss or params.method.attack.loss
+        self.forwards = self.backwards = 0
+        self.zero = torch.zeros(count, dtype=torch.bool, device=device)
+        self.dead = torch.zeros(count, dtype=torch.bool, device=device)
+
+    def outputs(self, x: Tensor) -> Any:
+        """Raw outputs at ``x`` (N, C, H, W), no gradient."""
+        with torch.no_grad(), self._autocast(x):
+            outputs = self.task.outputs(self.networks, x)
+        self.forwards += len(x) * len(self.networks)
+        return outputs
+
+    def losses(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) larger is better for the attacker."""
+        return self.task.attack_losses[self.loss](outputs, targets, self.params.targeted)
+
+    def fooled(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) bool: the attack's aim is reached at ``outputs``."""
+        return self.task.is_success(self.task.predictions(outputs), targets, self.params.targeted)
+
+    def verdict(self, outputs: Any, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Which of ``x`` fool in float32 and as they will be written, their losses, and the images as written.
+
+        Where the outputs, perhaps of bfloat16 and of pixels between levels, say that an image fools, it is looked at
+        again: near the boundary they err.
+        """
+        hit, losses, written = self.fooled(outputs, batch.targets), self.losses(outputs, batch.targets), x
+        if self.params.quantize:
+            levels = budget.quantize(x, batch.images, self.params.eps, self.params.norm)
+            written = levels.to(x.dtype) / budget.LEVELS
+        if (self.params.quantize or self.params.precision != "float32") and bool(hit.any()):
+            with torch.no_grad():
+                again = self.task.outputs(self.networks, written[hit])
+            self.forwards += int(hit.sum()) * len(self.networks)
+            sure, sure_losses = self.fooled(again, batch.targets[hit]), self.losses(again, batch.targets[hit])
+            hit, losses = hit.clone(), losses.clone()
+            losses[hit] = sure_losses.to(losses.dtype)
+            hit[hit.clone()] = sure
+        return hit, losses, written
+
+    def gradient(self, batch: Batch, x: Tensor, view: View | None = None) -> tuple[Tensor, Any]:
+        """The loss's gradient (N, C, H, W) by ``x``, seen through ``view``; where zero or NaN, the fallback loss's.
+
+        Returns:
+            the gradient, and the outputs at ``view(x, batch)``.
+        """
+        gradient, outputs = self._plain(batch, x, view, self.loss)
+        empty = ~(flat_norm(gradient, "linf") > 0)
+        if bool(empty.any()):
+            self.zero[batch.rows[empty]] = True
+            part = batch.take(empty)
+            again, _ = self._plain(part, x[empty], view, self.task.fallback)
+            self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
+            gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
+            gradient[empty] = again
+            gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        return gradient, outputs
+
+    def _plain(self, batch: Batch, x: Tensor, view: View | None, loss: str) -> tuple[Tensor, Any]:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad(), self._autocast(x):
+            outputs = self.task.outputs(self.networks, view(x, batch) if view is not None else x)
+            losses = self.task.attack_losses[loss](outputs, batch.targets, self.params.targeted)
+            gradient = gradient_by(losses, x, self.networks)
+        self.forwards += len(x) * len(self.networks)
+        self.backwards += len(x) * len(self.networks)
+        return gradient, outputs.detach()
+
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16")
+
+
+def gradient_by(losses: Tensor, x: Tensor, networks: Sequence[nn.Module], *, create_graph: bool = False) -> Tensor:
+    """The gradient of the sum of ``losses`` (N,) by ``x``, of the shape of ``x``.
+
+    Raises:
+        InputError: a network without gradients, by name.
+    """
+    if losses.requires_grad:
+        found = torch.autograd.grad(losses.sum(), x, create_graph=create_graph, allow_unused=True)[0]
+        if found is not None:
+            return found
+    names = [network.spec.ref for network in networks if isinstance(network, Network)]
+    who = " and ".join(names) or "the network"
+    raise InputError(f"{who}: gives no gradient by its input, so it can only be a victim (or attacked by square)")

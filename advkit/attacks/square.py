@@ -1,0 +1,200 @@
+"""Square: random search over squares of full perturbation, without gradients (Andriushchenko et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.attack import Attack
+from advkit.attacks.budget import LEVELS, quantize
+from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.params import AttackParams
+from advkit.data import counter_rng
+from advkit.metrics.norms import flat_norm, per_image
+
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
+
+
+def square(
+    objective: Objective, batch: Batch, params: AttackParams, *, queries: int = 5000, p_init: float = 0.8
+) -> Tensor:
+    """The best image (N, C, H, W) found for each of ``batch`` with ``queries`` looks at the surrogates.
+
+    ``p_init`` is the part of the image that the first square covers: 0.8 as in AutoAttack (Croce and Hein 2020).
+    Images leave once they are fooled, whose loss then counts as infinite, unless the goal is transfer.
+    """
+    best, best_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
+    places = torch.arange(len(batch.rows), device=best.device)
+    for restart in range(params.restarts):
+        part = batch.take(places)
+        images, losses = _run(objective, part, params, restart, queries, p_init)
+        better = losses > best_loss[places]
+        best[places[better]], best_loss[places[better]] = images[better], losses[better]
+        if params.goal == "robustness":
+            places = places[~torch.isposinf(best_loss[places])]
+    return best
+
+
+def _run(
+    objective: Objective, batch: Batch, params: AttackParams, restart: int, queries: int, p_init: float
+) -> tuple[Tensor, Tensor]:
+    """One random search: images and losses, both as judged."""
+    reached, reached_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
+    places = torch.arange(len(batch.rows), device=reached.device)
+    start, propose = (_stripes, _linf_square) if params.norm == "linf" else (_bumps, _l2_square)
+    x, loss = batch.images, reached_loss
+    for query in range(-1, queries):
+        if query < 0:  # an image that is wrong already stays as it is
+            candidate = batch.images
+        elif query == 0:
+            drawn = counter_rng.stream("square start", restart)
+            candidate, loss = _inside(start(batch, params, drawn), batch, params), torch.full_like(loss, -torch.inf)
+        else:
+            side = square_side(query, queries, p_init, x)
+            candidate = _inside(propose(x, batch, params, side, (restart, query)), batch, params)
+        hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, batch)
+        losses = losses.nan_to_num(nan=torch.inf)
+        if params.goal == "robustness":
+            losses = torch.where(hit, torch.inf, losses)
+        better = losses > loss
+        x, loss = torch.where(per_image(better), candidate, x), torch.where(better, losses, loss)
+        gained = loss > reached_loss[places]
+        reached[places[gained]], reached_loss[places[gained]] = x[gained], loss[gained]
+        left = ~torch.isposinf(loss)
+        if params.goal == "robustness" and not bool(left.all()):
+            batch, places, x, loss = batch.take(left), places[left], x[left], loss[left]
+        if not len(places):
+            break
+    return reached, reached_loss
+
+
+def square_side(query: int, queries: int, p_init: float, x: Tensor) -> int:
+    """Side in pixels of the square changed by ``query``: its share of the image falls along a fixed schedule."""
+    halved = sum(10_000 * query / queries > bound for bound in _HALVINGS)
+    height, width = x.shape[-2:]
+    side = round(math.sqrt(p_init / 2**halved * height * width))
+    return max(1, min(side, height - 1, width - 1))
+
+
+def _inside(x: Tensor, batch: Batch, params: AttackParams) -> Tensor:
+    """``x`` cut to [0, 1], and to the levels of 8 bits where those are asked for."""
+    x = x.clamp(0.0, 1.0)
+    return quantize(x, batch.images, params.eps, params.norm).to(x.dtype) / LEVELS if params.quantize else x
+
+
+def _corners(batch: Batch, params: AttackParams, side: int, place: str, step: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(N,) top rows and left columns of a square for each image."""
+    height, width = batch.images.shape[-2:]
+    drawn = counter_rng.uniform(params.seed, batch.indices, counter_rng.stream(place, *step), 2)
+    return (drawn[:, 0] * (height - side + 1)).long(), (drawn[:, 1] * (width - side + 1)).long()
+
+
+def _window(batch: Batch, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """(N, 1, H, W) bool: the pixels of each image's square."""
+    height, width = batch.images.shape[-2:]
+    row, column = (torch.arange(length, device=top.device) for length in (height, width))
+    rows = (row >= top[:, None]) & (row < top[:, None] + side)
+    columns = (column >= left[:, None]) & (column < left[:, None] + side)
+    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
+
+
+def _stripes(batch: Batch, params: AttackParams, stream: int) -> Tensor:
+    """Vertical stripes of +eps and -eps, drawn for each column and channel."""
+    count, channels, _, width = batch.images.shape
+    drawn = counter_rng.signs(params.seed, batch.indices, stream, channels * width)
+    return batch.images + params.eps * drawn.view(count, channels, 1, width)
+
+
+def _linf_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
+    """``x`` with one square per image set to the clean pixels plus or minus eps, one sign for each channel."""
+    count, channels = x.shape[:2]
+    inside = _window(batch, *_corners(batch, params, side, "square filled", step), side)
+    stream = counter_rng.stream("square signs", *step)
+    drawn = counter_rng.signs(params.seed, batch.indices, stream, channels).view(count, channels, 1, 1)
+    return torch.where(inside, batch.images + params.eps * drawn, x)
+
+
+def bump(side: int, like: Tensor) -> Tensor:
+    """(side, side) of unit length: a positive and a negative pyramid of rectangles, one above the other."""
+
+    def pyramid(height: int, width: int) -> Tensor:
+        rows, columns = (torch.arange(length, device=like.device, dtype=like.dtype) for length in (height, width))
+        away = torch.maximum((rows - height // 2).abs()[:, None], (columns - width // 2).abs()[None, :])
+        layers = max(height // 2, width // 2) + 1
+        steps = 1.0 / torch.arange(1, layers + 2, device=like.device, dtype=like.dtype).square()
+        heights = steps.flip(0).cumsum(0).flip(0)  # a pixel lies on all rectangles from its own outwards
+        found = heights[away.long()]
+        return torch.nn.functional.normalize(found.flatten(), dim=0).view_as(found)
+
+    upper = side // 2
+    found = torch.cat([pyramid(upper, side), -pyramid(side - upper, side)]) if upper else like.new_ones(1, side)
+    return torch.nn.functional.normalize(found.flatten(), dim=0).view_as(found)
+
+
+def _bumps(batch: Batch, params: AttackParams, stream: int) -> Tensor:
+    """A grid of five by five bumps of random sign in each channel, scaled to length eps."""
+    count, channels, height, width = batch.images.shape
+    side = max(1, min(height, width) // 5)
+    rows, columns = height // side, width // side
+    drawn = counter_rng.signs(params.seed, batch.indices, stream, channels * rows * columns)
+    signs = drawn.view(count, channels, rows, 1, columns, 1)
+    tiles = (signs * bump(side, batch.images).view(1, 1, 1, side, 1, side)).reshape(
+        count, channels, rows * side, columns * side
+    )
+    delta = torch.zeros_like(batch.images)
+    delta[:, :, : rows * side, : columns * side] = tiles
+    return batch.images + _of_length(delta, params.eps)
+
+
+def _l2_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
+    """``x`` with the perturbation of one square moved to another: that one's, and what the budget has left.
+
+    A square that is emptied gives its share of the norm to the one that is filled with a bump beside what lay there.
+    """
+    count, channels = x.shape[:2]
+    side = min(max(3, side + 1 - side % 2), min(x.shape[-2:]))
+    delta = x - batch.images
+    top, left = _corners(batch, params, side, "square filled", step)
+    filled = _window(batch, top, left, side)
+    emptied = _window(batch, *_corners(batch, params, side, "square emptied", step), side)
+    stream = counter_rng.stream("square signs", *step)
+    drawn = counter_rng.uniform(params.seed, batch.indices, stream, channels + 1)
+    signs = torch.where(drawn[:, :channels] < 0.5, -1.0, 1.0).view(count, channels, 1, 1)
+    shape = bump(side, x)
+    shapes = torch.where(per_image(drawn[:, channels] < 0.5), shape.T, shape)
+    old = (delta * filled).flatten(2).norm(dim=2).clamp_min(1e-12).view(count, channels, 1, 1)
+    fresh = _placed(signs * shapes, top, left, x) + torch.where(filled, delta / old, 0.0)
+    fresh = fresh / fresh.flatten(2).norm(dim=2).clamp_min(1e-12).view(count, channels, 1, 1)
+    freed = (delta * (filled | emptied)).flatten(2).square().sum(2)
+    room = (params.eps**2 - flat_norm(delta, "l2").square()).clamp_min(0.0)[:, None] / channels
+    delta = torch.where(filled, fresh * (freed + room).sqrt().view(count, channels, 1, 1), delta * ~emptied)
+    return batch.images + _of_length(delta, params.eps)
+
+
+def _placed(tiles: Tensor, top: Tensor, left: Tensor, like: Tensor) -> Tensor:
+    """``tiles`` (N, C, s, s) at each image's corner in maps of zeros shaped as ``like``."""
+    count, channels, side = tiles.shape[:3]
+    found, step = torch.zeros_like(like), torch.arange(side, device=like.device)
+    image = torch.arange(count, device=like.device).view(-1, 1, 1, 1)
+    channel = torch.arange(channels, device=like.device).view(1, -1, 1, 1)
+    rows, columns = (top[:, None] + step).view(-1, 1, side, 1), (left[:, None] + step).view(-1, 1, 1, side)
+    found[image, channel, rows, columns] = tiles
+    return found
+
+
+def _of_length(delta: Tensor, eps: float) -> Tensor:
+    """``delta`` scaled so that each image's has length eps."""
+    return delta * per_image(eps / flat_norm(delta, "l2").clamp_min(1e-12))
+
+
+SQUARE = Attack(
+    "square",
+    "random search over squares (Andriushchenko et al. 2020)",
+    square,
+    {"queries": (1, 1_000_000), "p_init": (1e-4, 1.0)},
+    uses=("loss", "restarts"),
+    loss="margin",
+    gradients=False,
+)

@@ -1,0 +1,131 @@
+"""Options of an attack, and the settings that they make."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from advkit.commands.config import Config
+from advkit.commands.loading import pick_precision
+from advkit.files.errors import InputError
+
+if TYPE_CHECKING:
+    from advkit.attacks.params import AttackParams
+    from advkit.data.images import ImageSet
+
+METHODS_HELP = "fgsm, pgd, mi, ni, di, ti, si composed with commas, or another: see advkit attack --methods."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOptions(Config):
+    """How far and how long an attack goes."""
+
+    eps: Annotated[str, typer.Option(help="Radius in pixel units of [0, 1]: 8/255 or 0.03.")] = "8/255"
+    norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the radius.")] = "linf"
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps in each restart.")] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(BudgetOptions):
+    """Everything else that decides an attack, but for its method."""
+
+    step_size: Annotated[
+        str | None, typer.Option(help="Pixel units, like --eps: 2/255 [2.5 eps/steps for pgd, else eps/steps].")
+    ] = None
+    loss: Annotated[
+        Literal["ce", "margin", "logit"] | None, typer.Option(help="What to make larger [the method's own].")
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely."),
+    ] = None
+    random_start: Annotated[
+        bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")
+    ] = None
+    restarts: Annotated[int, typer.Option(min=1, help="Independent runs; the strongest counts.")] = 1
+    precision: Annotated[Literal["float32", "bfloat16", "auto"], typer.Option(help="Of the attack's passes.")] = (
+        "float32"
+    )
+
+
+def attack_params(
+    options: BudgetOptions,
+    method: str,
+    *,
+    goal: Literal["robustness", "transfer"] = "transfer",
+    seed: int,
+    device: str,
+    quantize: bool = False,
+    unbounded: bool = False,
+) -> AttackParams:
+    """The settings of one attack: what ``options`` say, and the usual for the rest.
+
+    Args:
+        options: of the command line.
+        method: as ``--method`` says it.
+        goal, seed, quantize: as of :class:`~advkit.attacks.params.AttackParams`.
+        device: decides what ``--precision auto`` is.
+        unbounded: a method of minimal norm has no bound unless the user gives one.
+
+    Raises:
+        InputError: values out of range; options that have no effect on the method.
+    """
+    from advkit.attacks.budget import check_eps, parse_eps
+    from advkit.attacks.methods import parse_method
+    from advkit.attacks.params import AttackParams
+
+    asked = (
+        options
+        if isinstance(options, AttackOptions)
+        else AttackOptions(eps=options.eps, norm=options.norm, steps=options.steps, explicit=options.explicit)
+    )
+    eps, parsed = parse_eps(asked.eps), parse_method(method)
+    check_eps(eps, asked.norm, asked.eps)
+    if asked.norm not in parsed.attack.norms:
+        raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
+    if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
+        eps = math.inf
+    general = ("steps", "step_size", "random_start", "restarts", "loss")
+    unused = [name for name in general if name not in parsed.attack.uses]
+    asked.refuse(unused, f"does nothing with {parsed.attack.name}; leave it out")
+    return AttackParams(
+        method=parsed,
+        eps=eps,
+        norm=asked.norm,
+        steps=asked.steps,
+        step_size=None if asked.step_size is None else parse_eps(asked.step_size, "step-size"),
+        loss=asked.loss,
+        targeted=asked.target is not None,
+        random_start=asked.random_start,
+        restarts=asked.restarts,
+        goal=goal,
+        seed=seed,
+        precision=pick_precision(asked.precision, device),
+        quantize=quantize,
+    )
+
+
+def check_budget(options: BudgetOptions, images: ImageSet) -> None:
+    """Raise InputError when the radius reaches from any of ``images`` to any other."""
+    from advkit.attacks.budget import check_eps, parse_eps
+
+    check_eps(parse_eps(options.eps), options.norm, options.eps, images.size)
+
+
+def aim_at(options: AttackOptions, images: ImageSet) -> tuple[str | int | None, ImageSet]:
+    """What ``--target`` aims at, and the images that are not of that class already.
+
+    Raises:
+        InputError: no such class, or no image is left.
+    """
+    from advkit.attacks.dataset import without_target
+    from advkit.attacks.targets import parse_target
+
+    target = parse_target(options.target, images.class_names) if options.target is not None else None
+    chosen = without_target(images, target)
+    if len(chosen) == 0:
+        raise InputError(f"--target {options.target}: every image is of that class already; nothing to attack")
+    return target, chosen

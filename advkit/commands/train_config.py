@@ -1,0 +1,103 @@
+"""The options of ``train``; those of the recipe are shared with ``evolve``, which trains as ``train`` would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from advkit.commands.checks import check_checkpoint, check_outputs, check_range
+from advkit.commands.config import Config
+from advkit.commands.run_options import ForceOption, RunOptions, SizeOption
+from advkit.files.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions(Config):
+    """How a network is trained, besides data, start and seed."""
+
+    validation: Annotated[float, typer.Option(help="Part of the training images held out.")] = 0.1
+    epochs: Annotated[int, typer.Option(min=0, help="0 packs the weights as they are.")] = 10
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step, over all processes.")] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="sgd is Nesterov's.")] = "sgd"
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate [0.1 for sgd, 0.002 for adamw].")] = None
+    weight_decay: Annotated[float, typer.Option(help="Of weights, not of biases and batch-norm.")] = 5e-4
+    momentum: Annotated[float, typer.Option(help="Of sgd.")] = 0.9
+    schedule: Annotated[Literal["one-cycle", "cosine", "constant"], typer.Option(help="Of the learning rate.")] = (
+        "one-cycle"
+    )
+    label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0
+    clip: Annotated[float, typer.Option(help="Bound on the norm of the whole gradient; 0 for none.")] = 1.0
+    ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0
+    augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
+    misalign_weight: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1.0
+    misalign_penalty: Annotated[
+        Literal["abs", "square", "signed"], typer.Option(help="What is made of the cosine.")
+    ] = "abs"
+    misalign_at: Annotated[str, typer.Option(help="clean, noise, adversarial, or several.")] = "clean"
+    misalign_eps: Annotated[str, typer.Option(help="Linf radius of noise and adversarial.")] = "8/255"
+    misalign_steps: Annotated[int, typer.Option(min=1, help="PGD steps of adversarial.")] = 2
+    misalign_warm_up: Annotated[float, typer.Option(help="Epochs over which the penalty rises.")] = 1.0
+    smoothness_weight: Annotated[float, typer.Option(help="Factor of 2 mean ||gradient||^2.")] = 0.0
+
+
+# They do nothing without a reference.
+OF_THE_PENALTY = (
+    "misalign_weight",
+    "misalign_penalty",
+    "misalign_at",
+    "misalign_eps",
+    "misalign_steps",
+    "misalign_warm_up",
+    "smoothness_weight",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
+    """The options of ``train``."""
+
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")]
+    arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = ""
+    init: Annotated[str, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = ""
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = ""
+    mean: Annotated[str | None, typer.Option(help="Normalisation, one number a channel [from the data].")] = None
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None
+    misalign_from: Annotated[tuple[str, ...], typer.Option(metavar="MODEL", help="Reference; repeatable.")] = ()
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False
+
+
+def check(config: TrainConfig) -> None:
+    """What can be found wrong before anything heavy is imported.
+
+    Raises:
+        InputError: values out of range, options that would do nothing, files that can't be written.
+    """
+    check_outputs(config, "out", "report")
+    check_checkpoint(config.out)
+    if not config.arch and not config.init:
+        raise InputError("give --arch ARCH (e.g. advkit/resnet20), or --init MODEL to start from weights")
+    if config.epochs and not config.data:
+        raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
+    if config.misalign_from and not config.epochs and not config.data:
+        raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
+    check_recipe(config)
+    if not config.misalign_from:
+        config.refuse(OF_THE_PENALTY, "does nothing without --misalign-from MODEL")
+
+
+def check_recipe(recipe: RecipeOptions) -> None:
+    """Raise InputError when a value is out of its range."""
+    check_range("validation", recipe.validation, 0.0, 1.0, open_end=True)
+    check_range("label-smoothing", recipe.label_smoothing, 0.0, 1.0, open_end=True)
+    check_range("ema", recipe.ema, 0.0, 1.0, open_end=True)
+    check_range("momentum", recipe.momentum, 0.0, 1.0, open_end=True)
+    check_range("lr", recipe.lr, 0.0, 1e6)
+    check_range("clip", recipe.clip, 0.0, 1e6)
+    check_range("weight-decay", recipe.weight_decay, 0.0, 1e6)
+    check_range("misalign-weight", recipe.misalign_weight, 0.0, 1e6)
+    check_range("misalign-warm-up", recipe.misalign_warm_up, 0.0, 1e6)
+    check_range("smoothness-weight", recipe.smoothness_weight, 0.0, 1e6)

@@ -1,0 +1,73 @@
+"""What images a MODEL is for, as far as its reference and its file's header tell without building it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from advkit.files.errors import InputError
+from advkit.files.tensors import METADATA_KEY, read_header
+from advkit.models import build, infer, weights
+from advkit.models.directory import read_directory
+from advkit.models.reference import FACTORY
+
+
+@dataclass(frozen=True)
+class NativeSize:
+    """The images that a model is for.
+
+    Attributes:
+        height, width: in pixels.
+        channels: 1 or 3; None if it is built for whatever the data have.
+        fixed: whether it was trained at just this size; other models are built for the size of the data.
+    """
+
+    height: int
+    width: int
+    channels: int | None
+    fixed: bool = False
+
+
+def native_size(ref: str) -> NativeSize | None:
+    """What images the MODEL ``ref`` is for; None where only its code knows, or where it can't be opened.
+
+    Raises:
+        InputError: a damaged file or directory.
+    """
+    path, form = Path(ref), FACTORY.fullmatch(ref)
+    if path.is_dir():
+        channels, height, width = read_directory(path)[1].input_size
+        return NativeSize(height, width, channels)
+    if path.is_file():
+        return _of_checkpoint(path)
+    if form is not None:
+        return _of_checkpoint(Path(form["weights"])) if form["weights"] else None
+    name, at, source = ref.partition("@")
+    try:
+        architecture, model_args = build.split(name)
+        default = build.defaults(architecture)
+    except InputError:
+        return None  # opening it says what is wrong
+    channels, height, width = default.input_size
+    if not at:
+        return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
+    if source == "pretrained":
+        return NativeSize(height, width, channels)
+    file = Path(source)
+    if found := _of_checkpoint(file):
+        return found
+    tensors = weights.read_weights(file)[0]
+    probe = infer.probe(architecture, default.input_size, model_args)
+    trained = infer.infer_from_state_dict(probe, weights.without_prefix(tensors, probe.state_dict()), default)
+    return NativeSize(height, width, trained.input_size[0])
+
+
+def _of_checkpoint(path: Path) -> NativeSize | None:
+    """What an advkit checkpoint says, None for any other file."""
+    try:
+        meta = json.loads(read_header(path)[1].get(METADATA_KEY, ""))
+        channels, height, width = (int(side) for side in meta["input_size"])
+    except (InputError, ValueError, TypeError, KeyError):
+        return None
+    return NativeSize(height, width, channels, fixed=True)

@@ -1,0 +1,201 @@
+"""What ``attack`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from advkit.attacks.budget import quantize as round_to_8_bits
+from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, AttackedBatch, is_success
+from advkit.attacks.params import AttackParams
+from advkit.attacks.sanity_checks import sanity_checks
+from advkit.files.errors import InputError
+from advkit.metrics.norms import Norm, flat_norm
+from advkit.models.network import Network
+from advkit.models.prediction import predict
+from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
+
+
+class Norms(StrictModel):
+    """Over the images: sizes of the perturbations reached."""
+
+    linf_mean: float
+    linf_max: float
+    l2_mean: float
+    l2_max: float
+
+
+class SurrogateResult(StrictModel):
+    """One surrogate of an attack, judged in float32 as loaded."""
+
+    model: str
+    clean_accuracy: Rate
+    adversarial_accuracy: Rate
+    success: Rate = Field(description="fooled among the images that this surrogate gets right")
+    success_8bit: Rate | None = Field(description="the same after rounding to 8 bits; null where eps allows no level")
+
+
+class AttackResult(StrictModel):
+    """Result of ``attack``."""
+
+    output: str
+    output_form: Literal["safetensors-float32", "safetensors-uint8", "png"]
+    images: int
+    excluded: int = Field(description="images whose class is the target")
+    surrogates: list[SurrogateResult]
+    ensemble_success: Rate = Field(description="averaged logits fooled, among the images they get right")
+    norms: Norms
+    forwards_per_image: float
+    backwards_per_image: float
+    zero_gradients: int = Field(description="images whose loss had a zero gradient at some step; margin took over")
+    dead_gradients: int = Field(description="images for which no loss had a gradient at some step")
+    attack_seconds: float
+
+
+def step_flags(params: AttackParams) -> list[str]:
+    """A step that leaves the budget at once: pixels jump from corner to corner, and such attacks transfer badly."""
+    if params.step_size is None or params.step_size <= params.eps:
+        return []
+    times = f"{params.step_size / params.eps:.3g} times eps" if params.eps else "above eps"
+    return [f"--step-size {params.step_size:.4g} is {times}: every step ends in a corner of the budget"]
+
+
+class AttackSummary:
+    """Counts over the batches of one attack."""
+
+    def __init__(self, names: list[str], params: AttackParams) -> None:
+        self._names, self._params = names, params
+        self.images = self._forwards = self._backwards = self._zero = self._dead = 0
+        self._seconds = 0.0
+        self._sums = {"linf": 0.0, "l2": 0.0}
+        self._most = {"linf": 0.0, "l2": 0.0}
+        self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit"), 0) for _ in names]
+        self._ensemble = [0, 0]
+        self._suspicions: list[str] = []
+        self._levels = True  # whether 8 bits can hold the budget
+
+    def add(
+        self, done: AttackedBatch, networks: list[Network], device: str, quantize: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Judge one batch; returns the images as they are written, the ensemble's predictions and the outcomes."""
+        eight = self._eight_bit(done, quantize)
+        written = eight.float() / 255.0 if quantize and eight is not None else done.adversarial
+        if self.images == 0:
+            self._suspicions = [
+                f"{name}: {flag}"
+                for name, network in zip(self._names, networks, strict=True)
+                for flag in sanity_checks(network, done.clean[:32].to(device))
+            ]
+        targeted = self._params.targeted
+        for network, counts in zip(networks, self._counts, strict=True):
+            correct = predict([network], done.clean.to(device)).cpu() == done.targets
+            after = predict([network], written.to(device)).cpu()
+            hit = is_success(after, done.classes, targeted)
+            counts["right"] += int(correct.sum())
+            counts["still"] += int((after == done.targets).sum())
+            counts["fooled"] += int((hit & correct).sum())
+            if eight is not None:
+                after_rounding = predict([network], (eight.float() / 255.0).to(device)).cpu()
+                counts["fooled_8bit"] += int((is_success(after_rounding, done.classes, targeted) & correct).sum())
+        correct = predict(networks, done.clean.to(device)).cpu() == done.targets
+        prediction = predict(networks, written.to(device)).cpu()
+        fooled = is_success(prediction, done.classes, targeted)
+        self._ensemble[0] += int((fooled & correct).sum())
+        self._ensemble[1] += int(correct.sum())
+        self._count(done, written)
+        outcome = torch.where(correct, torch.where(fooled, FOOLED, ROBUST), CLEAN_WRONG).to(torch.uint8)
+        return (eight if quantize and eight is not None else written), prediction, outcome
+
+    def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
+        try:
+            return (
+                round_to_8_bits(done.adversarial, done.clean, self._params.eps, self._params.norm)
+                if self._levels
+                else None
+            )
+        except InputError:
+            if quantize:
+                raise
+            self._levels = False
+            return None
+
+    def _count(self, done: AttackedBatch, written: Tensor) -> None:
+        self.images += len(done.targets)
+        self._forwards += done.batch.forwards
+        self._backwards += done.batch.backwards
+        self._zero += int(done.batch.zero_gradients.sum())
+        self._dead += int(done.batch.dead.sum())
+        self._seconds += done.seconds
+        norms: tuple[Norm, ...] = ("linf", "l2")
+        for norm in norms:
+            sizes = flat_norm(written - done.clean, norm)
+            self._sums[norm] += float(sizes.double().sum())
+            self._most[norm] = max(self._most[norm], float(sizes.max()))
+
+    def flags(self) -> list[str]:
+        """Reasons for suspicion."""
+        flags = [*step_flags(self._params), *self._suspicions]
+        if self._zero:
+            flags.append(
+                f"zero gradients of the {self._params.loss} loss on {self._zero} images: margin loss used there"
+            )
+        if self._dead:
+            flags.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
+        return flags
+
+    def result(self, out: Path, quantize: bool, excluded: int) -> AttackResult:
+        """The whole run."""
+        form: Literal["safetensors-float32", "safetensors-uint8", "png"]
+        form = "png" if out.suffix != ".safetensors" else "safetensors-uint8" if quantize else "safetensors-float32"
+        return AttackResult(
+            output=str(out),
+            output_form=form,
+            images=self.images,
+            excluded=excluded,
+            surrogates=[
+                SurrogateResult(
+                    model=name,
+                    clean_accuracy=rate(counts["right"], self.images),
+                    adversarial_accuracy=rate(counts["still"], self.images),
+                    success=rate(counts["fooled"], counts["right"]),
+                    success_8bit=rate(counts["fooled_8bit"], counts["right"]) if self._levels else None,
+                )
+                for name, counts in zip(self._names, self._counts, strict=True)
+            ],
+            ensemble_success=rate(*self._ensemble),
+            norms=Norms(
+                linf_mean=self._sums["linf"] / self.images,
+                linf_max=self._most["linf"],
+                l2_mean=self._sums["l2"] / self.images,
+                l2_max=self._most["l2"],
+            ),
+            forwards_per_image=self._forwards / self.images,
+            backwards_per_image=self._backwards / self.images,
+            zero_gradients=self._zero,
+            dead_gradients=self._dead,
+            attack_seconds=round(self._seconds, 3),
+        )
+
+
+def table(result: AttackResult, params: AttackParams) -> list[str]:
+    """Lines for people."""
+    lines = [f"{params.method.name}, {budget(params.norm, params.eps)}, {result.images} images -> {result.output}"]
+    for found in result.surrogates:
+        lines.append(found.model)
+        lines.append(f"  clean accuracy        {percent(found.clean_accuracy)}")
+        lines.append(f"  adversarial accuracy  {percent(found.adversarial_accuracy)}")
+        lines.append(f"  success               {percent(found.success)}")
+        if found.success_8bit is not None:
+            lines.append(f"  success in 8 bits     {percent(found.success_8bit)}")
+    if len(result.surrogates) > 1:
+        lines.append(f"ensemble success        {percent(result.ensemble_success)}")
+    lines.append(
+        f"norms reached         Linf {result.norms.linf_max:.5f} at most, L2 {result.norms.l2_mean:.4f} on average"
+    )
+    passes = f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward"
+    lines.append(f"passes an image       {passes}")
+    return lines

@@ -1,0 +1,134 @@
+"""What ``train`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from advkit.files.tensors import fingerprint
+from advkit.metrics.accuracy import near_chance
+from advkit.metrics.gradient_similarity import expected_abs_cosine
+from advkit.models.resized import Resized
+from advkit.reports.rates import Rate, StrictModel, percent, rate
+from advkit.training.loop import Run
+
+
+class Epoch(StrictModel):
+    """One epoch of training; cosines are those of the training images, batch-norm held constant."""
+
+    epoch: int
+    images: int
+    right: int
+    cross_entropy: float
+    cosine: float | None = None
+    absolute_cosine: float | None = None
+    gradient_norm: float | None = None
+    penalty: float | None = None
+    validation_right: int | None = None
+    validation_images: int | None = None
+
+
+class Cosine(StrictModel):
+    """Mean cosine of input gradients with a reference's, evaluation mode, held-out images."""
+
+    reference: str
+    sha256: str
+    cosine: float | None = Field(description="null when no image counts")
+    absolute_cosine: float | None
+    chance: float = Field(description="mean absolute cosine of random directions of this dimension")
+    images: int = Field(description="held-out images where both gradients have a direction")
+
+
+class TrainResult(StrictModel):
+    """Result of ``train``."""
+
+    checkpoint: str
+    sha256: str
+    parameters: int
+    train_images: int
+    epochs: list[Epoch]
+    train_accuracy: Rate | None = Field(description="running accuracy of the last epoch, augmented images")
+    validation_accuracy: Rate | None
+    misalignment: list[Cosine]
+
+
+def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
+    """The finished run as a report's result."""
+
+    last = run.history[-1] if run.history else {}
+    held = last.get("validation_images")
+    count = sum(parameter.numel() for parameter in run.network.net.parameters())
+    chance = expected_abs_cosine(run.data.size[0] * run.data.size[1] * run.data.size[2]) if run.references else 0.0
+    return TrainResult(
+        checkpoint=str(out),
+        sha256=fingerprint(run.network.net.state_dict()),
+        parameters=count,
+        train_images=len(run.train),
+        epochs=[Epoch(**record) for record in run.history],
+        train_accuracy=rate(last["right"], last["images"]) if last else None,
+        validation_accuracy=rate(last["validation_right"], held) if held else None,
+        misalignment=[
+            Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
+            for reference, found in zip(run.references, cosines, strict=bool(cosines))  # none without held-out images
+        ],
+    )
+
+
+def epoch_line(record: dict[str, Any], epochs: int) -> str:
+    """One finished epoch, for a log."""
+    held = record.get("validation_images")
+    validation = f", held-out {100 * record['validation_right'] / held:.1f} %" if held else ""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['cross_entropy']:.3f}, "
+        f"accuracy {100 * record['right'] / record['images']:.1f} %{validation}"
+    )
+
+
+def flags(run: Run) -> list[str]:
+    """Reasons for suspicion: images that references resize, a training that ends near chance."""
+    told = []
+    for reference in run.references:
+        if isinstance(reference.net, Resized):
+            told.append(f"{reference.spec.ref}: resizes the images to its own {'x'.join(map(str, reference.net.size))}")
+    last = run.history[-1] if run.history else None
+    if last is not None:
+        held = last.get("validation_images")
+        correct, total = (last["validation_right"], held) if held else (last["right"], last["images"])
+        classes = run.network.spec.num_classes
+        if near_chance(correct, total, classes):
+            told.append(
+                f"the training ends near chance: {correct} of {total} {'held-out' if held else 'training'} images "
+                f"right, where guessing gets 1 in {classes}; train longer, or lower --lr or the weights of penalties"
+            )
+    return told
+
+
+def table(result: TrainResult) -> list[str]:
+    """Lines for people."""
+    lines = [f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images"]
+    if result.epochs:
+        head = "epoch    loss  train %  held-out %"
+        penalised = result.epochs[-1].absolute_cosine is not None
+        lines.append(head + ("     cos    |cos|   ||g||" if penalised else ""))
+        for record in result.epochs:
+            held = (
+                f"{100 * (record.validation_right or 0) / record.validation_images:10.1f}"
+                if record.validation_images
+                else f"{'-':>10}"
+            )
+            line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
+            if penalised:
+                line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
+            lines.append(line)
+    if result.validation_accuracy:
+        lines.append(f"held-out accuracy {percent(result.validation_accuracy)}")
+    for found in result.misalignment:
+        told = (
+            "no direction on any image"
+            if found.cosine is None
+            else f"cos {found.cosine:+.4f}, |cos| {found.absolute_cosine:.4f} (chance {found.chance:.4f})"
+        )
+        lines.append(f"gradients against {found.reference}: {told}, {found.images} held-out images")
+    return lines

@@ -1,0 +1,1 @@
+"""What a model is for: per-image losses, predictions, correctness, strata, packing of targets, metric."""

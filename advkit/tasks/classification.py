@@ -1,0 +1,101 @@
+"""One class for each image.
+
+Every loss takes ``logits`` (N, K) and ``classes`` (N,) int64: the true class when untargeted, the wanted one when
+targeted. Larger is better for the attacker in both cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advkit.metrics.accuracy import AccuracyMetric
+from advkit.models.prediction import classes_of, ensemble_logits
+from advkit.tasks.task import AttackLoss
+
+
+def class_margin(logits: Tensor, classes: Tensor) -> Tensor:
+    """(N,) logsumexp of the other logits minus the class's own: cross-entropy is softplus of it.
+
+    The usual form takes the difference p - 1 for the class itself, which is exactly 0 in float32 from a margin of 17
+    on, while the other classes keep their gradients: an image's direction is then wrong, not zero. This form loses
+    nothing before its gradient as a whole underflows, at a margin of about 88.
+    """
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    return logits.scatter(1, classes[:, None], float("-inf")).logsumexp(1) - own
+
+
+def cross_entropy(logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
+    """Cross-entropy (Goodfellow et al. 2015), as softplus of :func:`class_margin`."""
+    loss = F.softplus(class_margin(logits, classes))
+    return -loss if targeted else loss
+
+
+def margin(logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
+    """Best other logit minus the logit of ``classes`` (Carlini and Wagner 2017)."""
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    other = logits.scatter(1, classes[:, None], float("-inf")).amax(1)
+    return own - other if targeted else other - own
+
+
+def logit(logits: Tensor, classes: Tensor, targeted: bool) -> Tensor:
+    """The class's own logit, up or down (Zhao et al. 2021): the best simple loss for targeted transfer."""
+    own = logits.gather(1, classes[:, None]).squeeze(1)
+    return own if targeted else -own
+
+
+class Classification:
+    """A :class:`~advkit.tasks.task.Task`: outputs are logits (N, K), targets and predictions classes (N,) int64."""
+
+    name = "classification"
+    attack_losses: Mapping[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "logit": logit}
+    fallback = "margin"
+
+    def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+        """(N, K) mean of the networks' logits, float32 at least."""
+        return ensemble_logits(networks, images)
+
+    def losses(
+        self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """(N,) cross-entropies, and (N,) 1 where the largest logit is the class's own."""
+        logits: Tensor = network(images).float()
+        losses = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+        return losses, (logits.detach().argmax(1) == targets).to(losses.dtype)
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        """(N,) int64 classes; -1 where a logit is NaN or infinite."""
+        return classes_of(outputs)
+
+    def correct(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """(N,) bool."""
+        return predictions == targets
+
+    def is_success(self, predictions: Tensor, targets: Tensor, targeted: bool) -> Tensor:
+        """(N,) bool: the target class, or another than the true one; NaN logits count as fooled, never as a target."""
+        return predictions == targets if targeted else predictions != targets
+
+    def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) :func:`class_margin`."""
+        return class_margin(outputs, targets)
+
+    def strata(self, targets: Tensor) -> Tensor:
+        """(N,) the classes themselves."""
+        return targets
+
+    def pack(self, targets: Tensor) -> dict[str, Tensor]:
+        """``labels``."""
+        return {"labels": targets}
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """From ``labels``."""
+        return tensors["labels"].long()
+
+    def metric(self, num_classes: int) -> AccuracyMetric:
+        """Top-1, top-5, by class, and calibration."""
+        return AccuracyMetric(num_classes)
+
+
+CLASSIFICATION = Classification()

@@ -1,0 +1,119 @@
+"""What everything above asks of a task, and the tasks by name.
+
+A task turns raw outputs of networks into losses, predictions and correctness, one number for each image, so that
+images never influence each other. Nothing above this room asks which task it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from advkit.files.errors import InputError
+from advkit.models.network import Network
+
+# (outputs, targets, targeted) to (N,): what an attacker makes larger.
+AttackLoss = Callable[[Any, Tensor, bool], Tensor]
+
+
+class Metric(Protocol):
+    """Counts over the images seen so far."""
+
+    def update(self, outputs: Any, targets: Tensor) -> None:
+        """Count one batch."""
+        ...
+
+    def compute(self) -> Mapping[str, Any]:
+        """The counts and what follows from them, by name."""
+        ...
+
+
+class Task(Protocol):
+    """One task.
+
+    Attributes:
+        name: as checkpoints spell it.
+        attack_losses: what an attack may maximise, by name; the first is the default.
+        fallback: the one of them whose gradient never underflows.
+    """
+
+    name: str
+    attack_losses: Mapping[str, AttackLoss]
+    fallback: str
+
+    def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
+        """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
+        ...
+
+    def losses(
+        self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """What training minimises and how often it is correct: (N,) losses, and (N,) correctness as 0 and 1."""
+        ...
+
+    def predictions(self, outputs: Any) -> Tensor:
+        """(N, ...) predictions, comparable with ``==`` and with targets; outputs that are not finite predict -1."""
+        ...
+
+    def correct(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """(N,) bool: the prediction is what ``targets`` want."""
+        ...
+
+    def is_success(self, predictions: Tensor, targets: Tensor, targeted: bool) -> Tensor:
+        """(N,) bool: an attack's aim is reached: ``targets`` predicted if targeted, no longer predicted otherwise."""
+        ...
+
+    def margin(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) m whose gradient has the direction of the training loss's, free of underflow.
+
+        The loss is softplus(m): sigmoid(m) is its slope.
+        """
+        ...
+
+    def strata(self, targets: Tensor) -> Tensor:
+        """(N,) int64: images of one number are of one kind, for samples that keep proportions."""
+        ...
+
+    def pack(self, targets: Tensor) -> dict[str, Tensor]:
+        """Targets as named tensors of a file, N rows each."""
+        ...
+
+    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The targets that :meth:`pack` made tensors of."""
+        ...
+
+    def metric(self, num_classes: int) -> Metric:
+        """What ``evaluate`` counts."""
+        ...
+
+
+# A new task is one file and one line.
+TASKS: dict[str, str] = {"classification": "advkit.tasks.classification:CLASSIFICATION"}
+
+
+def task_named(name: str) -> Task:
+    """The task called ``name``, as a checkpoint says it.
+
+    Raises:
+        InputError: no such task.
+    """
+    if name not in TASKS:
+        raise InputError(f"task {name[:60]!r}: unknown here; known: {', '.join(TASKS)}")
+    module, _, attribute = TASKS[name].partition(":")
+    found: Task = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def task_of(networks: Sequence[nn.Module]) -> Task:
+    """The one task of ``networks``: what their specs say, classification for modules that say nothing.
+
+    Raises:
+        InputError: they are for different tasks.
+    """
+    names = {network.spec.task if isinstance(network, Network) else "classification" for network in networks}
+    if len(names) > 1:
+        raise InputError(f"models for {' and for '.join(sorted(names))}: give models of one task")
+    return task_named(names.pop() if names else "classification")

@@ -1,0 +1,52 @@
+"""What the report of a training warns of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from executable import Run as Command
+
+from advkit.data import reference as data_reference
+from advkit.models.build import create
+from advkit.reports import train as reports
+from advkit.training.loop import Run
+from advkit.training.params import TrainParams
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "told"),
+    [
+        ((900, 1000), (20, 200), "20 of 200 held-out images right, where guessing gets 1 in 10"),
+        ((900, 1000), (36, 200), "36 of 200 held-out"),  # 18 %: not yet sure to be above 15 %
+        ((100, 1000), (190, 200), None),
+        ((100, 1000), None, "100 of 1000 training images right"),
+        ((900, 1000), None, None),
+        (None, None, None),
+    ],
+)
+def test_a_training_that_ends_near_chance_is_flagged(
+    train: tuple[int, int] | None, held: tuple[int, int] | None, told: str | None
+) -> None:
+    data = data_reference.load("digits", role="train", limit=20)
+    network = create("advkit/cnn", num_classes=10, input_size=data.size, seed=0)
+    positions = torch.arange(10)
+    run = Run(network, data, positions, positions + 10, [], TrainParams(), None, {})
+    if train:
+        run.history = [{"right": train[0], "images": train[1]}]
+        if held:
+            run.history[0] |= {"validation_right": held[0], "validation_images": held[1]}
+    found = reports.flags(run)
+    assert len(found) == (told is not None)
+    assert all(str(told) in flag for flag in found)
+
+
+def test_the_flag_comes_with_the_report(inside: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("train", "--arch", "advkit/cnn", "--data", "digits", "--epochs", "1", "--limit", "200", "--json")
+    for near in (True, False):
+        monkeypatch.setattr(reports, "near_chance", lambda correct, images, classes, near=near: near)
+        done = inside(*arguments, "--force", "-o", tmp_path / "x.safetensors")
+        assert done.returncode == 0, done.stderr
+        assert ["near chance" in flag for flag in json.loads(done.stdout)["flags"]] == [True] * near

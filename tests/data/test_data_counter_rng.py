@@ -1,0 +1,44 @@
+"""Named random streams: no two uses share one."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from advkit.data import counter_rng
+
+# What draws numbers, and how far each of its counters goes.
+USES = {
+    "augment": [range(2000)],
+    "misalign noise": [range(2000)],
+    "misalign pgd": [range(20), range(2000)],  # seed, epoch
+    "start": [range(100)],
+    "start radius": [range(100)],
+    "input diversity": [range(20), range(200), range(6)],  # restart, step, copy
+    "control noise": [()],
+    "target": [()],
+    "smoothgrad": [range(512)],
+    "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
+}
+
+
+def test_no_two_purposes_collide() -> None:
+    keys = [(use, *numbers) for use, ranges in USES.items() for numbers in itertools.product(*filter(None, ranges))]
+    assert len(keys) > 100_000
+    assert len({counter_rng.stream(*key) for key in keys}) == len(keys)
+
+
+def test_a_stream_is_a_function_of_its_name_and_numbers() -> None:
+    assert counter_rng.stream("augment", 3) == 0xAB9D148AA2978B77
+    assert counter_rng.stream("augment", 3) != counter_rng.stream("augment", 3, 0)
+    assert counter_rng.stream("a", 11, 1) != counter_rng.stream("a", 1, 11) != counter_rng.stream("a", 111)
+    assert 0 <= counter_rng.stream("augment") < 2**64
+
+
+@pytest.mark.parametrize("other", [("augment", 1), ("start", 0), ("augment",)])
+def test_streams_give_independent_numbers(other: tuple[str, int]) -> None:
+    images = torch.arange(400)
+    a, b = (counter_rng.uniform(0, images, counter_rng.stream(*use), 50) for use in (("augment", 0), other))
+    assert abs(float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])) < 0.03
