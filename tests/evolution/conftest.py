@@ -1,26 +1,20 @@
-"""An evaluation context on digits, with a reference trained for the occasion."""
+"""An evaluation context on digits, with a linear reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from linear import write_linear
 
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
-from advkit.data import reference as data_reference
-from advkit.data.sampling import hold_out
 from advkit.evolution.adversarial_sets import make_missing
 from advkit.evolution.evaluation_context import ContextSpec, open_parts, sample
 from advkit.evolution.gradient_cache import record
-from advkit.files.checkpoint import Checkpoint, write_checkpoint
-from advkit.files.signals import Stop
-from advkit.models import build
 from advkit.models import reference as model_reference
-from advkit.training.loop import Run, train
 from advkit.training.params import MisalignParams, TrainParams
 
 RECIPE = TrainParams(epochs=2, batch_size=32, lr=0.05, clip=1.0, seed=5, misalign=MisalignParams())
@@ -35,37 +29,17 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a small network that knows digits."""
-    data = data_reference.load("digits", role="train")
-    network = build.create(
-        "advkit/resnet8", num_classes=10, input_size=data.size, mean=(0.3,), std=(0.4,), labels=data.class_names
-    )
-    part, held = hold_out(data.targets, 0.1, 0)
-    run = Run(network, data, part, held, [], TrainParams(epochs=3, batch_size=32), None, {})
-    train(run, resume=False, stop=Stop(), show=lambda progress: None)
-    spec = network.spec
-    meta = {
-        "task": "classification",
-        "architecture": spec.architecture,
-        "model_args": {},
-        "num_classes": 10,
-        "labels": list(spec.labels),
-        "input_size": list(spec.input_size),
-        "mean": [0.3],
-        "std": [0.4],
-    }
-    path = tmp_path_factory.mktemp("reference") / "r.safetensors"
-    write_checkpoint(path, Checkpoint({k: t.contiguous() for k, t in network.net.state_dict().items()}, meta))
-    return path
+def reference(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A linear R that knows digits."""
+    return write_linear(tmp_path_factory.mktemp("reference") / "r.safetensors")
 
 
 @pytest.fixture(scope="session")
-def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> ContextSpec:
+def context_spec(reference: str, tmp_path_factory: pytest.TempPathFactory) -> ContextSpec:
     """How to open it: 400 training images, 100 validation images, two attacks."""
     folder = tmp_path_factory.mktemp("context")
     spec = ContextSpec(
-        reference=str(reference),
+        reference=reference,
         data="digits",
         limit=None,
         size=(1, 8, 8),
@@ -83,7 +57,7 @@ def context_spec(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> C
         device="cpu",
     )
     data, training, validation = open_parts(spec)
-    network = model_reference.load(str(reference))
+    network = model_reference.load(reference)
     attacks = [AttackParams(parse_method(name), eps=0.15, steps=5) for name in ("pgd", "mi,di")]
     paths = make_missing(folder, network, validation, [(a, a.to_json()) for a in attacks], "cpu")
     gradients = folder / "gradients.safetensors"
