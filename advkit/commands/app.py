@@ -128,7 +128,7 @@ def _line(error: Exception, tool: str) -> str:
         return str(error)
     if hasattr(error, "format_message"):  # usage errors of the option parser
         told = " ".join(error.format_message().split()).replace("Value error, ", "")
-        extra = re.search(r"unexpected extra arguments? \((.+)\)", told)
+        extra = re.search(r"unexpected extra argument[^ ]* \((.+)\)", told)
         if extra and tool in ("train", "evolve"):
             return f"{tool}: unexpected {extra[1]}; data are named by --data: --data {extra[1].split()[0]} (see --help)"
         if choice := re.fullmatch(r"Invalid value for '(--[\w-]+)'[^:]*: '(.*)' is not one of (.+)\.", told):

@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self, quiet: bool) -> None:
         self._on = not quiet and sys.stderr.isatty()
-        self._last = self._began = time.perf_counter()
+        self._last, self._began = 0.0, time.perf_counter()
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:

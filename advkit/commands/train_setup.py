@@ -101,17 +101,13 @@ def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, d
     arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch
     if config.init and arch and has_weights:
         raise InputError("--arch with weights and --init both say where to start; give one")
-    known: dict[str, Any] = {}
-    if images is not None:
-        known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
     if has_weights or not arch:
-        ref = arch if has_weights else config.init
-        return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=config.seed)
+        return _load_start(arch if has_weights else config.init, images, mean, std, device, config.seed)
     if images is None:
         raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
     other = None
     if config.init:  # weights go with the normalisation that they were trained under
-        other = model_reference.load(config.init, **known, device=device)
+        other = _load_start(config.init, images, None, None, device, 0)
         mean, std = mean or other.spec.mean, std or other.spec.std
         if (mean, std) != (other.spec.mean, other.spec.std):
             raise InputError(f"--init {config.init}: has its own mean and std; leave --mean and --std out")
@@ -130,6 +126,25 @@ def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, d
     if other is not None:
         _start_from(network, other, config.init)
     return network
+
+
+def _load_start(
+    ref: str,
+    images: ImageSet | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    device: str,
+    seed: int,
+) -> Network:
+    """The weights to start from: the one place where a head of another class count would be made anew.
+
+    Raises:
+        InputError: weights for other classes or another size than those of ``images``.
+    """
+    known: dict[str, Any] = {}
+    if images is not None:
+        known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
+    return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
 
 
 def _start_from(network: Network, other: Network, ref: str) -> None:

@@ -63,12 +63,23 @@ def test_another_number_of_classes(use: str, folder: Path, inside: Run) -> None:
 
 @pytest.mark.parametrize("use", USES)
 def test_another_size(use: str, folder: Path, inside: Run) -> None:
+    """A network resizes the images to its own size and says so; one that is trained on keeps to its own."""
     labels = np.arange(20) % 10
-    np.savez(folder / "large.npz", images=np.zeros((20, 16, 16), np.uint8), labels=labels)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+    np.savez(folder / "large.npz", images=pixels, labels=labels)
     np.savez(folder / "colour.npz", images=np.zeros((20, 8, 8, 3), np.uint8), labels=labels)
-    line = one_line(inside(*USES[use]("large.npz"), "-q"))
-    assert "16" in line
-    assert "8" in line
+    found = inside(*USES[use]("large.npz"), "-q")
+    if use == "train --init":
+        assert {"1x16x16", "1x8x8"} <= set(one_line(found).replace(",", " ").split())
+    else:
+        assert found.returncode == 0, found.stderr
+        report = json.loads(found.stdout)
+        sizes = [one["resized_to"] for one in report["inputs"] if one["kind"] == "model"]
+        assert sizes
+        assert set(map(tuple, sizes)) == {(8, 8)}
+        assert any("resizes the images" in flag for flag in report["flags"])
+        for path in folder.glob("out*"):
+            path.unlink()
     line = one_line(inside(*USES[use]("colour.npz"), "-q"))
     assert "channel" in line
     assert not list(folder.glob("out*"))

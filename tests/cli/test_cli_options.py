@@ -6,7 +6,6 @@ An option without a row in flips.py fails here.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import re
 import shutil
@@ -22,18 +21,19 @@ from flips import FLIPS, MODELS, OWN, Elsewhere, Flip
 from PIL import Image
 from safetensors.torch import load_file
 
-from advkit.commands.attack import attack
-from advkit.commands.evaluate import evaluate
-from advkit.commands.train import train
-from advkit.commands.transfer_matrix import transfer_matrix
-from advkit.commands.visualize import attention
+from advkit.commands.attack import AttackConfig
+from advkit.commands.config import Config, option_fields
+from advkit.commands.evaluate import EvaluateConfig
+from advkit.commands.matrix_config import MatrixConfig
+from advkit.commands.train_config import TrainConfig
+from advkit.commands.visualize import AttentionConfig
 
-COMMANDS: dict[str, Callable[..., int]] = {
-    "train": train,
-    "attack": attack,
-    "transfer-matrix": transfer_matrix,
-    "evaluate": evaluate,
-    "visualize attention": attention,
+CONFIGS: dict[str, type[Config]] = {
+    "train": TrainConfig,
+    "attack": AttackConfig,
+    "transfer-matrix": MatrixConfig,
+    "evaluate": EvaluateConfig,
+    "visualize attention": AttentionConfig,
 }
 TESTS = Path(__file__).parents[1]
 SPENT = ("attack_seconds",)
@@ -42,9 +42,9 @@ PENALTY_POINTS = {"out": "output", "figure": "figure"}
 CASES = [(name, option) for name, rows in FLIPS.items() for option, row in rows.items() if isinstance(row, Flip)]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_every_option_has_a_row(name: str) -> None:
-    assert set(FLIPS[name]) == set(inspect.signature(COMMANDS[name]).parameters)
+    assert set(FLIPS[name]) == {field.name for field in option_fields(CONFIGS[name])}
 
 
 def test_tests_elsewhere_exist() -> None:

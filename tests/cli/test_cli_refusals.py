@@ -15,15 +15,15 @@ MATRIX = f"transfer-matrix R=r.safetensors V=r2.safetensors {DIGITS}"
 TRAIN = "train --arch advkit/cnn --data digits --limit 100 --batch-size 16 --epochs 1 -q -o t.safetensors"
 VISUALIZE = f"visualize attention r.safetensors {DIGITS} --figure f.png"
 BAD = {  # command line: words of the answer
-    f"{ATTACK} --decay 0.5": ("--decay", "mi"),
-    f"{ATTACK} --method ti --di-probability 1": ("--di-probability", "di"),
-    f"{ATTACK} --di-shrink 0.5": ("--di-shrink", "di"),
-    f"{ATTACK} --method mi,di --ti-kernel 3": ("--ti-kernel", "ti"),
-    f"{ATTACK} --method noise --si-scales 2": ("--si-scales", "si"),
-    f"{MATRIX} --method pgd --method di --si-scales 2": ("--si-scales", "si"),
-    f"{ATTACK} --ti-kernel 4 --method ti": ("--ti-kernel 4", "odd"),
-    f"{ATTACK} --decay -1 --method mi": ("--decay -1", "[0, 10]"),
-    f"{ATTACK} --di-probability 1.5 --method di": ("--di-probability 1.5", "[0, 1]"),
+    f"{ATTACK} --method pgd:decay=0.5": ("pgd", "'decay'"),
+    f"{ATTACK} --method ti:kernel=4": ("ti:kernel=4", "odd"),
+    f"{ATTACK} --method mi:decay=-1": ("mi:decay=-1", "0 to"),
+    f"{ATTACK} --method di:probability=1.5": ("di:probability=1.5", "0 to 1"),
+    f"{ATTACK} --method noise --steps 10": ("--steps", "noise"),
+    f"{ATTACK} --method noise --restarts 1": ("--restarts", "noise"),
+    f"{MATRIX} --method pgd --method noise --loss ce": ("--loss", "noise"),
+    f"{ATTACK} --norm l2 --eps 8.001": ("--eps 8.001", "1x8x8", "further apart than 8"),
+    f"{MATRIX} --norm l2 --eps 9": ("--eps 9", "further apart than 8"),
     f"{ATTACK} --steps 0": ("--steps",),
     f"{ATTACK} --eps eight": ("--eps eight", "8/255"),
     f"{ATTACK} --norm l3": ("--norm l3", "linf, l2"),
@@ -54,6 +54,11 @@ BAD = {  # command line: words of the answer
     f"{TRAIN} --mean a": ("--mean a", "numbers"),
     f"{TRAIN} --mean 0.1,0.2": ("mean", "1 channels"),
     f"{TRAIN} --misalign-weight 2": ("--misalign-weight", "--misalign-from"),
+    f"{TRAIN} --misalign-weight 1.0": ("--misalign-weight", "--misalign-from"),
+    f"{TRAIN} --misalign-steps 2": ("--misalign-steps", "--misalign-from"),
+    f"{TRAIN} --smoothness-weight 0": ("--smoothness-weight", "--misalign-from"),
+    "train digits --arch advkit/cnn -o t.safetensors": ("train: unexpected digits", "--data digits"),
+    "evolve r.safetensors digits -o e.safetensors": ("--data",),
     f"{TRAIN} --batch-size 1000": ("100", "--batch-size"),
     "train --data digits -o t.safetensors": ("--arch", "--init"),
     "train --arch advkit/cnn -o t.safetensors": ("--data",),
@@ -79,9 +84,15 @@ def test_refused(line: str, r: Path, r2: Path, inside: Run, tmp_path: Path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.safetensors", "r2.safetensors"]
 
 
-def test_one_method_that_has_the_modifier_is_enough(r: Path, inside: Run) -> None:
-    command = ["transfer-matrix", r, "--data", "digits", "--limit", "8", "-q", "--method", "pgd", "--method", "ni"]
-    assert inside(*command, "--decay", "0.5").returncode == 0
+def test_a_radius_is_no_bound_only_beyond_rounding(r: Path, inside: Run, tmp_path: Path) -> None:
+    command = ["attack", r, "--data", "digits", "--limit", "8", "-q", "--steps", "1", "-o", tmp_path / "a.safetensors"]
+    for norm, eps, status in (
+        ("l2", "8.000001", 0),
+        ("l2", "8.0001", 2),
+        ("linf", "1.0000001", 0),
+        ("linf", "1.001", 2),
+    ):
+        assert inside(*command, "--norm", norm, "--eps", eps).returncode == status, (norm, eps)
 
 
 def test_fresh_weights_are_flagged(r: Path, inside: Run, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ RUNS = {
 }
 PROGRESS = {"train", "attack", "transfer-matrix", "evaluate"}
 ESCAPE = "\x1b"
+MOVES = re.compile(r"\r|\x1b\[(\?25[lh]|1A|0m)")  # a bar is drawn over, its cursor hidden
 
 
 def arguments(name: str, r: Path, r2: Path) -> list[str]:
@@ -38,10 +39,10 @@ def test_report_json_and_quiet_on_a_terminal(name: str, r: Path, r2: Path, tmp_p
     assert status == 0
     assert not table.startswith("{")
     assert max(map(len, table.splitlines())) <= 80
-    assert ESCAPE not in table + progress
-    assert ("\r" in progress and "left" in progress) == (name in PROGRESS)
+    assert ESCAPE not in table
+    assert ("\x1b[2K" in progress and "left" in progress) == (name in PROGRESS)
     # Drawn over and wiped out at the end: only notes for people may stay.
-    assert re.fullmatch(r"(\r[^\r\n]*)*\r?(advkit: note: [^\n]+\n)*", progress)
+    assert re.fullmatch(r"(.*\x1b\[2K)?(advkit: note: [^\n]+\n)*", MOVES.sub("", progress), re.DOTALL)
     status, text, silence = on_terminal(*command, "--json", "--quiet", "--report", "r.json", cwd=tmp_path)
     assert (status, silence) == (0, "")
     assert text == (tmp_path / "r.json").read_text()
@@ -52,7 +53,10 @@ def test_in_a_pipe_there_is_the_report_and_nothing_else(r: Path, r2: Path, tmp_p
     for name in RUNS:
         found = done(*arguments(name, r, r2), cwd=tmp_path)
         assert json.loads(found.stdout)["schema"] == f"advkit/{name}/1"
-        assert all(line.startswith("advkit: note: ") for line in found.stderr.splitlines())
+        lines = [line for line in found.stderr.splitlines() if not line.startswith("advkit: note: ")]
+        epochs = [re.match(r"advkit: epoch (\d)/2: loss [\d.]+, accuracy [\d.]+ %, held-out", line) for line in lines]
+        assert [found and found[1] for found in epochs] == (["1", "2"] if name == "train" else [])
+    assert done(*arguments("train", r, r2), "-q", cwd=tmp_path).stderr == ""
     for name in ("evaluate", "transfer-matrix"):  # one function writes all reports
         into_file = done(*arguments(name, r, r2), "--report", "r.json", "-q", cwd=tmp_path)
         assert (into_file.stdout, into_file.stderr) == ("", "")
@@ -115,6 +119,72 @@ def test_closed_and_full_outputs(r: Path, tmp_path: Path) -> None:
     assert shell("--data nowhere 2>&-").returncode == 2
     if Path("/dev/full").exists():
         assert "No space" in one_line(shell(">/dev/full"))
+        assert shell("--data nowhere 2>/dev/full").returncode == 2
+        assert shell("--fail-below 0 -q 2>/dev/full").returncode == 0
+        assert shell("--fail-below 0 2>/dev/full").returncode == 0
+        assert shell("--fail-above 0 2>/dev/full").returncode == 1
+
+
+def test_the_report_as_a_stream_is_written_where_the_stream_stands(r: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m advkit evaluate {r} --data digits --limit 20 -q --report"
+    for name in ("-", "/dev/stdout", "/dev/fd/1"):
+        script = f"{{ echo before; {command} {name}; echo after; }} > log.txt"
+        subprocess.run(["sh", "-c", script], check=True, env=environment(), cwd=tmp_path)
+        first, *report, last = (tmp_path / "log.txt").read_text().splitlines()
+        assert (first, last) == ("before", "after")
+        assert json.loads("\n".join(report))["schema"] == "advkit/evaluate/1"
+    found = subprocess.run(
+        ["sh", "-c", f"{command} /dev/fd/3 3>three.json"], env=environment(), cwd=tmp_path, check=True
+    )
+    assert found.returncode == 0
+    assert json.loads((tmp_path / "three.json").read_text())["status"] == "done"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "three.json"]
+
+
+CHATTY = """
+import os, sys
+from advkit.models.nets import CNN
+print("imported", flush=True)
+def net():
+    print("made")
+    os.system("echo from a child")
+    return CNN(10, 1)
+"""
+
+
+def test_other_peoples_prints_leave_stdout_to_the_report(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    found = done("evaluate", "chatty.py:net", "--data", "digits", "--limit", "8", cwd=tmp_path)
+    assert json.loads(found.stdout)["status"] == "done"
+    assert sorted(found.stderr.splitlines()) == ["from a child", "imported", "made"], "made once"
+
+
+def test_only_the_first_process_of_torchrun_writes(r: Path, tmp_path: Path) -> None:
+    command = ["evaluate", r, "--data", "digits", "--limit", "8", "-q"]
+    texts = [done(*command, env=environment(WORLD_SIZE="2", RANK=rank), cwd=tmp_path).stdout for rank in "01"]
+    assert json.loads(texts[0])["status"] == "done"
+    assert texts[1] == ""
+
+
+def test_a_notebooks_backend_is_not_asked_for(r: Path, tmp_path: Path) -> None:
+    env = environment(MPLBACKEND="module://no_such.backend")
+    done(
+        "visualize",
+        "attention",
+        r,
+        "--data",
+        "digits",
+        "--count",
+        "1",
+        "--samples",
+        "1",
+        "--figure",
+        "a.png",
+        "-q",
+        env=env,
+        cwd=tmp_path,
+    )
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_shell_completion_knows_tools_and_options() -> None:

@@ -18,7 +18,7 @@ from advkit.figures.front import Group
 from advkit.models.genome.presets import named
 from advkit.reports import evolve_figure
 from advkit.reports.evolve import EvolveResult, Measured, Other, flags
-from advkit.reports.numbers import rate
+from advkit.reports.rates import rate
 
 RESULTS = Path(__file__).parents[1] / "studies/evolution/results/E.json"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import json
 import re
 import shutil
@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from advkit.commands.app import application
-from advkit.commands.attack import attack
-from advkit.commands.evaluate import evaluate
-from advkit.commands.evolve import evolve
-from advkit.commands.train import train
-from advkit.commands.transfer_matrix import transfer_matrix
-from advkit.commands.visualize import attention
+from advkit.commands.attack import AttackConfig
+from advkit.commands.config import Config, option_fields, spelt
+from advkit.commands.evaluate import EvaluateConfig
+from advkit.commands.evolve_config import EvolveConfig
+from advkit.commands.matrix_config import MatrixConfig
+from advkit.commands.train_config import TrainConfig
+from advkit.commands.visualize import AttentionConfig
 from advkit.reports.envelope import TOOLS, schema_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,15 +34,14 @@ HELP = {
     "advkit": [],
 }
 
-COMMANDS = {
-    "advkit-train": train,
-    "advkit-attack": attack,
-    "advkit-transfer-matrix": transfer_matrix,
-    "advkit-evolve": evolve,
-    "advkit-evaluate": evaluate,
-    "advkit-visualize": attention,
+CONFIGS: dict[str, type[Config]] = {
+    "advkit-train": TrainConfig,
+    "advkit-attack": AttackConfig,
+    "advkit-transfer-matrix": MatrixConfig,
+    "advkit-evolve": EvolveConfig,
+    "advkit-evaluate": EvaluateConfig,
+    "advkit-visualize": AttentionConfig,
 }
-SPELT = {"maps": "map"}  # options that are not called what their parameter is
 
 
 def offered(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
@@ -129,13 +129,13 @@ def test_said() -> None:
     assert said("sgd\n(Nesterov, the default) or\nadamw .", "sgd")
 
 
-@pytest.mark.parametrize("page", COMMANDS)
+@pytest.mark.parametrize("page", CONFIGS)
 def test_every_default_is_the_one_that_the_page_says(page: str) -> None:
-    for name, parameter in inspect.signature(COMMANDS[page]).parameters.items():
-        default = parameter.default
-        if default is inspect.Parameter.empty or default is None or default == "" or isinstance(default, bool):
+    for field in option_fields(CONFIGS[page]):
+        default = field.default
+        if default is dataclasses.MISSING or default in (None, "", ()) or isinstance(default, bool):
             continue
-        option = SPELT.get(name, name).replace("_", "-")
+        option = spelt(CONFIGS[page], field.name).removeprefix("--")
         assert said(described(page, option), default), f"--{option}: the default is {default}"
 
 

@@ -43,13 +43,13 @@ def test_a_network_without_numbers_costs_its_own_cosines_and_nothing_else(inside
     assert accuracy["R"] == alone > 0
     assert accuracy["N"] == 0
     assert any(flag.startswith("N: not finite on 60 clean images, 60 of R's (pgd)") for flag in report["flags"])
-    from advkit.commands import matrix_text
-    from advkit.reports.results import TransferMatrixResult
+    from advkit.reports import transfer_matrix_table
+    from advkit.reports.transfer_matrix import TransferMatrixResult
 
     result = TransferMatrixResult.model_validate(report["result"])
     assert any(
         line.split() == ["R", "N", "-", "on", "0", "images", "that", "have", "a", "gradient"]
-        for line in matrix_text.table(result, "cond", "")
+        for line in transfer_matrix_table.table(result, "cond", "")
     )
 
 
@@ -155,10 +155,10 @@ def test_two_names_for_one_network_are_told(inside: Run, r: Path, tmp_path: Path
 
 def test_white_box_cells_are_each_networks_own(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
     """Of a set made on an ensemble: how often each of its networks is fooled, not how often the ensemble is."""
-    from advkit.commands import matrix_text
-    from advkit.commands.transfer_matrix import _subtitle
     from advkit.figures import heatmap
-    from advkit.reports.results import TransferMatrixResult
+    from advkit.reports import transfer_matrix_table
+    from advkit.reports.transfer_matrix import TransferMatrixResult
+    from advkit.reports.transfer_matrix_table import subtitle
 
     out, figure = tmp_path / "adv.safetensors", tmp_path / "m.png"
     assert (
@@ -169,31 +169,31 @@ def test_white_box_cells_are_each_networks_own(inside: Run, r: Path, r2: Path, t
         patch.setattr(heatmap, "draw", lambda path, cells, *names, **more: drawn.append({"cells": cells, **more}))
         command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW[:4], "--adversarial", out, "--figure", figure]
         result = TransferMatrixResult.model_validate(json.loads(inside(*command).stdout)["result"])
-    assert _subtitle(result) == "L2 eps 3"
+    assert subtitle(result) == "L2 eps 3"
     pairs = {pair.victim: pair for pair in result.pairs}
     assert pairs["R"].white_box
     assert pairs["V"].white_box
     assert drawn[0]["white_box"] == {(0, 0), (0, 1)}
     assert drawn[0]["cells"] == [[pairs["R"].both.rate, pairs["V"].both.rate]]
-    lines = matrix_text.table(result, "cond", _subtitle(result))
+    lines = transfer_matrix_table.table(result, "cond", "")
     (row,) = [line for line in lines if line.startswith("  adv ")]
     assert row.split()[1:] == [f"{100 * (pairs[name].both.rate or 0):.1f}*" for name in ("R", "V")]
     assert not any("adv ->" in line for line in lines)
 
 
 def test_budgets_that_differ_stand_beside_their_rows(inside: Run, r: Path, r2: Path, tmp_path: Path) -> None:
-    from advkit.commands.transfer_matrix import _subtitle
-    from advkit.reports.results import TransferMatrixResult
+    from advkit.reports.transfer_matrix import TransferMatrixResult
+    from advkit.reports.transfer_matrix_table import subtitle
 
     out = tmp_path / "adv.safetensors"
     assert inside("attack", r, *FEW[:4], "--norm", "l2", "--eps", "3", "-o", out, "-q").returncode == 0
     command = ["transfer-matrix", f"R={r}", f"V={r2}", *FEW, "--adversarial", out, "--method", "fgsm"]
     result = TransferMatrixResult.model_validate(json.loads(inside(*command).stdout)["result"])
-    assert _subtitle(result) == "R V: Linf eps 0.1, adv: L2 eps 3"
+    assert subtitle(result) == "R V: Linf eps 0.1, adv: L2 eps 3"
 
 
 def test_budgets_are_told_as_people_write_them() -> None:
-    from advkit.commands.output import budget
+    from advkit.reports.rates import budget
 
     told = [
         budget("linf", 8 / 255),

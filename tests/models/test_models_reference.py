@@ -345,7 +345,7 @@ def cifar_test() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.skipif(not CIRCULATING.is_dir(), reason="the circulating CIFAR-10 weights are not at ../shared/data")
 @pytest.mark.parametrize(
-    ("name", "file", "right"),
+    ("name", "file", "correct"),
     [("resnet20", "resnet20-12fca82f.th", 915), ("resnet32", "resnet32-d509ac18.th", 928),
      ("resnet44", "resnet44-014dd654.th", 933)],
 )  # fmt: skip

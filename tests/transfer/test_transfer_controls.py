@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from advkit.commands.matrix_result import _pair
+from advkit.reports.transfer_matrix import _pair
 from advkit.transfer.matrix import Matrix, SurrogateRun
 
 

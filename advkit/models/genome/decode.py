@@ -19,8 +19,8 @@ from advkit.models.genome.limits import Limits, cost_of
 from advkit.models.genome.pooling import avg_pool3, downsample
 from advkit.models.genome.shapes import Conv, ShapePlan, Step, plan_shapes
 
-torch.fx.wrap("halved")  # they look at sizes, which a symbolic trace does not know
-torch.fx.wrap("smoothed")
+torch.fx.wrap("downsample")  # they look at sizes, which a symbolic trace does not know
+torch.fx.wrap("avg_pool3")
 
 # Far above what anybody trains on small images: a ceiling for genomes that come from strangers.
 CEILING = Limits(max_parameters=100_000_000, max_multiply_adds=10**12, max_depth=256, min_map=2, max_nodes=64)
