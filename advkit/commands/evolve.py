@@ -90,13 +90,15 @@ def evolve(
     _check(given)
     device = pick_device(device)
     from advkit.commands import evolve_result, evolve_run, evolve_text
+    from advkit.files.lock import sole_writer
 
     campaign = evolve_run.prepare(given, device)
     if dry_run:
         for line in evolve_text.plan(campaign, evolve_run.measure_one(campaign, given), finalists):
             typer.echo(line)
         return 0
-    evolve_run.carry_out(campaign, given)
+    with sole_writer(out):
+        evolve_run.carry_out(campaign, given)
     result = evolve_result.collect(campaign, given)
     _draw(campaign, given, result)
     status = output.finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,11 +66,14 @@ def train(
     clock = output.Clock()
     given = dict(locals())
     _check(given)
+    from advkit.files.lock import sole_writer
     from advkit.training import distributed
+    from advkit.training.state import resume_path
 
     rank, world = distributed.start()
     try:
-        return _train(given, clock, rank, world)
+        with sole_writer(out, resume_path(out)) if rank == 0 else contextlib.nullcontext():
+            return _train(given, clock, rank, world)
     finally:
         distributed.stop()
 
