@@ -124,8 +124,7 @@ def _writer(
     from advkit.files.image_folder import image_folder
 
     if out.suffix != ".safetensors":
-        names = [f"{k:0{len(str(data.num_classes - 1))}}" for k in range(data.num_classes)]
-        with image_folder(out, names, force=force) as save:
+        with image_folder(out, data.class_names, force=force) as save:
 
             def draw(done: AttackedBatch, images: Tensor, prediction: Tensor, outcome: Tensor) -> None:
                 save(images, done.targets, done.indices)
