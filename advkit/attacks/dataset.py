@@ -25,18 +25,21 @@ class CleanBatch:
         images: (N, C, H, W) float32 in [0, 1].
         targets, indices: (N,) int64.
         num_classes: of the data.
+        target_classes: (N,) int64 classes to aim at, where the data say so.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
     num_classes: int
+    target_classes: Tensor | None = None
 
 
 def clean_batch(data: ImageSet, part: slice) -> CleanBatch:
     """The images of ``data`` at ``part``."""
     images, labels = data.batch(part)
-    return CleanBatch(images, labels, data.indices[part], data.num_classes)
+    aims = data.target_classes[part] if data.target_classes is not None else None
+    return CleanBatch(images, labels, data.indices[part], data.num_classes, aims)
 
 
 @dataclass
@@ -96,7 +99,10 @@ def attack_images(
     """Attack one batch; arguments as :func:`attack_set`."""
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     classes = truth
-    if target is not None:
+    if target == "from-data":
+        assert clean.target_classes is not None
+        classes = clean.target_classes.to(device)
+    elif target is not None:
         logits = outputs_of(surrogates, images) if target == "least-likely" else images.new_empty(1, clean.num_classes)
         classes = targets(target, truth, indices, logits, params.seed)
     began = time.perf_counter()
@@ -108,6 +114,8 @@ def attack_images(
 
 def without_target(data: ImageSet, target: str | int | None) -> ImageSet:
     """``data`` without the images that are of the target class already."""
+    if target == "from-data" and data.target_classes is not None:
+        return data.subset((data.targets != data.target_classes).nonzero().squeeze(1))
     if not isinstance(target, int):
         return data
     return data.subset((data.targets != target).nonzero().squeeze(1))

@@ -8,7 +8,7 @@ from torch import Tensor
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
 
-RULES = ("next", "random", "least-likely")
+RULES = ("next", "random", "least-likely", "from-data")
 
 
 def parse_target(text: str, class_names: tuple[str, ...]) -> str | int:
@@ -32,7 +32,7 @@ def targets(rule: str | int, labels: Tensor, indices: Tensor, logits: Tensor, se
 
     Args:
         rule: from :func:`parse_target`: a fixed class; ``next`` in number; ``random`` by seed and image;
-            ``least-likely`` for the surrogates.
+            ``least-likely`` for the surrogates. ``from-data`` is what the data say, which the caller has.
         labels, indices: (N,) int64.
         logits: (N, K) of the surrogates on the clean images.
         seed: of ``random``.

@@ -40,7 +40,9 @@ class AttackOptions(BudgetOptions):
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely."),
+        typer.Option(
+            metavar="CLASS", help="Aim at a class: its name or number, next, random, least-likely, from-data."
+        ),
     ] = None
     random_start: Annotated[
         bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")
@@ -125,6 +127,8 @@ def aim_at(options: AttackOptions, images: ImageSet) -> tuple[str | int | None, 
     from advkit.attacks.targets import parse_target
 
     target = parse_target(options.target, images.class_names) if options.target is not None else None
+    if target == "from-data" and images.target_classes is None:
+        raise InputError(f"--target from-data: {images.ref} names no classes to aim at; its CSV needs a column of them")
     chosen = without_target(images, target)
     if len(chosen) == 0:
         raise InputError(f"--target {options.target}: every image is of that class already; nothing to attack")
