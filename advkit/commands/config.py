@@ -42,7 +42,7 @@ class Config:
         """
         for name in names:
             if name in self.explicit:
-                raise InputError(f"{spelt(type(self), name)} {why}")
+                raise InputError(f"{spelt(type(self), name)}: {why}")
 
 
 def option_fields(config: type[Config]) -> list[dataclasses.Field[Any]]:

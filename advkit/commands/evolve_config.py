@@ -97,6 +97,6 @@ def check(config: EvolveConfig) -> None:
         raise InputError(f"--candidate-timeout {config.candidate_timeout:g}: a positive number of seconds is needed")
     if config.recipe_from is not None:
         said = ("epochs", "misalign_weight", "smoothness_weight", "limit")
-        config.refuse(said, "is said by --recipe-from already; leave it out")
+        config.refuse(said, "--recipe-from says it already; leave it out")
     if config.search == "random":
-        config.refuse(("inherit", "ageing", "population"), "does nothing: random search breeds nobody; leave it out")
+        config.refuse(("inherit", "ageing", "population"), "random search breeds nobody; leave it out")

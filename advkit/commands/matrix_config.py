@@ -47,7 +47,7 @@ def check(config: MatrixConfig, names: list[str]) -> None:
     check_figure("figure", config.figure)
     check_gates(config)
     if len(names) < 2 and not config.adversarial:
-        config.refuse(("fail_above", "fail_below"), "finds no pair of two models to judge; give another MODEL")
+        config.refuse(("fail_above", "fail_below"), "no pair of two models to judge; give another MODEL")
     for name in config.surrogate:
         if name not in names:
             raise InputError(f"--surrogate {name}: no such model; there are {', '.join(names)}")

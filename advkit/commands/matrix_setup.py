@@ -51,9 +51,7 @@ def open_setup(config: MatrixConfig, device: str) -> Setup:
     """
     only_sets = bool(config.adversarial) and not config.surrogate and not config.method
     if only_sets:
-        config.refuse(
-            _OF_ATTACKS, "says nothing: sets made before bring their own attack; leave it out, or give --method"
-        )
+        config.refuse(_OF_ATTACKS, "sets made before bring their own attack; leave it out, or give --method")
     methods = _methods(config, device)
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)

@@ -66,9 +66,7 @@ def _require_pair(config: MatrixConfig, plan: Plan, ready: Sequence[SurrogateRun
     """Raise InputError when a bound was given and every row was made on all the models there are."""
     rows = [(one,) for one in plan.surrogates] + [one.crafted_on for one in ready]
     if not any(set(range(len(plan.names))) - set(crafted_on) for crafted_on in rows):
-        config.refuse(
-            ("fail_above", "fail_below"), "finds no transfer to judge, every row was made on every model there is"
-        )
+        config.refuse(("fail_above", "fail_below"), "no transfer to judge, every row was made on every model there is")
 
 
 transfer_matrix = command(MatrixConfig, run)

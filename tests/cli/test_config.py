@@ -74,7 +74,7 @@ def test_what_the_user_said_is_known_whatever_its_value(parse: Any) -> None:
     assert said == parse("m")
     assert said.explicit == {"models", "seed", "kind"}
     parse("m").refuse(["seed", "kind"], "does nothing")
-    with pytest.raises(InputError, match=r"^--sort does nothing$"):
+    with pytest.raises(InputError, match=r"^--sort: does nothing$"):
         said.refuse(["kind"], "does nothing")
 
 

@@ -284,7 +284,7 @@ def test_what_r_prime_says_is_refused_even_with_the_defaults_value(
 ) -> None:
     small = without(SMALL, "--limit", "--epochs")
     found = inside("evolve", r, *small, "--recipe-from", r, "-o", tmp_path / "e.safetensors", *option)
-    assert f"{option[0]} is said by --recipe-from already" in one_line(found)
+    assert f"{option[0]}: --recipe-from says it already" in one_line(found)
 
 
 def test_images_that_r_was_trained_on_are_counted(r: Path, tmp_path: Path, inside: Run, monkeypatch: Any) -> None:
