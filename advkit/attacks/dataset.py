@@ -12,7 +12,7 @@ from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
 from advkit.attacks.targets import targets
 from advkit.data.images import ImageSet
-from advkit.models.prediction import predict_logits
+from advkit.tasks.prediction import outputs_of
 
 CLEAN_WRONG, FOOLED, ROBUST = 0, 1, 2
 
@@ -97,9 +97,7 @@ def attack_images(
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     classes = truth
     if target is not None:
-        logits = (
-            predict_logits(surrogates, images) if target == "least-likely" else images.new_empty(1, clean.num_classes)
-        )
+        logits = outputs_of(surrogates, images) if target == "least-likely" else images.new_empty(1, clean.num_classes)
         classes = targets(target, truth, indices, logits, params.seed)
     began = time.perf_counter()
     found = attack(gradient_models, images, classes, indices, params)

@@ -126,8 +126,7 @@ def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: Atta
 
     out = config.out
     if config.png:
-        names = [f"{k:0{len(str(images.num_classes - 1))}}" for k in range(images.num_classes)]
-        with image_folder(out, names, force=config.force) as save:
+        with image_folder(out, images.class_names, force=config.force) as save:
             yield lambda done, pixels, prediction, outcome: save(pixels, done.targets, done.indices)
         return
     if out.exists() and not config.force and not is_adversarial(out):

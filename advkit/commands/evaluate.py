@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from advkit.commands.run_options import GateOptions, TestOptions
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
-    from advkit.metrics.accuracy import AccuracyMetric
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +51,21 @@ def run(config: EvaluateConfig) -> int:
     )
 
 
-def _measure(opened: Opened, config: EvaluateConfig) -> tuple[list[AccuracyMetric], list[str]]:
+def _measure(opened: Opened, config: EvaluateConfig) -> tuple[list[Any], list[str]]:
     """Counts of each model, and reasons to suspect it."""
     from advkit.attacks.sanity_checks import sanity_checks
-    from advkit.metrics.accuracy import AccuracyMetric
-    from advkit.models.prediction import predict_logits
+    from advkit.tasks.prediction import outputs_of
+    from advkit.tasks.task import task_of
 
     images, networks = opened.images, opened.networks
-    counts = [AccuracyMetric(network.spec.num_classes) for network in networks]
+    counts = [task_of([network]).metric(network.spec.num_classes) for network in networks]
     suspicions: list[str] = []
     with Progress(config.quiet) as progress:
         for start in range(0, len(images), config.batch_size):
             pixels, labels = images.batch(slice(start, start + config.batch_size))
             pixels = pixels.to(opened.device)
             for name, network, count in zip(opened.names, networks, counts, strict=True):
-                count.update(predict_logits([network], pixels).cpu(), labels)
+                count.update(outputs_of([network], pixels).cpu(), labels)
                 if start == 0:
                     suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
             progress.step("evaluate", min(start + config.batch_size, len(images)), len(images))

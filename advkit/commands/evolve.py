@@ -30,6 +30,7 @@ def run(config: EvolveConfig) -> int:
     from advkit.commands import evolve_request
     from advkit.commands.evolve_display import Display
     from advkit.evolution import run_search, search_run
+    from advkit.files.lock import sole_writer
     from advkit.reports import envelope, evolve_build, evolve_table
     from advkit.reports.evolve import flags
 
@@ -41,7 +42,7 @@ def run(config: EvolveConfig) -> int:
         for line in evolve_table.plan(prepared, run_search.time_candidate(prepared)):
             typer.echo(line, file=streams.results())
         return 0
-    with Display(prepared, config.quiet) as display:
+    with sole_writer(config.out), Display(prepared, config.quiet) as display:
         run_search.run(prepared, display)
     result = evolve_build.collect(prepared, config.figure, config.figure_architecture)
     _draw(config, prepared, result)

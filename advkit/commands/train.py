@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -27,11 +28,14 @@ def run(config: TrainConfig) -> int:
     """
     clock = Clock()
     check(config)
+    from advkit.files.lock import sole_writer
     from advkit.training import distributed
+    from advkit.training.state import resume_path
 
     rank, world = distributed.start()
     try:
-        return _train(config, clock, rank, world)
+        with sole_writer(config.out, resume_path(config.out)) if rank == 0 else contextlib.nullcontext():
+            return _train(config, clock, rank, world)
     finally:
         distributed.stop()
 

@@ -71,9 +71,9 @@ def run(config: AttentionConfig) -> int:
         for name, network in zip(opened.names, opened.networks, strict=True)
     ]
     from advkit.figures import attention as drawing
-    from advkit.models.prediction import predict_all
     from advkit.reports import envelope
     from advkit.reports import visualize as reports
+    from advkit.tasks.prediction import predict_all
 
     pixels = chosen.batch(slice(None))[0]
     labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
@@ -132,7 +132,7 @@ def _chosen(opened: Opened, config: AttentionConfig) -> ImageSet:
 
 def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, device: str) -> Tensor:
     """(N,) bool: all models right, all wrong, or some of each."""
-    from advkit.models.prediction import predict_all
+    from advkit.tasks.prediction import predict_all
 
     pixels, labels = images.batch(part)
     correct = predict_all(networks, pixels.to(device)) == labels
@@ -146,7 +146,7 @@ def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfi
     from advkit.figures import saliency
     from advkit.figures.attention import Panel
     from advkit.models.feature_layers import last_spatial
-    from advkit.models.prediction import predict
+    from advkit.tasks.prediction import predict
 
     pixels, labels = (value.to(device) for value in chosen.batch(slice(None)))
     maps: dict[str, Tensor] = {}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advkit.files.errors import InputError
+from advkit.data.picture_files import raster_formats
+from advkit.files.errors import InputError, is_out_of_memory
 
 _ORIENTATION = 0x0112
-_LARGEST = 1 << 26  # pixels of a picture scaled up, before it is cut: only a thread of an image comes near
+_LARGEST = 1 << 26  # pixels of a picture that is kept whole, or scaled up before it is cut
+_BIG = 1 << 24  # pixels from which a picture is shrunk by pillow first: as floats it would take 200 MB and more
+_STDERR = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -24,15 +30,40 @@ def _opened(file: Path) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
             warnings.simplefilter("ignore")  # about broken EXIF and the like; the pixels are what counts
-            with Image.open(file) as image:
-                yield image
+            image = stack.enter_context(Image.open(file, formats=raster_formats()))
+            if image.format == "TIFF":
+                stack.enter_context(_silent_stderr())
+            yield image
     except InputError:
         raise
     except Exception as error:  # pillow's many decoders raise nearly anything on damaged files
+        if is_out_of_memory(error):
+            raise InputError(f"{file}: memory ran out as it was decoded; shrink it, or free memory") from error
         why = str(error)[:120] or type(error).__name__
         raise InputError(f"{file}: not an image that can be read ({why}); remove or replace it") from error
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing reaches file descriptor 2: libtiff writes there itself, beside the error that pillow raises."""
+    if sys.__stderr__ is None:  # closed from the start; the number may be another file's by now
+        yield
+        return
+    with _STDERR:
+        try:
+            kept = os.dup(2)
+        except OSError:
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def upright_size(file: Path) -> tuple[int, int]:
@@ -46,26 +77,61 @@ def upright_size(file: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
+def check_whole(file: Path, size: tuple[int, int]) -> None:
+    """Refuse pictures that are asked for whole, at ``size`` (H, W), and would take gigabytes each as floats.
+
+    Raises:
+        InputError: more than 2**26 pixels.
+    """
+    if size[0] * size[1] > _LARGEST:
+        raise InputError(f"{file}: {size[0]}x{size[1]} pixels are too many to take whole; give --size")
+
+
 def decode(file: Path, channels: int, size: tuple[int, int]) -> Tensor:
     """One image, upright, (channels, H, W) float32 in [0, 1]; shorter side resized, then cut from the centre.
 
-    Grey, palette, CMYK, transparent (over white) and 16-bit images are all understood.
+    Grey, palette, CMYK, transparent (over white) and 16-bit images are all understood. One of more than 2**24 pixels
+    is first averaged down to at least twice the size wanted, which spares gigabytes.
 
     Raises:
         InputError: a file that can't be decoded, or whose pixels have no meaning as an image.
     """
     from PIL import Image, ImageOps
 
-    with _opened(file) as opened:
-        image = ImageOps.exif_transpose(opened)
+    with _opened(file) as image:
+        if image.width * image.height > _BIG:
+            image = _reduced(image, size)
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I") or image.mode == "F":
             array = _deep_grey(image, file).unsqueeze(0).expand(channels, -1, -1)
         else:
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+            mode = "L" if channels == 1 else "RGB"
+            pixels = np.array(image if image.mode == mode else image.convert(mode))
             array = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).float() / 255.0
         return _resized(array, size, file)
+
+
+def _reduced(image: Any, size: tuple[int, int]) -> Any:
+    """A big picture averaged over squares of whole pixels, to no less than twice what covers ``size`` either way up."""
+    longer = 2 * max(size)
+    image.draft(None, (longer * image.width // min(image.size), longer * image.height // min(image.size)))
+    image.load()  # a TIFF turns itself upright here
+    exif = image.getexif()
+    factor = min(image.size) // longer
+    if factor < 2:
+        return image
+    if image.mode.startswith("I;"):  # this and the next can't be averaged as they are
+        image = image.convert("I")
+    elif image.has_transparency_data and image.mode not in ("RGBA", "LA"):
+        image = image.convert("RGBA")
+    elif image.mode in ("P", "1"):
+        image = image.convert("RGB")
+    small = image.reduce(factor)
+    small.getexif().update(exif)
+    return small
 
 
 def _deep_grey(image: Any, file: Path) -> Tensor:

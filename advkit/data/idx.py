@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -18,6 +20,7 @@ from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, as_images, 
 from advkit.files.errors import InputError
 
 _LIMIT = 4 << 30  # bytes of pixels: what a header may ask for
+_CHUNK = 1 << 20  # bytes read at a time
 _BYTES = b"\0\0\x08"  # how idx files of unsigned bytes begin; the number of axes follows
 
 
@@ -78,30 +81,53 @@ def _begins(path: Path, axes: int) -> bool:
         return False
 
 
-def _array(path: Path, axes: int) -> Tensor:
-    head = 4 + 4 * axes
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
     try:
         with _open(path) as file:
-            start = file.read(head)
-            if len(start) < head or start[:4] != _BYTES + bytes([axes]):
-                raise InputError(f"{path}: not an idx file of {axes} axes of bytes; copy it again")
-            shape = struct.unpack(f">{axes}I", start[4:])
-            size = math.prod(shape)
-            if size > _LIMIT:
-                raise InputError(f"{path}: its header asks for {size} bytes; damaged, copy it again")
-            data = file.read(size + 1)  # one more, so that a longer file (or a gzip bomb) is noticed and left
+            yield file
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot read: {error}; copy it again") from error
-    if len(data) != size:
-        more = "more than" if len(data) > size else f"{len(data)} of"
-        raise InputError(f"{path}: holds {more} the {size} bytes that its header announces; copy it again")
-    return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape).copy())
+    except MemoryError as error:
+        raise InputError(f"{path}: memory ran out as it was read; free memory, or take fewer images") from error
+
+
+def _shape(path: Path, file: BinaryIO, axes: int) -> tuple[int, ...]:
+    """What the header of an idx file announces, which need not be true."""
+    head = 4 + 4 * axes
+    start = file.read(head)
+    if len(start) < head or start[:4] != _BYTES + bytes([axes]):
+        raise InputError(f"{path}: not an idx file of {axes} axes of bytes; copy it again")
+    shape = struct.unpack(f">{axes}I", start[4:])
+    if math.prod(shape) > _LIMIT:
+        raise InputError(f"{path}: its header asks for {math.prod(shape)} bytes; damaged, copy it again")
+    if 0 in shape[1:]:
+        raise InputError(f"{path}: images have shape {[shape[0], 1, *shape[1:]]}; damaged, copy it again")
+    return shape
+
+
+def _array(path: Path, axes: int) -> Tensor:
+    """Everything in an idx file, held once: it grows as it is read, so that a header can't ask for memory."""
+    with _readable(path) as file:
+        shape = _shape(path, file, axes)
+        size, data = math.prod(shape), bytearray()
+        while len(data) <= size:  # one more, so that a longer file (or a gzip bomb) is noticed and left
+            more = file.read(min(_CHUNK, size + 1 - len(data)))
+            if not more:
+                break
+            data += more
+        if len(data) != size:
+            told = "more than" if len(data) > size else f"{len(data)} of"
+            raise InputError(f"{path}: holds {told} the {size} bytes that its header announces; copy it again")
+    return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape))
 
 
 def _source(images: Path, labels: Path, wanted: LoadOptions) -> RawDataset:
-    pixels, scale = as_images(_array(images, 3).unsqueeze(1), images)
-    found = as_labels(_array(labels, 1), len(pixels), labels)
+    with _readable(images) as file:
+        count = _shape(images, file, 3)[0]
+    found = as_labels(_array(labels, 1), count, labels)  # before pixels are, which may be gigabytes
     names = names_for(found, labels)
+    pixels, scale = as_images(_array(images, 3).unsqueeze(1), images)
     names = names if len(names) > 10 else tuple(str(k) for k in range(10))
     size = (1, pixels.shape[2], pixels.shape[3])
     return match_channels(

@@ -32,6 +32,9 @@ class ImageSet:
         indices: (N,) int64: the identity of an image, its position in the whole split it came from.
         rows: (N,) int64, where ``read`` finds it; differs from ``indices`` in a set made from another one.
         read: from rows (M,) to images (M, C, H, W) float32 in [0, 1].
+        target_classes: (N,) int64 in [0, K), the class that an attack is to aim at on each image; None where the data
+            do not say.
+        warnings: what the user must hear of how the data were read, each one line: files left out, conventions taken.
     """
 
     ref: str
@@ -42,6 +45,8 @@ class ImageSet:
     indices: Tensor
     rows: Tensor
     read: Reader
+    target_classes: Tensor | None = None
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -65,7 +70,11 @@ class ImageSet:
     def subset(self, positions: Tensor) -> ImageSet:
         """The images at ``positions``, which keep their indices."""
         return replace(
-            self, targets=self.targets[positions], indices=self.indices[positions], rows=self.rows[positions]
+            self,
+            targets=self.targets[positions],
+            indices=self.indices[positions],
+            rows=self.rows[positions],
+            target_classes=None if self.target_classes is None else self.target_classes[positions],
         )
 
     def origin(self) -> dict[str, str]:

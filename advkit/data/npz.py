@@ -1,7 +1,9 @@
-"""Images and labels as numpy arrays, in one .npz file or one for each split."""
+"""Images and labels as numpy arrays: one .npz file, one for each split, or one with the arrays of several splits."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +23,88 @@ from advkit.data.raw_dataset import (
     match_channels,
     names_for,
 )
-from advkit.files.errors import InputError
+from advkit.files.errors import InputError, is_out_of_memory
+
+Names = tuple[str, str]  # of the arrays of images and labels
+
+_PARTS = ("train", "val", "test")
+# Arrays of a split: Keras's own sets, MedMNIST (Yang et al. 2023)
+_PATTERNS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 
 
 def splits(path: Path) -> Splits | None:
-    """One .npz file, or a directory of ``train.npz``, ``test.npz``…; None if it is neither."""
-    if path.is_file():
-        return {"": lambda wanted: _source(path, wanted)} if path.suffix == ".npz" else None
-    files = sorted(path.glob("*.npz"))
-    return {file.stem: lambda wanted, file=file: _source(file, wanted) for file in files} or None  # type: ignore[misc]
+    """One .npz file, or a directory of ``train.npz``, ``test.npz``…; None if it is neither.
+
+    A file may hold several splits, as ``x_train``, ``y_train``… or ``train_images``, ``train_labels``…; where several
+    such files lie together, a split is named ``pathmnist-train``.
+    """
+    files = [path] if path.suffix == ".npz" and path.is_file() else sorted(path.glob("*.npz")) if path.is_dir() else []
+    found: Splits = {}
+    for file in files:
+        inside = _inside(file)
+        alone = "" if path.is_file() else file.stem
+        if not inside:
+            found[alone] = lambda wanted, file=file: _source(file, None, [], wanted)  # type: ignore[misc]
+        for part, names in inside.items():
+            name = part if len(files) == 1 else f"{file.stem}-{part}"
+            every = list(inside.values())
+            found[name] = lambda wanted, file=file, names=names, every=every: _source(file, names, every, wanted)  # type: ignore[misc]
+    return found or None
 
 
-def _source(path: Path, wanted: LoadOptions) -> RawDataset:
+def _inside(path: Path) -> dict[str, Names]:
+    """The splits that a file holds by the names of its arrays; none where it holds one set, or can't be read."""
+    try:
+        with _arrays(path) as file:
+            have = set(file.files)
+    except InputError:
+        return {}  # told when it is read
+    if have & set(IMAGES) and have & set(LABELS):
+        return {}
+    pairs = [(part, (x.format(part), y.format(part))) for x, y in _PATTERNS for part in _PARTS]
+    return {part: names for part, names in pairs if have >= set(names)}
+
+
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Any]:
     try:
         # numpy leaves a file that it opened itself open when the archive is damaged
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            names = [next((name for name in kind if name in file.files), None) for kind in (IMAGES, LABELS)]
-            if names[0] is None or names[1] is None:
-                have = ", ".join(file.files[:8]) or "nothing"
-                raise InputError(f"{path}: holds {have}; arrays images (or x) and labels (or y) are needed")
-            pixels, labels = (_numbers(file[name], f"{path} ({name})") for name in names)
+            yield file
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises nearly anything
         why = str(error)[:120] or type(error).__name__
+        if is_out_of_memory(error):
+            raise InputError(f"{path}: damaged, or its arrays do not fit into memory ({why})") from error
         raise InputError(f"{path}: damaged, or holds arrays of objects, which are never unpickled ({why})") from error
+
+
+def _source(path: Path, names: Names | None, every: list[Names], wanted: LoadOptions) -> RawDataset:
+    """One split: the arrays ``names``, or those of a file of one set; ``every`` split's labels count the classes."""
+    with _arrays(path) as file:
+        x, y = names or _only(path, file.files)
+        numbers = {y: _numbers(file[y], f"{path} ({y})")}
+        numbers |= {other: _numbers(file[other], f"{path} ({other})") for _, other in every if other != y}
+        pixels = _numbers(file[x], f"{path} ({x})")
     images, scale = as_images(pixels, path)
-    found = as_labels(labels, len(images), path)
+    found = {name: as_labels(own, len(images) if name == y else len(own), path) for name, own in numbers.items()}
+    names_for(found[y], path)
+    classes = names_for(torch.cat(list(found.values())), path)
     size = (images.shape[1], images.shape[2], images.shape[3])
-    source = RawDataset(found, names_for(found, path), size, array_reader(lambda rows: images[rows], scale))
-    return match_channels(source, wanted, path)
+    read: Callable[[Tensor], Tensor] = array_reader(lambda rows: images[rows], scale)
+    return match_channels(RawDataset(found[y], classes, size, read), wanted, path)
+
+
+def _only(path: Path, have: list[str]) -> Names:
+    x, y = (next((name for name in kind if name in have), None) for kind in (IMAGES, LABELS))
+    if x is None or y is None:
+        holds = ", ".join(have[:8]) or "nothing"
+        raise InputError(
+            f"{path}: holds {holds}; arrays images (or x) and labels (or y), or x_train and y_train, or train_images "
+            "and train_labels are needed"
+        )
+    return x, y
 
 
 def _numbers(array: Any, where: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class RawDataset:
         size: (C, H, W).
         read: as in :class:`advkit.data.images.ImageSet`.
         indices: (N,) identities, for sets that say so themselves (adversarial sets); None counts from 0.
+        target_classes: (N,) int64, classes to aim at; None where the data do not say.
+        warnings: as in :class:`advkit.data.images.ImageSet`.
     """
 
     targets: Tensor
@@ -45,6 +47,8 @@ class RawDataset:
     size: tuple[int, int, int]
     read: Reader
     indices: Tensor | None = None
+    target_classes: Tensor | None = None
+    warnings: tuple[str, ...] = ()
 
 
 Splits = dict[str, Callable[[LoadOptions], RawDataset]]
@@ -80,7 +84,7 @@ def match_channels(source: RawDataset, wanted: LoadOptions, where: object) -> Ra
             return read(positions).expand(-1, wanted.channels or 1, -1, -1).contiguous()
 
         size = (wanted.channels, height, width)
-        return RawDataset(source.targets, source.class_names, size, repeated, source.indices)
+        return replace(source, size=size, read=repeated)
     raise InputError(f"{where}: images have {channels} channels, {wanted.channels} are needed; use other data")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from advkit.data import cifar, cifar_python, folder, idx, npz, safetensors, torchvision_datasets
+from advkit.data import cifar, cifar_python, folder, idx, labels_csv, npz, safetensors, torchvision_datasets
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
@@ -23,6 +23,7 @@ FORMATS = {
     "npz": npz.splits,
     "safetensors": safetensors.splits,
     "image-folder": folder.splits,
+    "labels-csv": labels_csv.splits,
 }
 
 
@@ -61,10 +62,23 @@ def load(
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     _check_labels(ref, source)
+    _check_names(ref, source)
     count = len(source.targets)
     rows = torch.arange(count) if limit is None else stratified(source.targets, limit, seed)
     indices = rows if source.indices is None else source.indices[rows]
-    return ImageSet(base, chosen, source.class_names, source.size, source.targets[rows], indices, rows, source.read)
+    aims = None if source.target_classes is None else source.target_classes[rows]
+    return ImageSet(
+        base,
+        chosen,
+        source.class_names,
+        source.size,
+        source.targets[rows],
+        indices,
+        rows,
+        source.read,
+        aims,
+        tuple(f"{base}: {warning}" for warning in source.warnings),
+    )
 
 
 def _parted(ref: str) -> tuple[str, str | None]:
@@ -86,6 +100,16 @@ def _check_labels(ref: str, source: RawDataset) -> None:
         raise InputError(f"{ref}: label {wrong}, but there are {classes} classes from 0; damaged, or another format")
 
 
+def _check_names(ref: str, source: RawDataset) -> None:
+    """Refuse names that no report or checkpoint could hold, before anything is computed with them."""
+    for name in (ref, *source.class_names):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = ascii(name)
+            raise InputError(f"{ref}: the name {shown} is no UTF-8; rename the folder or class") from error
+
+
 def _splits(base: str, download: bool) -> Splits:
     if base in BUILT_IN:
         return BUILT_IN[base]()
@@ -100,7 +124,9 @@ def _splits(base: str, download: bool) -> Splits:
     found = {kind: splits for kind, recognise in FORMATS.items() if (splits := recognise(path))}
     if not found:
         hint = (
-            "it is empty" if path.is_dir() and not any(path.iterdir()) else "pictures need a directory for each class"
+            "it is empty"
+            if path.is_dir() and not any(path.iterdir())
+            else "pictures need a directory for each class, or a CSV of filename,label beside them"
         )
         raise InputError(f"{base}: no kind of image data known here ({', '.join(FORMATS)}); {hint}")
     if len(found) > 1:

@@ -109,6 +109,8 @@ def read_dict(file: Path) -> dict[str, Any]:
         found = _Reader(io.BytesIO(file.read_bytes()), encoding="bytes").load()
     except OSError as error:
         raise InputError(f"{file}: cannot read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise InputError(f"{file}: memory ran out as it was read; free memory, or copy it again") from error
     except Exception as error:  # a damaged pickle raises nearly anything
         why = str(error)[:120] or type(error).__name__
         raise InputError(f"{file}: not a CIFAR batch, damaged, or unsafe ({why}); nothing in it was run") from error

@@ -12,7 +12,7 @@ import torch
 
 from advkit.data.images import array_reader
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, as_images, as_labels, match_channels
-from advkit.files.errors import InputError
+from advkit.files.errors import InputError, is_out_of_memory
 
 # name: (torchvision class, arguments that choose train and test)
 _SETS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
@@ -47,6 +47,8 @@ def _source(name: str, root: str, split: str, download: bool, wanted: LoadOption
         with contextlib.redirect_stdout(sys.stderr):  # older torchvision prints; stdout is for the report
             opened = getattr(torchvision.datasets, class_name)(root, download=download, **choices[split])
     except Exception as error:  # missing, damaged, no network, no scipy: torchvision raises anything
+        if is_out_of_memory(error):
+            raise InputError(f"{where}: memory ran out as it was read; free memory") from error
         hint = "add --download to fetch it" if not download else "check the network and the directory"
         raise InputError(f"{where}: cannot be opened ({error}); {hint}") from error
     pixels = torch.as_tensor(np.asarray(opened.data))

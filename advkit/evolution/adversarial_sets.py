@@ -14,7 +14,7 @@ from advkit.data.images import ImageSet
 from advkit.files.adversarial import AdversarialWriter
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.models.prediction import predict
+from advkit.tasks.prediction import predict
 
 _BATCH = 128
 

@@ -20,7 +20,7 @@ from advkit.files.adversarial import read_adversarial
 from advkit.models import reference as model_reference
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.models.prediction import predict_in_batches
+from advkit.tasks.prediction import predict_in_batches
 from advkit.training.params import TrainParams
 
 _BATCH = 250

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +38,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if _special(path):
         raise InputError(f"{path}: is no regular file; choose another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    held = None
     try:
-        temporary.touch(exist_ok=False)
+        held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks: sweep then can't lock it either
+            fcntl.flock(held, fcntl.LOCK_SH)  # while this process lives, sweep leaves the file alone
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -47,6 +52,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
+
+
+def sweep(*paths: Path) -> None:
+    """Delete the temporary files of ``paths`` that no living process is writing: those of runs that were killed."""
+    for path in map(Path, map(os.path.realpath, paths)):
+        pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+        for orphan in [found for found in path.parent.iterdir() if pattern.fullmatch(found.name)]:
+            with contextlib.suppress(OSError):  # in use, gone, or not ours to delete: none of them stops a run
+                held = os.open(orphan, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    orphan.unlink()
+                finally:
+                    os.close(held)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -91,7 +112,7 @@ def require_writable(path: Path, *, special: bool = False) -> None:
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         probe.touch(exist_ok=False)
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a sweep may have been faster
     except OSError as error:
         why = f"directory {path.parent} can't be written ({error.strerror or error})"
         raise InputError(f"{path}: {why}; choose another place") from error

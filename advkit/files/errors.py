@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = 600  # characters: names and lists in a message may be any length, the terminal is not
+
 
 class InputError(Exception):
     """Something the user gave is wrong: one line that says what, where, and what to do.
@@ -10,7 +12,15 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        if len(line) > _LONGEST:  # the start says where, the end what to do
+            line = f"{line[: _LONGEST // 2 - 2]} … {line[1 - _LONGEST // 2 :]}"
+        super().__init__(line)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out: Python's, numpy's or torch's way. Nothing is damaged then."""
+    return isinstance(error, MemoryError) or "t allocate memory" in str(error) or "out of memory" in str(error)
 
 
 class Interrupted(BaseException):

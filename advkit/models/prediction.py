@@ -1,4 +1,4 @@
-"""What networks say of finished images: float32, each network as loaded, no gradient."""
+"""Logits and classes of networks, alone or as an ensemble."""
 
 from __future__ import annotations
 
@@ -23,22 +23,6 @@ def predict_logits(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         return ensemble_logits(networks, images).clone()
 
 
-def predict(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """(N,) int64 predicted classes; -1 where a logit is NaN or infinite, which is never correct."""
-    return classes_of(predict_logits(networks, images))
-
-
 def classes_of(logits: Tensor) -> Tensor:
     """(N,) int64 the largest of ``logits`` (N, K); -1 where one is NaN or infinite."""
     return torch.where(torch.isfinite(logits).all(1), logits.argmax(1), -1)
-
-
-def predict_all(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """(M, N) int64 predicted classes of each of M networks, on the CPU."""
-    return torch.stack([predict([network], images) for network in networks]).cpu()
-
-
-def predict_in_batches(network: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
-    """(N,) int64 predicted classes, on the CPU, ``batch_size`` images at a time."""
-    parts = [predict([network], images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
-    return torch.cat(parts).cpu()

@@ -10,14 +10,15 @@ from pydantic import Field
 from torch import Tensor
 
 from advkit.attacks.budget import quantize as round_to_8_bits
-from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, AttackedBatch, is_success
+from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, AttackedBatch
 from advkit.attacks.params import AttackParams
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
-from advkit.models.prediction import predict
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
+from advkit.tasks.prediction import predict
+from advkit.tasks.task import task_of
 
 
 class Norms(StrictModel):
@@ -90,20 +91,22 @@ class AttackSummary:
                 for name, network in zip(self._names, networks, strict=True)
                 for flag in sanity_checks(network, done.clean[:32].to(device))
             ]
-        targeted = self._params.targeted
+        targeted, task = self._params.targeted, task_of(networks)
         for network, counts in zip(networks, self._counts, strict=True):
-            correct = predict([network], done.clean.to(device)).cpu() == done.targets
-            after = predict([network], written.to(device)).cpu()
-            hit = is_success(after, done.classes, targeted)
+            before, after = (predict([network], images.to(device)).cpu() for images in (done.clean, written))
+            correct = task.correct(before, done.targets)
+            hit = task.is_success(after, done.classes, targeted)
             counts["right"] += int(correct.sum())
-            counts["still"] += int((after == done.targets).sum())
+            counts["still"] += int(task.correct(after, done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
                 after_rounding = predict([network], (eight.float() / 255.0).to(device)).cpu()
-                counts["fooled_8bit"] += int((is_success(after_rounding, done.classes, targeted) & correct).sum())
-        correct = predict(networks, done.clean.to(device)).cpu() == done.targets
-        prediction = predict(networks, written.to(device)).cpu()
-        fooled = is_success(prediction, done.classes, targeted)
+                hit = task.is_success(after_rounding, done.classes, targeted)
+                counts["fooled_8bit"] += int((hit & correct).sum())
+        if len(networks) > 1:  # one alone has been looked at
+            before, after = (predict(networks, images.to(device)).cpu() for images in (done.clean, written))
+        correct, prediction = task.correct(before, done.targets), after
+        fooled = task.is_success(after, done.classes, targeted)
         self._ensemble[0] += int((fooled & correct).sum())
         self._ensemble[1] += int(correct.sum())
         self._count(done, written)

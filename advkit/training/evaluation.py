@@ -10,7 +10,8 @@ from torch import Tensor
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.models.prediction import predict
+from advkit.tasks.prediction import predict
+from advkit.tasks.task import task_of
 from advkit.training import distributed
 
 _BATCH = 256
@@ -18,13 +19,13 @@ _BATCH = 256
 
 def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, int]:
     """Right predictions among the images at ``positions``, and their number."""
-    network.eval()
+    task = task_of([network.eval()])
     device = next(network.parameters()).device
     share = positions[distributed.rank() :: distributed.world_size()]
     correct = torch.zeros((), dtype=torch.int64)
     for start in range(0, len(share), _BATCH):
         images, labels = data.batch(share[start : start + _BATCH])
-        correct += (predict([network], images.to(device)).cpu() == labels).sum()
+        correct += task.correct(predict([network], images.to(device)).cpu(), labels).sum()
     return int(distributed.sum_over_ranks(correct)), len(positions)
 
 

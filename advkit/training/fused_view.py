@@ -80,16 +80,13 @@ class FusedView(nn.Module):
         self._pairs = fold_pairs(network.net)
         self._skeleton = [enable_fast_double_backward(folded_skeleton(network.net, self._pairs).eval())]
         self._weights: dict[str, Tensor] = {}
+        self._norms = [(name, module) for name, module in network.net.named_modules() if isinstance(module, _BatchNorm)]
         self._observers: list[_Observer] = []
 
     def observe_batch_norm(self) -> None:
         """Watch the batch-norms from here to the next :meth:`refuse`; a training-mode forward pass lies between."""
         self._stop_observing()
-        self._observers = [
-            _Observer(name, norm)
-            for name, norm in self._network[0].net.named_modules()
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
-        ]
+        self._observers = [_Observer(name, norm) for name, norm in self._norms if norm.running_mean is not None]
 
     def _stop_observing(self) -> None:
         for observer in self._observers:

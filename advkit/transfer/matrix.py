@@ -15,7 +15,7 @@ from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.models.prediction import predict_all
+from advkit.tasks.prediction import predict_all
 from advkit.transfer.rates import SurrogateOutcome, VictimOutcome
 
 

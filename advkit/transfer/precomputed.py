@@ -10,7 +10,7 @@ from torch import Tensor
 from advkit.attacks import budget
 from advkit.data.images import ImageSet
 from advkit.files.adversarial import AdversarialSet
-from advkit.models.prediction import predict_all
+from advkit.tasks.prediction import predict_all
 from advkit.transfer.matrix import Plan, SurrogateRun
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_another_size(use: str, folder: Path, inside: Run) -> None:
     np.savez(folder / "colour.npz", images=np.zeros((20, 8, 8, 3), np.uint8), labels=labels)
     found = inside(*USES[use]("large.npz"), "-q")
     if use == "train --init":
-        assert {"1x16x16", "1x8x8"} <= set(one_line(found).replace(",", " ").split())
+        assert {"1x16x16", "1x8x8"} <= set(re.split(r"[,; ]", one_line(found)))
     else:
         assert found.returncode == 0, found.stderr
         report = json.loads(found.stdout)

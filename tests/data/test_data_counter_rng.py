@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +16,12 @@ USES = {
     "augment": [range(2000)],
     "misalign noise": [range(2000)],
     "misalign pgd": [range(20), range(2000)],  # seed, epoch
-    "start": [range(100)],
-    "start radius": [range(100)],
-    "input diversity": [range(20), range(200), range(6)],  # restart, step, copy
-    "control noise": [()],
+    "random start": [range(100)],  # restart
+    "random radius": [range(100)],
+    "di": [range(20), range(200), range(6)],  # restart, step, copy
+    "square start": [range(20)],
+    "square signs": [range(20), range(2000)],  # restart, step
+    "noise": [()],
     "target": [()],
     "smoothgrad": [range(512)],
     "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
@@ -28,6 +32,16 @@ def test_no_two_purposes_collide() -> None:
     keys = [(use, *numbers) for use, ranges in USES.items() for numbers in itertools.product(*filter(None, ranges))]
     assert len(keys) > 100_000
     assert len({counter_rng.stream(*key) for key in keys}) == len(keys)
+
+
+def test_every_use_is_listed_here() -> None:
+    """A purpose written in the code comes into :data:`USES`; transforms of attacks go by their names there."""
+    found = set()
+    for path in Path(counter_rng.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "counter_rng.stream":
+                found |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+    assert {"augment", "noise"} < found <= set(USES)
 
 
 def test_a_stream_is_a_function_of_its_name_and_numbers() -> None:

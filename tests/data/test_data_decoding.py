@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from advkit.data import decoding
 from advkit.data.decoding import decode, upright_size
 from advkit.files.errors import InputError
 
@@ -140,6 +144,73 @@ def test_a_decompression_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(InputError, match="bomb"):
         decode(file, 3, SIZE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "eps", "jpg"])
+@pytest.mark.parametrize("text", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n", b"%PDF-1.4\n"])
+def test_programs_are_not_run(suffix, text, tmp_path, monkeypatch):
+    def started(*args, **kwargs):
+        raise AssertionError(f"started {args}")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(os, "system", started)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", started)
+    file = tmp_path / f"x.{suffix}"
+    file.write_bytes(text)
+    for read in (upright_size, lambda file: decode(file, 3, SIZE)):
+        with pytest.raises(InputError, match="cannot identify image file"):
+            read(file)
+
+
+def test_libtiff_keeps_quiet(tmp_path, capfd):
+    file = saved(
+        Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3), np.uint8)), tmp_path / "1.tif", compression="tiff_lzw"
+    )
+    text = file.read_bytes()
+    file.write_bytes(text[:200] + bytes(len(text) // 2) + text[200 + len(text) // 2 :])
+    with pytest.raises(InputError, match=r"1\.tif"):
+        decode(file, 3, (64, 64))
+    os.write(2, b"restored")
+    assert capfd.readouterr().err == "restored"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_ran_out_is_no_damage(error, tmp_path, monkeypatch):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(decoding, "_resized", fails)
+    with pytest.raises(InputError, match=r"1\.png: memory ran out"):
+        decode(saved(COLOUR, tmp_path / "1.png"), 3, SIZE)
+
+
+MODES = ["RGB", "L", "RGBA", "LA", "P", "1", "CMYK", "I;16", "jpeg"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_big_pictures_come_out_as_others(mode, orientation, tmp_path, monkeypatch):
+    """Averaged down first or not, a smooth picture looks the same."""
+    y, x = np.mgrid[0:120, 0:200]
+    if mode == "I;16":
+        image = Image.fromarray((x * 300 + y * 40).astype(np.uint16))
+    else:
+        image = Image.fromarray(np.stack([x, y * 2, 255 - x], -1).astype(np.uint8))
+        if mode in ("RGBA", "LA"):
+            image.putalpha(Image.fromarray((y * 2).astype(np.uint8)))
+        image = image.convert("RGB" if mode == "jpeg" else mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    suffix = {"CMYK": "tif", "jpeg": "jpg"}.get(mode, "png")
+    file = saved(image, tmp_path / f"1.{suffix}", exif=exif, **({"quality": 95} if mode == "jpeg" else {}))
+    whole = [decode(file, channels, (12, 10)) for channels in (1, 3)]
+    seen, inner = [], decoding._resized
+    monkeypatch.setattr(decoding, "_BIG", 1000)
+    monkeypatch.setattr(decoding, "_resized", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest))
+    for channels, expected in zip((1, 3), whole, strict=True):
+        found = decode(file, channels, (12, 10))
+        assert torch.allclose(found, expected, atol=0.12 if mode == "1" else 0.03)
+        assert 20 <= min(seen[-1]) < max(seen[-1]) < 120
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])

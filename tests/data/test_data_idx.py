@@ -63,7 +63,9 @@ def test_several_sets_in_one_directory_keep_their_names(tmp_path, refused):
         (images() + b"x", "more than the 60 bytes"),
         (images(shape=(3, 5, 5)), "60 of the 75 bytes"),
         (images(shape=(2**32 - 1,) * 3), "its header asks for"),
-        (images(shape=(2**20, 64, 64)), "60 of"),
+        (images(shape=(2**20, 64, 64)), "1048576 images but 3 labels"),
+        (images(shape=(3, 2**15, 2**15)), "60 of"),
+        (struct.pack(">4I", 0x803, 2**32 - 1, 2**32 - 1, 0), "shape [4294967295, 1, 4294967295, 0]"),
         (images(shape=(3, 0, 4))[:16], "shape [3, 1, 0, 4]"),
         (images(PIXELS[:0]), "no images"),
         (images(PIXELS[:2]), "2 images but 3 labels"),
@@ -97,3 +99,27 @@ def test_a_gzip_bomb_is_left_at_the_announced_size(tmp_path, refused):
     refused(tmp_path, "more than the 60 bytes")
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
+
+
+def peak_of(call) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_labels_are_counted_before_pixels_are_read(tmp_path, refused):
+    (tmp_path / "test-labels-idx1-ubyte").write_bytes(labels(1, 2, 3))
+    with gzip.open(tmp_path / "test-images-idx3-ubyte.gz", "wb", 1) as file:
+        file.write(struct.pack(">4I", 0x803, 40_000, 28, 28) + bytes(40_000 * 784))
+    assert peak_of(lambda: refused(tmp_path, "40000 images but 3 labels")) < 3_000_000
+
+
+def test_pixels_are_held_once(tmp_path):
+    count = 40_000
+    with gzip.open(tmp_path / "test-images-idx3-ubyte.gz", "wb", 1) as file:
+        file.write(struct.pack(">4I", 0x803, count, 28, 28) + bytes(count * 784))
+    (tmp_path / "test-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, count) + bytes(count))
+    assert peak_of(lambda: load(str(tmp_path))) < 1.4 * count * 784

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,43 @@ FLOATS = GREY / 255.0
 def test_arrays_that_are_no_images_and_labels(pixels, labels, words, tmp_path, refused):
     np.savez(tmp_path / "set.npz", x=pixels, y=labels)
     refused(tmp_path / "set.npz", str(tmp_path / "set.npz"), words)
+
+
+KERAS = ("x_{}", "y_{}")
+MEDMNIST = ("{}_images", "{}_labels")
+
+
+@pytest.mark.parametrize(("pattern", "parts"), [(KERAS, ("train", "test")), (MEDMNIST, ("train", "val", "test"))])
+def test_one_file_with_several_splits(pattern, parts, tmp_path, refused):
+    arrays = {}
+    for k, part in enumerate(parts):
+        arrays[pattern[0].format(part)] = GREY[: 4 - k]
+        arrays[pattern[1].format(part)] = (LABELS[: 4 - k] * 2).astype(np.uint8)[:, None]
+    np.savez(tmp_path / "pathmnist.npz", **arrays)
+    for ref in (tmp_path / "pathmnist.npz", tmp_path):
+        for k, part in enumerate(parts):
+            found = load(f"{ref}#{part}")
+            assert torch.equal(found.batch(slice(None))[0][:, 0], torch.tensor(GREY[: 4 - k]) / 255.0)
+            assert found.targets.tolist() == [0, 2, 4, 6][: 4 - k]
+            assert found.class_names == tuple("0123456")  # those of all splits together
+        assert (load(str(ref)).split, load(str(ref), role="train").split) == ("test", "train")
+    np.savez(tmp_path / "other.npz", **arrays)
+    refused(tmp_path, "#pathmnist-train", "#other-test")
+    assert len(load(f"{tmp_path}#other-{parts[-1]}")) == 5 - len(parts)
+
+
+def test_labels_of_several_classes_at_once_are_refused(tmp_path, refused):
+    np.savez(tmp_path / "chest.npz", train_images=GREY, train_labels=np.ones((4, 14), np.uint8))
+    refused(tmp_path / "chest.npz", "shape [4, 14]")
+
+
+def test_memory_is_not_called_damage_alone(tmp_path, refused):
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        for name, shape in (("x.npy", (10**7, 10**7, 99)), ("y.npy", (0,))):
+            with archive.open(name, "w") as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+    refused(tmp_path / "set.npz", "do not fit into memory")
 
 
 def test_arrays_of_other_names(tmp_path, refused):

@@ -50,6 +50,13 @@ def _folder(path):
         Image.fromarray(pixels.transpose(1, 2, 0)).save(path / "test" / str(label) / f"{k}.png")
 
 
+def _csv(path):
+    for k, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(path / f"{5 - k}.png")
+    rows = [f"{5 - k}.png,{label}" for k, label in enumerate(LABELS)]
+    (path / "test.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
+
+
 # kind: how to write it, what to name, and the order in which the images come back
 WRITERS = {
     "cifar-binary": (_binary, "", range(6)),
@@ -58,6 +65,7 @@ WRITERS = {
     "npz": (_npz, "", range(6)),
     "safetensors": (_safetensors, "set.safetensors", range(6)),
     "image-folder": (_folder, "", (0, 3, 1, 4, 2, 5)),
+    "labels-csv": (_csv, "", range(6)),
 }
 
 
@@ -74,7 +82,7 @@ def test_every_format_gives_the_pixels_and_labels_that_went_in(kind, tmp_path):
     expected = torch.tensor(PIXELS[list(order)]).float() / 255.0
     if kind == "mnist-idx":
         expected = expected[:, :1]
-    assert found.split == ("" if kind == "safetensors" else "test")
+    assert found.split == ("" if kind in ("safetensors", "labels-csv") else "test")
     assert found.size == tuple(expected.shape[1:])
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert torch.equal(images, expected)
@@ -107,7 +115,7 @@ def test_every_format_can_be_wanted_with_three_channels(kind, tmp_path):
         assert torch.equal(images[:, 0], torch.tensor(PIXELS[:, 0]) / 255.0)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("mnist-idx", "image-folder")])
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("mnist-idx", "image-folder", "labels-csv")])
 def test_colour_does_not_become_grey(kind, tmp_path, refused):
     write, name, _ = WRITERS[kind]
     write(tmp_path)

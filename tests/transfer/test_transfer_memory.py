@@ -11,7 +11,7 @@ from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.data.reference import load
 from advkit.models.build import create
-from advkit.models.prediction import predict_all
+from advkit.tasks.prediction import predict_all
 from advkit.transfer import matrix
 
 

@@ -1,0 +1,46 @@
+"""A data set of pictures, each in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from advkit.data.decoding import check_whole, decode, upright_size
+from advkit.data.raw_dataset import LoadOptions, RawDataset
+from advkit.files.errors import InputError
+
+
+def from_files(
+    path: Path, files: list[Path], targets: Tensor, names: tuple[str, ...], wanted: LoadOptions
+) -> RawDataset:
+    """Pictures in ``files``, of targets (N,), decoded as they are asked for; ``path`` is named in errors.
+
+    Raises:
+        InputError: none, or of several sizes, or too large, where no size is asked for.
+    """
+    channels = wanted.channels or 3
+    size = wanted.size or _common_size(path, files)
+    return RawDataset(targets, names, (channels, *size), _reader(files, channels, size))
+
+
+def _reader(files: list[Path], channels: int, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    def read(rows: Tensor) -> Tensor:
+        images = [decode(files[row], channels, size) for row in rows.tolist()]
+        return torch.stack(images) if images else torch.empty(0, channels, *size)
+
+    return read
+
+
+def _common_size(path: Path, files: list[Path]) -> tuple[int, int]:
+    if not files:
+        raise InputError(f"{path}: no images; give a data set that has some")
+    first = upright_size(files[0])
+    check_whole(files[0], first)
+    for file in files[1:]:
+        if (size := upright_size(file)) != first:
+            found = f"{first[0]}x{first[1]}, {size[0]}x{size[1]}, …"
+            raise InputError(f"{path}: images differ in size ({found}); say which to use with --size")
+    return first
