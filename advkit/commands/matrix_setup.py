@@ -23,7 +23,7 @@ from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.fuse import fuse_conv_bn
 from advkit.parallel.executor import open_executor
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 from advkit.transfer.matrix import BatchPredictions, Matrix, Plan, SurrogateRun, batches, measure, measure_batch, merged
 from advkit.transfer.precomputed import precomputed
 
@@ -137,7 +137,7 @@ def measured(setup: Setup, config: MatrixConfig, show: Callable[[int], None]) ->
     cuda = setup.plan.device.startswith("cuda")
     # Ray shows each worker its own GPU only. What had to be fetched is there by now.
     theirs = dataclasses.replace(config, device="cuda" if cuda and ray else setup.plan.device, download=False)
-    task = Task(_open, (theirs, [network.spec.sha256 for network in setup.opened.networks]), _measure)
+    task = WorkerTask(_open, (theirs, [network.spec.sha256 for network in setup.opened.networks]), _measure)
     wanted = batches(setup.plan, setup.chosen)
     parts: dict[int, BatchPredictions] = {}
     done = 0

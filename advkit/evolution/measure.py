@@ -19,16 +19,16 @@ from advkit.models.network import Network
 from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, count
 
 
-def measure(bench: EvaluationContext, network: Network, *, controls: bool = True) -> dict[str, Any]:
+def measure(context: EvaluationContext, network: Network, *, controls: bool = True) -> dict[str, Any]:
     """Accuracy and transfer from R on the validation images, and, with ``controls``, what else a report tells.
 
     These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
     """
-    labels = bench.validation.targets.numpy()
-    clean = bench.clean
+    labels = context.validation.targets.numpy()
+    clean = context.clean
     correct = predict_array(network, clean) == labels
-    surrogates = [SurrogateOutcome(bench.correct, own, own != labels) for own in bench.predictions]
-    seen = [predict_array(network, images) for images in bench.adversarial]
+    surrogates = [SurrogateOutcome(context.correct, own, own != labels) for own in context.predictions]
+    seen = [predict_array(network, images) for images in context.adversarial]
     victims = [VictimOutcome(correct, own, own != labels) for own in seen]
     counts = count(list(zip(surrogates, victims, strict=True)))
     found = {
@@ -40,16 +40,16 @@ def measure(bench: EvaluationContext, network: Network, *, controls: bool = True
     if not controls:
         return found
     noisy = []
-    for draw, path in enumerate(bench.spec.adversarial):  # as many draws as there are methods in the union
+    for draw, path in enumerate(context.spec.adversarial):  # as many draws as there are methods in the union
         attack = read_adversarial(Path(path)).meta["attack"]
         eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"]) + draw
-        noise = budget.noise(clean, bench.validation.indices.to(clean.device), eps, norm, seed)
+        noise = budget.noise(clean, context.validation.indices.to(clean.device), eps, norm, seed)
         noisy.append(predict_array(network, noise) != labels)
-    held = bench.correct & correct & np.any([one.fooled for one in surrogates], axis=0)
+    held = context.correct & correct & np.any([one.fooled for one in surrogates], axis=0)
     flipped = np.any(
-        [predict_array(network, budget.negated_perturbation(x, clean)) != labels for x in bench.adversarial], axis=0
+        [predict_array(network, budget.negated_perturbation(x, clean)) != labels for x in context.adversarial], axis=0
     )
-    sums = pairwise_cosines([bench.directions_of(fuse_conv_bn(network)), bench.margin_gradients])
+    sums = pairwise_cosines([context.directions_of(fuse_conv_bn(network)), context.margin_gradients])
     signed, absolute, defined = sums[:, 0, 1].tolist()
     return {
         **found,

@@ -32,7 +32,7 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.models.genome.genes import Genome
 from advkit.models.genome.limits import cost
 from advkit.parallel.executor import Executor, open_executor
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 
 
 class Observer(Protocol):
@@ -143,7 +143,7 @@ def _require_fooled(paths: tuple[str, ...]) -> None:
 def _open_executor(search_run: SearchRun, timeout: float | None) -> AbstractContextManager[Executor]:
     request = search_run.request
     return open_executor(
-        Task(open_context, (search_run.spec,), evaluate),
+        WorkerTask(open_context, (search_run.spec,), evaluate),
         workers=request.workers,
         ray=request.ray,
         threads=request.threads,

@@ -41,7 +41,7 @@ class TrainingScheduler:
 
     Attributes:
         directory: where records and weights go.
-        engine: who works.
+        executor: who works.
         params: settings of the search.
         images: training images of a full-length candidate training.
         epochs: of every candidate training.
@@ -50,7 +50,7 @@ class TrainingScheduler:
     """
 
     directory: RunDirectory
-    engine: Executor
+    executor: Executor
     params: SearchParams
     images: int
     epochs: int
@@ -112,7 +112,7 @@ class TrainingScheduler:
 
         missing = [trial for trial in trials if not paid(trial)]
         missing.sort(key=lambda trial: -trial.effort)  # the longest first: nobody waits long for the last one
-        for outcome in self.engine.map([trial.job for trial in missing]):
+        for outcome in self.executor.map([trial.job for trial in missing]):
             trial = missing[outcome.item]
             result = outcome.value or {"error": outcome.error, "seconds": round(outcome.seconds, 3)}
             record = {"id": trial.job.id, "stage": trial.stage, "attempts": outcome.attempts, **trial.about, **result}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from advkit.parallel.task import Task, TaskResult
+from advkit.parallel.task import TaskResult, WorkerTask
 
 
 class Executor(Protocol):
@@ -24,7 +24,7 @@ class Executor(Protocol):
 
 
 def open_executor(
-    task: Task,
+    task: WorkerTask,
     *,
     workers: int = 1,
     ray: str | None = None,

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 
 from advkit.parallel.child_process import ChildProcess
 from advkit.parallel.pool import Pool
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 from advkit.parallel.worker import Message, WorkerState
 
 
@@ -43,7 +43,7 @@ class LocalWorker:
 class LocalBackend:
     """Starts processes and listens to them; methods as in :class:`advkit.parallel.pool.Backend`."""
 
-    def __init__(self, task: Task, size: int, threads: int) -> None:
+    def __init__(self, task: WorkerTask, size: int, threads: int) -> None:
         self.size = size
         self._task, self._threads = pickle.dumps(task), threads
 
@@ -61,7 +61,7 @@ class LocalBackend:
 
 @contextlib.contextmanager
 def local_executor(
-    task: Task, *, workers: int, threads: int, timeout: float | None, retries: int
+    task: WorkerTask, *, workers: int, threads: int, timeout: float | None, retries: int
 ) -> Iterator[Pool[LocalWorker]]:
     """Up to ``workers`` processes; arguments as :func:`advkit.parallel.executor.open_executor`."""
     pool = Pool(LocalBackend(task, workers, threads), timeout, retries)

@@ -17,7 +17,7 @@ from typing import Any
 
 from advkit.files.errors import InputError
 from advkit.parallel.child_process import ChildProcess
-from advkit.parallel.task import Task, TaskResult
+from advkit.parallel.task import TaskResult, WorkerTask
 from advkit.parallel.worker import Message
 
 CONNECT_LIMIT = 3.0  # seconds until HOST:PORT accepts a connection
@@ -88,7 +88,7 @@ class RayExecutor:
 
 @contextmanager
 def ray_executor(
-    task: Task,
+    task: WorkerTask,
     address: str,
     *,
     workers: int,
@@ -102,11 +102,11 @@ def ray_executor(
         raise InputError(f"--ray {address}: Ray is not installed; pip install advkit[ray]")
     _require_listener(address)
     settings = {"workers": workers, "threads": threads, "timeout": timeout, "retries": retries, "gpus": gpus}
-    engine = RayExecutor(address, pickle.dumps(task), settings, os.getcwd())
+    executor = RayExecutor(address, pickle.dumps(task), settings, os.getcwd())
     try:
-        yield engine
+        yield executor
     finally:
-        engine.close()
+        executor.close()
 
 
 def _require_listener(address: str) -> None:

@@ -28,7 +28,7 @@ class TaskResult:
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkerTask:
     """What every worker does.
 
     Attributes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from advkit.files.errors import InputError
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 
 LONGEST = 300  # characters of an error that are worth a line
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -51,7 +51,7 @@ class WorkerState:
     """A worker's task and state."""
 
     def __init__(self) -> None:
-        self._task: Task | None = None
+        self._task: WorkerTask | None = None
         self._state: Any = None
 
     def begin(self, task: bytes, threads: int) -> bytes:

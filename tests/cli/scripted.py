@@ -16,7 +16,7 @@ import scripted  # this module by its name, by which workers know it
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob
 from advkit.evolution.evaluation_context import EvaluationContext
-from advkit.parallel.task import Task, TaskResult
+from advkit.parallel.task import TaskResult, WorkerTask
 
 
 def outcome(name: str, images: int, methods: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def evaluate(context: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
 class InlineExecutor:
     """An :class:`advkit.parallel.executor.Executor` in this process."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: WorkerTask) -> None:
         self._task, self._state = task, None
 
     def map(self, items: Sequence[Any]) -> Iterator[TaskResult]:
@@ -58,7 +58,7 @@ class InlineExecutor:
 
 
 @contextmanager
-def open_inline(task: Task, **options: Any) -> Iterator[InlineExecutor]:
+def open_inline(task: WorkerTask, **options: Any) -> Iterator[InlineExecutor]:
     """In place of :func:`advkit.parallel.executor.open_executor`: no process starts."""
     yield InlineExecutor(task)
 

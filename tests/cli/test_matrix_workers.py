@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from executable import TIMEOUT, Run, advkit, done, one_line, settled, start
 
-from advkit.parallel.task import Task, TaskResult
+from advkit.parallel.task import TaskResult, WorkerTask
 
 # A net that is well in the process that asks, and does WHAT in its workers once they are at work.
 NET = """
@@ -73,7 +73,7 @@ def test_parts_find_their_place_whichever_comes_first(
     matrix: list[str | Path], alone: dict[str, Any], inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
-    def backwards(task: Task, **options: Any) -> Iterator[Any]:
+    def backwards(task: WorkerTask, **options: Any) -> Iterator[Any]:
         state = task.start(*task.arguments)
 
         class Backwards:

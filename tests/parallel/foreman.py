@@ -7,11 +7,11 @@ import sys
 import chores
 
 from advkit.parallel.executor import open_executor
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 
 if __name__ == "__main__":
     folder, ray = sys.argv[1], (sys.argv[2:] or [None])[0]
-    task = Task(chores.begin, (folder,), chores.sign_in)
+    task = WorkerTask(chores.begin, (folder,), chores.sign_in)
     try:
         print("begun", flush=True)
         with open_executor(task, workers=2, ray=ray) as engine:

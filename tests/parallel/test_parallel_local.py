@@ -17,14 +17,14 @@ import pytest
 
 from advkit.files.errors import InputError
 from advkit.parallel.executor import open_executor
-from advkit.parallel.task import Task, TaskResult
+from advkit.parallel.task import TaskResult, WorkerTask
 
 HERE = Path(__file__).parent
-CHORE = Task(chores.begin, (), chores.chore)
+CHORE = WorkerTask(chores.begin, (), chores.chore)
 PATIENCE = 20.0  # seconds for what takes a fraction of one, on a busy machine
 
 
-def mapped(task: Task, items: list[Any], **options: Any) -> list[TaskResult]:
+def mapped(task: WorkerTask, items: list[Any], **options: Any) -> list[TaskResult]:
     """Outcomes in the order of the items, each of which must come exactly once."""
     with open_executor(task, **options) as engine:
         found = sorted(engine.map(items), key=lambda outcome: outcome.item)
@@ -53,7 +53,7 @@ def soon(condition: Callable[[], bool]) -> bool:
 
 
 def test_the_same_bits_for_any_number_of_workers() -> None:
-    found = {n: mapped(Task(chores.begin, (), chores.numbers), list(range(9)), workers=n) for n in (1, 2, 3)}
+    found = {n: mapped(WorkerTask(chores.begin, (), chores.numbers), list(range(9)), workers=n) for n in (1, 2, 3)}
     bits = {n: [outcome.value[0] for outcome in outcomes] for n, outcomes in found.items()}
     assert bits[1] == bits[2] == bits[3]
     assert len(set(bits[1])) == 9
@@ -66,12 +66,12 @@ def test_the_same_bits_for_any_number_of_workers() -> None:
 
 def test_threads_are_limited_before_torch_comes() -> None:
     for threads in (1, 2):
-        (outcome,) = mapped(Task(chores.begin, (), chores.threads), ["x"], threads=threads)
+        (outcome,) = mapped(WorkerTask(chores.begin, (), chores.threads), ["x"], threads=threads)
         assert outcome.value == (str(threads), threads)
 
 
 def test_workers_stay_for_the_next_call_and_keep_their_state() -> None:
-    with open_executor(Task(chores.begin, (40,), chores.add), workers=2) as engine:
+    with open_executor(WorkerTask(chores.begin, (40,), chores.add), workers=2) as engine:
         assert sorted(outcome.value for outcome in engine.map([1, 2, 3])) == [41, 42, 43]
         assert list(engine.map([])) == []
     with open_executor(CHORE, workers=1) as engine:
@@ -80,7 +80,7 @@ def test_workers_stay_for_the_next_call_and_keep_their_state() -> None:
 
 
 def test_two_workers_work_at_once(tmp_path: Path) -> None:
-    found = mapped(Task(chores.begin, (str(tmp_path),), chores.meet), [False, False], workers=2)
+    found = mapped(WorkerTask(chores.begin, (str(tmp_path),), chores.meet), [False, False], workers=2)
     assert [outcome.value for outcome in found] == [os.getcwd()] * 2
 
 
@@ -123,7 +123,7 @@ def test_what_fails_always_costs_only_itself(how: str) -> None:
 
 @pytest.mark.parametrize("retries", [0, 2])
 def test_retries_are_counted(retries: int, tmp_path: Path) -> None:
-    found = mapped(Task(chores.begin, (str(tmp_path),), chores.count), ["a", "b"], workers=2, retries=retries)
+    found = mapped(WorkerTask(chores.begin, (str(tmp_path),), chores.count), ["a", "b"], workers=2, retries=retries)
     assert [outcome.attempts for outcome in found] == [retries + 1] * 2
     assert len(list(tmp_path.glob("a-*"))) == len(list(tmp_path.glob("b-*"))) == retries + 1
 
@@ -164,7 +164,7 @@ def test_bad_input_stops_the_run() -> None:
     ],
 )
 def test_a_start_that_fails_is_no_endless_loop(how: str, text: str, starts: int, tmp_path: Path) -> None:
-    task = Task(chores.begin_badly, (how, str(tmp_path)), chores.chore)
+    task = WorkerTask(chores.begin_badly, (how, str(tmp_path)), chores.chore)
     with pytest.raises(InputError) as raised, open_executor(task, retries=2) as engine:
         list(engine.map(["fine"]))
     assert str(raised.value) == text
@@ -173,7 +173,7 @@ def test_a_start_that_fails_is_no_endless_loop(how: str, text: str, starts: int,
 
 def test_a_start_without_end_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("advkit.parallel.pool.START_LIMIT", 1.0)
-    task = Task(chores.begin_badly, ("hang", str(tmp_path)), chores.chore)
+    task = WorkerTask(chores.begin_badly, ("hang", str(tmp_path)), chores.chore)
     with pytest.raises(InputError, match="no worker was ready within 1 s"), open_executor(task, workers=2) as engine:
         list(engine.map(["fine"]))
 

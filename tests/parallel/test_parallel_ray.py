@@ -17,7 +17,7 @@ from test_parallel_local import CHORE, foreman, gone, mapped, soon
 
 from advkit.files.errors import InputError
 from advkit.parallel.executor import open_executor
-from advkit.parallel.task import Task
+from advkit.parallel.task import WorkerTask
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
@@ -33,14 +33,14 @@ def refused(address: str, **options: Any) -> str:
 
 def test_results_are_those_of_processes_here(ray_cluster: str) -> None:
     items = list(range(6))
-    there = mapped(Task(chores.begin, (), chores.numbers), items, ray=ray_cluster)
-    here = mapped(Task(chores.begin, (), chores.numbers), items, workers=2)
+    there = mapped(WorkerTask(chores.begin, (), chores.numbers), items, ray=ray_cluster)
+    here = mapped(WorkerTask(chores.begin, (), chores.numbers), items, workers=2)
     assert [outcome.value[0] for outcome in there] == [outcome.value[0] for outcome in here]
     assert not {outcome.value[1] for outcome in there} & {outcome.value[1] for outcome in here}
 
 
 def test_both_nodes_work_at_once_where_the_files_are(ray_cluster: str, tmp_path: Path) -> None:
-    task = Task(chores.begin, (str(tmp_path),), chores.meet)
+    task = WorkerTask(chores.begin, (str(tmp_path),), chores.meet)
     assert [outcome.value for outcome in mapped(task, [True, True], ray=ray_cluster)] == [os.getcwd()] * 2
 
 
@@ -70,7 +70,7 @@ def test_bad_input_stops_the_run(ray_cluster: str) -> None:
 
 
 def test_a_start_that_fails_is_one_line(ray_cluster: str, tmp_path: Path) -> None:
-    task = Task(chores.begin_badly, ("raise", str(tmp_path)), chores.chore)
+    task = WorkerTask(chores.begin_badly, ("raise", str(tmp_path)), chores.chore)
     with open_executor(task, ray=ray_cluster) as engine, pytest.raises(InputError) as raised:
         list(engine.map(["fine"]))
     assert str(raised.value) == "a worker could not start: ValueError: two lines"
@@ -91,7 +91,7 @@ def test_workers_end_with_their_parent(number: signal.Signals, ray_cluster: str,
 
 def test_auto_is_the_cluster_of_the_environment(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    (outcome,) = mapped(Task(chores.begin, (1,), chores.add), [2], ray="auto")
+    (outcome,) = mapped(WorkerTask(chores.begin, (1,), chores.add), [2], ray="auto")
     assert outcome.value == 3
 
 
