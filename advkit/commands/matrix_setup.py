@@ -29,7 +29,7 @@ from advkit.transfer.precomputed import precomputed
 
 
 @dataclass(frozen=True)
-class Setup:
+class MatrixSetup:
     """Everything opened and checked.
 
     Attributes:
@@ -43,7 +43,7 @@ class Setup:
     plan: Plan
 
 
-def open_setup(config: MatrixConfig, device: str) -> Setup:
+def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
     """From the command's options to a plan.
 
     Raises:
@@ -68,7 +68,7 @@ def open_setup(config: MatrixConfig, device: str) -> Setup:
         batch_size=config.batch_size,
         device=device,
     )
-    return Setup(opened, chosen, plan)
+    return MatrixSetup(opened, chosen, plan)
 
 
 # What only an attack made here listens to.
@@ -83,7 +83,7 @@ def _methods(config: MatrixConfig, device: str) -> list[AttackParams]:
     return found
 
 
-def precomputed_runs(setup: Setup, paths: Sequence[Path]) -> list[SurrogateRun]:
+def precomputed_runs(setup: MatrixSetup, paths: Sequence[Path]) -> list[SurrogateRun]:
     """The rows of ready-made sets.
 
     Raises:
@@ -92,7 +92,7 @@ def precomputed_runs(setup: Setup, paths: Sequence[Path]) -> list[SurrogateRun]:
     return [_precomputed(setup, path) for path in paths]
 
 
-def _precomputed(setup: Setup, path: Path) -> SurrogateRun:
+def _precomputed(setup: MatrixSetup, path: Path) -> SurrogateRun:
     """A ready-made set as a row; it must have been made from just these images."""
     images = setup.chosen
     found = read_adversarial(path)
@@ -120,7 +120,7 @@ def _precomputed(setup: Setup, path: Path) -> SurrogateRun:
     return precomputed(setup.plan, images, found, set_name(path), crafted_on, positions, check)
 
 
-def measured(setup: Setup, config: MatrixConfig, show: Callable[[int], None]) -> Matrix:
+def measured(setup: MatrixSetup, config: MatrixConfig, show: Callable[[int], None]) -> Matrix:
     """The matrix, measured in this process or by the workers that the options ask for.
 
     Args:
@@ -160,7 +160,7 @@ def threads_of(workers: int, ray: str | None) -> int:
     return 1 if ray is not None else max(1, torch.get_num_threads() // workers)
 
 
-def _open(config: MatrixConfig, expected: list[str]) -> Setup:
+def _open(config: MatrixConfig, expected: list[str]) -> MatrixSetup:
     """A worker's state: the same models as in the process that asks, or none."""
     setup = open_setup(config, pick_device(config.device))
     for ref, network, sha256 in zip(config.models, setup.opened.networks, expected, strict=True):
@@ -169,5 +169,5 @@ def _open(config: MatrixConfig, expected: list[str]) -> Setup:
     return setup
 
 
-def _measure(setup: Setup, batch: slice) -> BatchPredictions:
+def _measure(setup: MatrixSetup, batch: slice) -> BatchPredictions:
     return measure_batch(setup.plan, setup.chosen, batch)

@@ -30,7 +30,7 @@ from advkit.training.params import PENALTY_POINTS, MisalignParams, TrainParams
 
 
 @dataclass(frozen=True)
-class Setup:
+class TrainSetup:
     """Everything opened, each once.
 
     Attributes:
@@ -64,7 +64,7 @@ class Setup:
         }
 
 
-def open_setup(config: TrainConfig, device: str) -> Setup:
+def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     """From the command's options to everything that a run needs.
 
     Raises:
@@ -79,7 +79,7 @@ def open_setup(config: TrainConfig, device: str) -> Setup:
     if images is not None:
         references = [load_for(ref, images, device, native=native_size(ref)) for ref in config.misalign_from]
     params = train_params(config, bool(config.misalign_from), images, config.seed, device)
-    return Setup(images, train, validation, network, references, params)
+    return TrainSetup(images, train, validation, network, references, params)
 
 
 def _open_images(config: TrainConfig) -> ImageSet | None:

@@ -21,7 +21,7 @@ from advkit.training import distributed, state
 from advkit.training.augment import augmented
 from advkit.training.evaluation import accuracy
 from advkit.training.misalign import CachedGradients
-from advkit.training.objective import Objective, Step, objective_of
+from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.params import TrainParams
 from advkit.training.schedule import lr_factor
 
@@ -162,7 +162,7 @@ def make_optimizer(network: Network, params: TrainParams) -> torch.optim.Optimiz
 def _step(
     run: Run,
     optimizer: torch.optim.Optimizer,
-    objective: Objective,
+    objective: TrainingObjective,
     positions: Tensor,
     epoch: int,
     number: int,
@@ -183,7 +183,7 @@ def _step(
         group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
     run.network.train().requires_grad_(True)
-    terms = objective(Step(images, targets, indices, epoch, number, steps))
+    terms = objective(TrainingStep(images, targets, indices, epoch, number, steps))
     loss = torch.stack(list(terms.losses.values())).sum(0).mean()
     sums = [torch.tensor(float(len(targets))), *(terms.measures[name].sum() for name in objective.measures)]
     torch.autograd.backward(loss)

@@ -31,7 +31,7 @@ from advkit.data import counter_rng
 from advkit.metrics.gradient_similarity import cosines
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView
-from advkit.training.objective import Step, Terms
+from advkit.training.objective import Terms, TrainingStep
 from advkit.training.params import MisalignParams, TrainParams
 from advkit.training.plain import Plain
 from advkit.training.schedule import warm_up
@@ -166,7 +166,7 @@ class Misalignment:
 
 
 class Misaligned:
-    """The task's loss plus the penalty: an :class:`~advkit.training.objective.Objective`."""
+    """The task's loss plus the penalty: an :class:`~advkit.training.objective.TrainingObjective`."""
 
     measures: tuple[str, ...] = ("loss", "correct", "penalty", "cosine", "absolute", "norm")
 
@@ -178,7 +178,7 @@ class Misaligned:
         self._plain, self._params = Plain(network, references, params, recorded), params.misalign
         self._penalty = Misalignment(network, references, params.misalign, params.seed, recorded, half=half)
 
-    def __call__(self, step: Step) -> Terms:
+    def __call__(self, step: TrainingStep) -> Terms:
         """Both terms; the penalty is taken on the very network that the training forward pass sees."""
         self._penalty.prepare()
         plain = self._plain(step)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step of a training, this process's share of it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Terms:
     measures: dict[str, Tensor]
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """An objective of one run.
 
     Attributes:
@@ -57,7 +57,7 @@ class Objective(Protocol):
 
     measures: tuple[str, ...]
 
-    def __call__(self, step: Step) -> Terms:
+    def __call__(self, step: TrainingStep) -> Terms:
         """The terms of one step; the network is in training mode and runs its training forward pass here."""
         ...
 
@@ -68,7 +68,9 @@ OBJECTIVES: dict[str, str] = {
 }
 
 
-def objective_of(network: Network, references: Sequence[Network], params: TrainParams, recorded: Any) -> Objective:
+def objective_of(
+    network: Network, references: Sequence[Network], params: TrainParams, recorded: Any
+) -> TrainingObjective:
     """The objective that ``params`` name, for one network.
 
     Args:
@@ -78,5 +80,5 @@ def objective_of(network: Network, references: Sequence[Network], params: TrainP
         recorded: the references' gradients, where they are known beforehand.
     """
     module, _, name = OBJECTIVES[params.objective].partition(":")
-    found: Objective = getattr(importlib.import_module(module), name)(network, references, params, recorded)
+    found: TrainingObjective = getattr(importlib.import_module(module), name)(network, references, params, recorded)
     return found

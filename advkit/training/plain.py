@@ -9,19 +9,19 @@ import torch
 
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
-from advkit.training.objective import Step, Terms
+from advkit.training.objective import Terms, TrainingStep
 from advkit.training.params import TrainParams
 
 
 class Plain:
-    """An :class:`~advkit.training.objective.Objective`."""
+    """An :class:`~advkit.training.objective.TrainingObjective`."""
 
     measures: tuple[str, ...] = ("loss", "correct")
 
     def __init__(self, network: Network, references: Sequence[Network], params: TrainParams, recorded: Any) -> None:
         self._network, self._params, self._task = network, params, task_of([network])
 
-    def __call__(self, step: Step) -> Terms:
+    def __call__(self, step: TrainingStep) -> Terms:
         """The task's losses on the training forward pass."""
         half = self._params.precision == "bfloat16"
         with torch.autocast(step.images.device.type, torch.bfloat16, enabled=half):

@@ -128,3 +128,12 @@ def test_a_circle_would_be_seen() -> None:
     assert circles(straight) == []
     assert circles(straight | {"advkit.c": {"advkit.a.g"}}) == [["advkit.a", "advkit.b", "advkit.c"]]
     assert circles({"advkit.a": {"advkit.b"}, "advkit.b": {"advkit.a.f"}}) == [["advkit.a", "advkit.b"]]
+
+
+def test_no_class_name_exists_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
