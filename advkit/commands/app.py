@@ -13,7 +13,7 @@ import typer
 
 import advkit
 from advkit.files.errors import InputError, Interrupted
-from advkit.files.streams import nowhere, say
+from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
     "train": "Train a classifier.",
@@ -100,6 +100,8 @@ def run(arguments: list[str]) -> int:
         return 130
     except typer.Exit as error:
         return error.exit_code
+    except ReaderLeftError:
+        return 128 + signal.SIGPIPE
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # a reader that left, as the option parser tells it
             return 128 + signal.SIGPIPE

@@ -142,7 +142,8 @@ def _choose(ref: str, base: str, splits: Splits, split: str | None, role: str) -
         raise InputError(f"{ref}: no split {split!r}; it has {have}")
     if role in splits:
         return role
-    if len(splits) == 1:
-        return next(iter(splits))
-    have = ", ".join(f"{base}#{name}" for name in splits)
+    first, *others = splits
+    if not others:
+        return first
+    have = ", ".join([f"{base}#{first}", *(f"#{name}" for name in others)])
     raise InputError(f"{ref}: several splits; say which: {have}")

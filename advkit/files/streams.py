@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+
+class ReaderLeftError(Exception):
+    """Whoever read the results went before their end: no error, but what the shell calls 141."""
+
+
 _own: list[TextIO] = []  # the run's stdout, while sys.stdout is for other people's code
 
 
@@ -25,6 +30,19 @@ def say(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         sys.stderr = nowhere()  # else the interpreter tries once more as it ends
+
+
+@contextlib.contextmanager
+def for_readers(*out: TextIO) -> Iterator[None]:
+    """While results are written to ``out``: a reader that leaves ends the block with :class:`ReaderLeftError`."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        with open(os.devnull, "w") as sink:  # what is left in the buffers must not be tried again
+            for stream in out:
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(sink.fileno(), stream.fileno())
+        raise ReaderLeftError from error
 
 
 def nowhere() -> TextIO:

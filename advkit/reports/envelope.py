@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -188,17 +187,16 @@ def _write(text: str, wanted: Wanted, table: Callable[[], Sequence[str]]) -> Non
     stream = None if wanted.report is None else streams.named(wanted.report)
     if wanted.report is not None and stream is None:
         write_text(wanted.report, text)
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # everything is written: a reader may leave now
-    if stream is not None:
-        stream.write(text)
-        stream.flush()
-    if stream is not out:
-        if wanted.as_json or (wanted.report is None and not out.isatty()):
-            out.write(text)
-        elif out.isatty():
-            out.write("\n".join(table()) + "\n")
-    out.flush()
-    signal.signal(signal.SIGPIPE, before)
+    with streams.for_readers(*(open_stream for open_stream in (stream, out) if open_stream is not None)):
+        if stream is not None:
+            stream.write(text)
+            stream.flush()
+        if stream is not out:
+            if wanted.as_json or (wanted.report is None and not out.isatty()):
+                out.write(text)
+            elif out.isatty():
+                out.write("\n".join(table()) + "\n")
+        out.flush()
 
 
 def _host(device: str, processes: int, threads: int | None) -> Host:

@@ -147,7 +147,7 @@ def test_the_only_split_serves_any_role(tmp_path):
 def test_several_splits_are_named(tmp_path, refused):
     for name in ("train", "val"):
         np.savez(tmp_path / f"{name}.npz", x=PIXELS, y=LABELS)
-    refused(tmp_path, f"{tmp_path}#train", f"{tmp_path}#val")
+    refused(tmp_path, f"{tmp_path}#train, #val")
     refused(f"{tmp_path}#tset", "no split 'tset'", "#train, #val")
 
 
