@@ -101,7 +101,7 @@ def _rates(pair: Pair) -> list[str]:
     interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
     net = None if cond is None or noise is None else cond - noise
     others = (pair.flipped, pair.both, pair.raw, pair.same)
-    cells = [short(noise), short(net, "+"), *(short(value and value.rate) for value in others)]
+    cells = [short(noise), short(net, "+"), *(short(None if value is None else value.rate) for value in others)]
     values = f"{short(cond)[2:]}{interval:15}{f'{pair.cond.successes}/{pair.cond.total}':>9}{''.join(cells)}"
     name = f"  {pair.method}"
     return [f"{name:9}{values}"] if len(name) < 9 else [name, f"{'':9}{values}"]
