@@ -85,7 +85,7 @@ def run(config: AttackConfig) -> int:
     from advkit.reports import attack as reports
     from advkit.reports import envelope
 
-    aim, chosen = aim_at(config, opened.images)
+    aim, chosen = aim_at(config, opened.networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in opened.networks]
     batches = attack_set(
         opened.networks, gradient_models, chosen, params, aim, batch_size=config.batch_size, device=device
@@ -145,7 +145,7 @@ def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: Atta
             pixels,
             labels=done.targets,
             index=done.indices,
-            target=done.classes,
+            target=done.aims,
             prediction=prediction,
             outcome=outcome,
         )
