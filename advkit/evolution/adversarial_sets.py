@@ -9,7 +9,7 @@ from typing import Any
 from advkit.attacks.dataset import attack_set, outcomes
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
-from advkit.files.adversarial import AdversarialWriter
+from advkit.files.adversarial import AdversarialWriter, adversarial_metadata
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.tasks.prediction import predict
@@ -52,15 +52,13 @@ def _make(
     path: Path, reference: Network, images: ImageSet, params: AttackParams, described: dict[str, Any], device: str
 ) -> None:
     quick, task = [fuse_conv_bn(reference)], task_of([reference])
-    with AdversarialWriter(
-        path,
-        len(images),
-        images.size,
+    metadata = adversarial_metadata(
         class_names=images.class_names,
         data=images.origin(),
         surrogates=[(reference.spec.ref, reference.spec.sha256)],
         attack=described,
-    ) as rows:
+    )
+    with AdversarialWriter(path, len(images), images.size, metadata) as rows:
         for done in attack_set([reference], quick, images, params, None, batch_size=_BATCH, device=device):
             correct = task.correct(predict([reference], done.clean.to(device)).cpu(), done.targets)
             prediction = predict([reference], done.adversarial.to(device)).cpu()

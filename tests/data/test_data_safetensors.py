@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from advkit.data.reference import load
-from advkit.files.adversarial import AdversarialWriter
+from advkit.files.adversarial import AdversarialWriter, adversarial_metadata
 from advkit.files.errors import InputError
 from advkit.files.tensors import write_tensors
 from advkit.tasks.classification import CLASSIFICATION
@@ -29,8 +29,8 @@ def test_an_adversarial_set_is_a_data_set(quantized, tmp_path):
     file = tmp_path / "adversarial.safetensors"
     images = (IMAGES * 255).round().to(torch.uint8) if quantized else IMAGES
     index = torch.tensor([9, 4, 7, 1, 0, 30])
-    said = {"class_names": ["cat", "dog", "eel", "fox"], "data": {}, "surrogates": [], "attack": {}}
-    with AdversarialWriter(file, 6, (3, 4, 5), quantized=quantized, **said) as out:
+    said = adversarial_metadata(class_names=("cat", "dog", "eel", "fox"), data={}, surrogates=[], attack={})
+    with AdversarialWriter(file, 6, (3, 4, 5), said, quantized=quantized) as out:
         for rows in (slice(0, 4), slice(4, 6)):
             numbers = dict.fromkeys(("labels", "target", "prediction", "outcome"), LABELS[rows])
             out.append(images[rows], index=index[rows], **numbers)

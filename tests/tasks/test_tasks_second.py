@@ -238,11 +238,8 @@ def test_sets_made_before_are_rows_too(pair: list[Network]) -> None:
     own, correct = predict([pair[0]], moved), MULTI_LABEL.correct(predict([pair[0]], pixels), marks)
     outcome = outcomes(correct, MULTI_LABEL.is_success(own, marks, False))
 
-    class Made(AdversarialSet):
-        def images(self, rows: Tensor) -> Tensor:
-            return moved[rows]
-
-    made = Made(Path("made"), {"attack": params.to_json()}, marks, data.indices, marks, own, outcome)
+    meta = {"attack": params.to_json()}
+    made = AdversarialSet(Path("made"), meta, marks, data.indices, marks, own, outcome, lambda rows: moved[rows])
     plan = Plan(["A", "B"], pair, pair, [0], [params], None, False, 40, "cpu")
     (attacked,) = measure(plan, data, lambda done: None).attempts
     read = precomputed(plan, data, made, "made", (0,), torch.arange(96), lambda adversarial, clean: None)
