@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.files.tensors import read_tensors
+from advkit.models.torch_file import unpickle
 
 PICKLES = (".pt", ".pth", ".th", ".bin")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -32,19 +32,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{path}: no such weights file; check the path after @")
     if path.suffix not in PICKLES:
         return read_tensors(path)
-    return _state_dict(path, _unpickle(path)), {}
-
-
-def _unpickle(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle can raise anything
-        why = "damaged, or holds more than tensors, which could run code"
-        raise InputError(f"{path}: not a plain state dict ({why}); save it again as safetensors") from error
+    return _state_dict(path, unpickle(path)), {}
 
 
 def _state_dict(path: Path, found: object) -> dict[str, Tensor]:
