@@ -18,6 +18,7 @@ from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
 from advkit.models.network import Network
+from advkit.models.torch_file import is_torch_file
 
 FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
 
@@ -37,8 +38,9 @@ def load(
     """The model that ``ref`` names, in evaluation mode and frozen.
 
     Forms of ``ref``: ``FILE.safetensors`` (an advkit checkpoint); ``ARCH`` (fresh weights from ``seed``);
-    ``ARCH@FILE`` with a safetensors file or a ``.pt``, ``.pth``, ``.th`` state dict; ``ARCH@pretrained``; a directory
-    with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs foreign code.
+    ``ARCH@FILE`` with a safetensors file or a state dict that torch.save wrote, of any suffix; ``ARCH@pretrained``;
+    a directory with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs
+    foreign code.
     ARCH is ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``advkit/genome:NAME`` or ``advkit/genome:FILE.json``.
 
     What the reference says of itself must agree with what is asked for. Where neither says it: classes and channels
@@ -79,15 +81,15 @@ def _resolve(ref: str, wish: ModelOverrides) -> Network:
         architecture, config, model_args, file = read_directory(path)
         tensors = weights.read_weights(file)[0]
         return with_weights(ref, architecture, tensors, resolve(ref, config, wish), model_args)
-    if path.is_file() and path.suffix in weights.PICKLES:
-        raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
     if path.is_file() and path.suffix != ".py":
+        if is_torch_file(path):
+            raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
         return _load_checkpoint(ref, wish)
     form = FACTORY.fullmatch(ref)
     if form:
         return _load_factory(ref, form, wish)
     genome = ref.startswith("advkit/genome:")
-    if path.suffix in (".safetensors", *weights.PICKLES) and "@" not in ref and not genome:
+    if path.suffix in weights.SUFFIXES and "@" not in ref and not genome:
         raise InputError(f"{ref}: no such file; check the path")
     if path.suffix == ".py":
         raise InputError(f"{ref}: name the function that makes the model; write {ref}:FACTORY")

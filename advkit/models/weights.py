@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.files.tensors import read_tensors
-from advkit.models.torch_file import unpickle
+from advkit.models.torch_file import is_torch_file, refuse_unusual, unpickle
 
-PICKLES = (".pt", ".pth", ".th", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")  # by which a file that is not there is known
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 _COUNTER = "num_batches_tracked"  # batch-norm's counter of steps, which older state dicts lack; nothing reads it here
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Name to tensor from a ``.safetensors`` file or a ``.pt``, ``.pth``, ``.th`` state dict, and its metadata.
+    """Name to tensor from a safetensors file or a state dict that torch.save wrote, and its metadata.
 
-    Wrappers such as ``{"state_dict": ...}`` are taken off; names are left as they are. A pickle is read with
-    ``weights_only``: what would run code is refused.
+    The kind of the file is known by its content. Wrappers such as ``{"state_dict": ...}`` are taken off; names are
+    left as they are. A pickle is read with ``weights_only``: what would run code is refused.
 
     Raises:
         InputError: no such file, damaged, of another kind, not a state dict.
@@ -30,7 +30,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weights file; check the path after @")
-    if path.suffix not in PICKLES:
+    if not is_torch_file(path):
         return read_tensors(path)
     return _state_dict(path, unpickle(path)), {}
 
@@ -47,6 +47,8 @@ def _state_dict(path: Path, found: object) -> dict[str, Tensor]:
     if not tensors or len(tensors) != len(found):
         other = next((str(name) for name, value in found.items() if not isinstance(value, Tensor)), "nothing")
         raise InputError(f"{path}: not a state dict: holds {other[:40]!r} beside tensors; save net.state_dict()")
+    for name, tensor in tensors.items():
+        refuse_unusual(path, name, tensor)
     return tensors
 
 
@@ -92,7 +94,10 @@ def fill(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(state[name].dtype)).all()):
             raise InputError(f"{what}: tensor {name!r} holds NaN or infinity; use weights that are finite")
-    net.load_state_dict({**state, **tensors})
+    try:
+        net.load_state_dict({**state, **tensors})
+    except RuntimeError as error:  # numbers of 4 bits and other kinds that torch holds and can't convert
+        raise InputError(f"{what}: can't copy the weights: {str(error)[:200]}; save them as float32") from error
 
 
 def _some(word: str, names: list[str], most: int = 3) -> str:
@@ -103,6 +108,4 @@ def _some(word: str, names: list[str], most: int = 3) -> str:
 
 
 def _kind(tensor: Tensor) -> str:
-    if tensor.layout != torch.strided or tensor.is_quantized:
-        return "unusual"
     return "float" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "whole"
