@@ -17,6 +17,7 @@ from advkit.models import build, factory, infer, libraries, weights
 from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
+from advkit.models.match_names import match_names, own_statistics
 from advkit.models.network import Network
 from advkit.models.torch_file import is_torch_file
 
@@ -148,9 +149,9 @@ def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path:
         return network
     default = build.defaults(architecture)
     probe = infer.probe(architecture, wish.input_size or default.input_size, model_args)
-    tensors = weights.without_prefix(read.tensors, probe.state_dict())
-    config = resolve(ref, infer.infer_from_state_dict(probe, tensors, default), wish)
-    return with_weights(ref, architecture, tensors, config, model_args, read.notes)
+    named = match_names(ref, probe, read)
+    said, notes = own_statistics(named, infer.infer_from_state_dict(probe, named.tensors, default), wish)
+    return with_weights(ref, architecture, named.tensors, resolve(ref, said, wish), model_args, notes)
 
 
 def _load_pretrained(ref: str, architecture: str, wish: ModelOverrides) -> Network:
@@ -173,11 +174,13 @@ def _load_factory(ref: str, form: re.Match[str], wish: ModelOverrides) -> Networ
             meta = read_checkpoint(weights.split_key(Path(form["weights"]))[0]).meta
     count = meta["num_classes"] if meta else wish.num_classes
     net = factory.make_net(ref, Path(form["file"]), form["name"], count, wish.seed)
+    config, notes = checkpoint_description(meta) if meta else infer.infer_from_module(net, wish), read.notes
     if form["weights"]:
-        weights.fill(ref, net, weights.without_prefix(read.tensors, net.state_dict()))
-    config = checkpoint_description(meta) if meta else infer.infer_from_module(net, wish)
+        named = match_names(ref, net, read)
+        weights.fill(ref, net, named.tensors)
+        config, notes = own_statistics(named, config, wish)
     settled = resolve(ref, config, wish, whole=meta is not None)
-    network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {}, read.notes)
+    network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {}, notes)
     build.smoke_test(network)
     return network
 

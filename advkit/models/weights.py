@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,7 @@ _EMA = (
     "ema_state_dict", "state_dict_ema", "model_ema", "model_ema_state_dict", "ema_model", "ema_model_state_dict",
     "net_ema", "ema_net", "params_ema", "ema_params", "ema_weights", "ema",
 )  # fmt: skip
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-_COUNTER = "num_batches_tracked"  # batch-norm's counter of steps, which older state dicts lack; nothing reads it here
+COUNTER = "num_batches_tracked"  # batch-norm's counter of steps, which older state dicts lack; nothing reads it here
 
 
 class Weights(NamedTuple):
@@ -122,17 +121,6 @@ def _under(path: Path, tensors: Mapping[str, Tensor], key: str) -> dict[str, Ten
     raise InputError(f"{path}: no weights under {key[:60]!r}; leave #{key[:60]} out, or name a key or prefix in it")
 
 
-def without_prefix(tensors: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
-    """``tensors`` without the prefix that wrappers (DataParallel, ``torch.compile``) put before every name."""
-    expected, result = set(expected), dict(tensors)
-    for _ in range(3):
-        prefix = next((p for p in _PREFIXES if result and all(name.startswith(p) for name in result)), None)
-        if prefix is None or any(name.startswith(prefix) for name in expected):
-            break
-        result = {name[len(prefix) :]: tensor for name, tensor in result.items()}
-    return result
-
-
 def check_fit(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Compare names, shapes and kinds with those of ``net`` (which may be on the meta device).
 
@@ -140,10 +128,11 @@ def check_fit(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         InputError: names the first misfits, with a count.
     """
     state = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
-    missing = sorted(name for name in state if name not in tensors and not name.endswith(_COUNTER))
+    missing = sorted(name for name in state if name not in tensors and not name.endswith(COUNTER))
     unexpected = sorted(name for name in tensors if name not in state)
     if missing or unexpected:
-        parts = [part for part in (_some("missing", missing), _some("unexpected", unexpected)) if part]
+        both = (("missing", missing), ("unexpected", unexpected))
+        parts = [listed(names).replace(" ", f" {word} ", 1) for word, names in both if names]
         raise InputError(f"{what}: weights don't fit the architecture: {'; '.join(parts)}; name the right architecture")
     for name, tensor in tensors.items():
         if tensor.shape != state[name].shape:
@@ -170,11 +159,10 @@ def fill(what: str, net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise InputError(f"{what}: can't copy the weights: {str(error)[:200]}; save them as float32") from error
 
 
-def _some(word: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
-    more = ", ..." if len(names) > most else ""
-    return f"{len(names)} {word} ({', '.join(name[:60] for name in names[:most])}{more})"
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of ``names``, fit for a terminal, and how many there are."""
+    told = ["".join(c if c.isprintable() else "?" for c in name[:60]) for name in names[:most]]
+    return f"{len(names)} ({', '.join(told)}{', ...' if len(names) > most else ''})"
 
 
 def _kind(tensor: Tensor) -> str:

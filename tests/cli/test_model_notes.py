@@ -64,3 +64,11 @@ def test_train(inside: Run, model: str, option: str) -> None:
     start = () if option == "--arch" else ("--arch", "advkit/resnet8")
     told = flags(inside, "train", *start, option, model, *TRAIN, "-o", "n.safetensors", "--report", "report.json")
     assert sum(SAID in flag for flag in told) == 1
+
+
+def test_the_wrapper_of_lightning_is_told(inside: Run, model: str) -> None:
+    state = build.create("advkit/resnet8", num_classes=10, input_size=(1, 8, 8)).net.state_dict()
+    inner = {f"model.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": {**inner, "criterion.weight": torch.ones(10)}, "epoch": 3}, "last.ckpt")
+    told = flags(inside, "evaluate", "advkit/resnet8@last.ckpt", *TRAIN[:4], "-q", "--report", "report.json")
+    assert "resnet8@last.ckpt: weights outside 'model.' ignored: 1 (criterion.weight)" in told
