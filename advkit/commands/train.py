@@ -85,7 +85,11 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
             *([envelope.data_input(images)] if images is not None else []),
             *[envelope.model_input(reference) for reference in references],
         ],
-        flags=[*(envelope.data_flags(images) if images is not None else []), *reports.flags(job, precise)],
+        flags=[
+            *(envelope.data_flags(images) if images is not None else []),
+            *setup.notes(),
+            *reports.flags(job, precise),
+        ],
         processes=world,
     )
 

@@ -5,7 +5,7 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices, floats
-from advkit.commands.loading import load_for, pick_precision
+from advkit.commands.loading import load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -63,6 +63,10 @@ class TrainSetup:
             "references": [reference.spec.sha256 for reference in self.references],
             "processes": processes,
         }
+
+    def notes(self) -> list[str]:
+        """What the loading of the weights to start from and of the references had to say."""
+        return [note for network in (self.network, *self.references) for note in model_notes(network)]
 
 
 def open_setup(config: TrainConfig, device: str) -> TrainSetup:
@@ -154,6 +158,7 @@ def _start_from(network: Network, other: Network, ref: str) -> None:
             f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}"
         )
     network.net.load_state_dict(theirs)
+    network.spec = replace(network.spec, notes=other.spec.notes)
 
 
 def train_params(

@@ -10,6 +10,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
 from advkit.models.directory import read_directory
+from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
 
 
@@ -57,9 +58,9 @@ def native_size(ref: str) -> NativeSize | None:
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
-    tensors = weights.read_weights(file)[0]
     probe = infer.probe(architecture, default.input_size, model_args)
-    trained = infer.infer_from_state_dict(probe, weights.without_prefix(tensors, probe.state_dict()), default)
+    tensors = match_names(ref, probe, weights.read_weights(file)).tensors
+    trained = infer.infer_from_state_dict(probe, tensors, default)
     return NativeSize(height, width, trained.input_size[0])
 
 

@@ -24,6 +24,7 @@ class ModelSpec:
         labels: the classes' names, in the order of the logits; empty when unknown.
         model_args: keyword arguments of the architecture beyond classes and size.
         task: what it is for (:data:`advkit.tasks.task.TASKS`).
+        notes: what a user should know of how it was loaded, each a flag in the reports.
     """
 
     ref: str
@@ -36,6 +37,7 @@ class ModelSpec:
     labels: tuple[str, ...] = ()
     model_args: dict[str, Any] = field(default_factory=dict)
     task: str = "classification"
+    notes: tuple[str, ...] = ()
 
 
 class Network(nn.Module):
