@@ -60,7 +60,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def floats(option: str, value: str | None) -> tuple[float, ...] | None:
-    """Comma-separated numbers.
+    """Comma-separated numbers or fractions, such as ``0.5`` and ``125/255``.
 
     Raises:
         InputError: something else.
@@ -68,9 +68,28 @@ def floats(option: str, value: str | None) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError as error:
+        return tuple(_number(part) for part in value.split(","))
+    except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"--{option} {value}: numbers with commas between, one for each channel") from error
+
+
+def _number(text: str) -> float:
+    top, bar, bottom = text.partition("/")
+    return float(top) / float(bottom) if bar else float(top)
+
+
+def statistics(mean: str | None, std: str | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """What ``--mean`` and ``--std`` say, each None where it says nothing.
+
+    Raises:
+        InputError: no numbers; NaN, infinities, and numbers that belong to pixels of [0, 255].
+    """
+    from advkit.models.config import check_statistics
+
+    means, stds = floats("mean", mean), floats("std", std)
+    check_statistics("--mean", means or (), ())
+    check_statistics("--std", (), stds or ())
+    return means, stds
 
 
 def check_outputs(config: Config, *names: str) -> None:

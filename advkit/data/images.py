@@ -107,6 +107,6 @@ def array_reader(pixels: Callable[[Tensor], Tensor], scale: float) -> Reader:
     """A reader over rows of integers or floats: ``pixels`` maps positions to (M, C, H, W), divided by ``scale``."""
 
     def read(positions: Tensor) -> Tensor:
-        return pixels(positions).to(torch.float32) / scale
+        return (pixels(positions).to(torch.float32) / scale).clamp_(0.0, 1.0)  # beyond by a rounding at most
 
     return read

@@ -111,7 +111,7 @@ def _source(tables: list[_Table], which: int, wanted: LoadOptions) -> RawDataset
     source = from_files(table.path, files, targets, classes, wanted)
     listed = {name for other in tables for name in other.names}
     others = [file for file in others if not _is_listed(file, listed)]
-    told = filter(None, (*warnings, left_out(others, f"not in {table.path.name}")))
+    told = filter(None, (*warnings, left_out(others, f"not in {table.path.name}"), *source.warnings))
     return RawDataset(targets, classes, source.size, source.read, target_classes=aims, warnings=tuple(told))
 
 

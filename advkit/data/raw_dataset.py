@@ -14,6 +14,8 @@ from advkit.files.errors import InputError
 # Names under which files of arrays hold images and labels, the first one found counts.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
 
+_ROUNDING = 1e-6  # what float32 arithmetic leaves beyond 0 and 1; readers clip it
+
 
 @dataclass(frozen=True)
 class LoadOptions:
@@ -22,10 +24,14 @@ class LoadOptions:
     Attributes:
         size: (H, W) for pictures of any size; arrays keep their own.
         channels: 1 or 3.
+        crop_pct: part of the resized picture, of its shorter side, that is cut from the centre, in (0, 1].
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
     """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,9 @@ def scale_of(array: Tensor, where: object) -> float:
         raise InputError(f"{where}: images are {array.dtype}; uint8, or floats in [0, 1], are needed")
     if array.numel():
         low, high = float(array.min()), float(array.max())
-        if not (low >= 0.0 and high <= 1.0):
-            raise InputError(f"{where}: pixels run from {low:g} to {high:g}; floats must lie in [0, 1] (no NaN)")
+        if not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):
+            hint = "; divide by 255" if 1.5 < high <= 255.0 and low >= 0.0 else ""
+            raise InputError(f"{where}: pixels run from {low:.9g} to {high:.9g}; floats must lie in [0, 1]{hint}")
     return 1.0
 
 

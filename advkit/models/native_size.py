@@ -9,6 +9,7 @@ from pathlib import Path
 from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
+from advkit.models.config import Crop, check_size
 from advkit.models.directory import read_directory
 from advkit.models.reference import FACTORY
 
@@ -21,12 +22,14 @@ class NativeSize:
         height, width: in pixels.
         channels: 1 or 3; None if it is built for whatever the data have.
         fixed: whether it was trained at just this size; other models are built for the size of the data.
+        crop: how pictures of other sizes are prepared, where the model says so.
     """
 
     height: int
     width: int
     channels: int | None
     fixed: bool = False
+    crop: Crop = Crop()
 
 
 def native_size(ref: str) -> NativeSize | None:
@@ -37,8 +40,9 @@ def native_size(ref: str) -> NativeSize | None:
     """
     path, form = Path(ref), FACTORY.fullmatch(ref)
     if path.is_dir():
-        channels, height, width = read_directory(path)[1].input_size
-        return NativeSize(height, width, channels)
+        config = read_directory(path)[1]
+        channels, height, width = config.input_size
+        return NativeSize(height, width, channels, crop=config.crop)
     if path.is_file():
         return _of_checkpoint(path)
     if form is not None:
@@ -53,7 +57,7 @@ def native_size(ref: str) -> NativeSize | None:
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
-        return NativeSize(height, width, channels)
+        return NativeSize(height, width, channels, crop=default.crop)
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
@@ -68,6 +72,7 @@ def _of_checkpoint(path: Path) -> NativeSize | None:
     try:
         meta = json.loads(read_header(path)[1].get(METADATA_KEY, ""))
         channels, height, width = (int(side) for side in meta["input_size"])
-    except (InputError, ValueError, TypeError, KeyError):
+    except (InputError, ValueError, TypeError, KeyError, OverflowError):
         return None
+    check_size(str(path), (channels, height, width))
     return NativeSize(height, width, channels, fixed=True)
