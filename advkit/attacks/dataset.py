@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
-from advkit.attacks.targets import targets
 from advkit.data.images import ImageSet
 from advkit.tasks.prediction import outputs_of
+from advkit.tasks.task import FROM_DATA, task_of
 
 CLEAN_WRONG, FOOLED, ROBUST = 0, 1, 2
 
@@ -23,23 +24,24 @@ class CleanBatch:
 
     Attributes:
         images: (N, C, H, W) float32 in [0, 1].
-        targets, indices: (N,) int64.
+        targets: (N, ...) what is true of them.
+        indices: (N,) int64.
         num_classes: of the data.
-        target_classes: (N,) int64 classes to aim at, where the data say so.
+        aims: (N, ...) what to aim at, where the data say so.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
     num_classes: int
-    target_classes: Tensor | None = None
+    aims: Tensor | None = None
 
 
 def clean_batch(data: ImageSet, part: slice) -> CleanBatch:
     """The images of ``data`` at ``part``."""
-    images, labels = data.batch(part)
+    images, targets = data.batch(part)
     aims = data.target_classes[part] if data.target_classes is not None else None
-    return CleanBatch(images, labels, data.indices[part], data.num_classes, aims)
+    return CleanBatch(images, targets, data.indices[part], data.num_classes, aims)
 
 
 @dataclass
@@ -48,7 +50,8 @@ class AttackedBatch:
 
     Attributes:
         clean, adversarial: (N, C, H, W) float32 in [0, 1].
-        targets, indices, classes: (N,) int64; ``classes`` are what is aimed at, or the targets.
+        targets, aims: (N, ...) what is true of them; ``aims`` are what is aimed at, or the targets.
+        indices: (N,) int64.
         batch: what the attack reports of itself.
         seconds: spent in the attack.
     """
@@ -57,7 +60,7 @@ class AttackedBatch:
     adversarial: Tensor
     targets: Tensor
     indices: Tensor
-    classes: Tensor
+    aims: Tensor
     batch: AttackBatch
     seconds: float
 
@@ -77,9 +80,9 @@ def attack_set(
     Args:
         surrogates: as loaded; they choose the targets of ``least-likely``.
         optimised: the same networks, folded; they give the gradients.
-        data: images and labels.
+        data: images and what is true of them.
         params: the attack.
-        target: see :func:`advkit.attacks.targets.targets`; None when untargeted.
+        target: a rule of the task's ``aim``, or ``from-data``; None when untargeted.
         batch_size: images at a time.
         device: where to work.
     """
@@ -98,29 +101,25 @@ def attack_images(
 ) -> AttackedBatch:
     """Attack one batch; arguments as :func:`attack_set`."""
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
-    classes = truth
-    if target == "from-data":
-        assert clean.target_classes is not None
-        classes = clean.target_classes.to(device)
+    aims = truth
+    if target == FROM_DATA:
+        assert clean.aims is not None
+        aims = clean.aims.to(device)
     elif target is not None:
-        logits = outputs_of(surrogates, images) if target == "least-likely" else images.new_empty(1, clean.num_classes)
-        classes = targets(target, truth, indices, logits, params.seed)
+        task, count = task_of(surrogates), clean.num_classes
+        aims = task.aim(target, truth, indices, lambda: outputs_of(surrogates, images), count, params.seed)
     began = time.perf_counter()
-    found = attack(gradient_models, images, classes, indices, params)
+    found = attack(gradient_models, images, aims, indices, params)
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
-    return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, classes.cpu(), found, seconds)
+    return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, aims.cpu(), found, seconds)
 
 
-def without_target(data: ImageSet, target: str | int | None) -> ImageSet:
-    """``data`` without the images that are of the target class already."""
-    if target == "from-data" and data.target_classes is not None:
-        return data.subset((data.targets != data.target_classes).nonzero().squeeze(1))
-    if not isinstance(target, int):
-        return data
-    return data.subset((data.targets != target).nonzero().squeeze(1))
+def outcomes(correct: Tensor, fooled: Tensor) -> Tensor:
+    """(N,) uint8 of ``CLEAN_WRONG``, ``FOOLED`` and ``ROBUST``, as adversarial sets tell them.
 
-
-def is_success(predictions: Tensor, classes: Tensor, targeted: bool) -> Tensor:
-    """(N,) bool: the attack's aim is reached: the target predicted, or the true class lost (-1 counts as lost)."""
-    return predictions == classes if targeted else predictions != classes
+    Args:
+        correct: (N,) bool, the surrogates are right on the clean image.
+        fooled: (N,) bool, the attack's aim is reached.
+    """
+    return torch.where(correct, torch.where(fooled, FOOLED, ROBUST), CLEAN_WRONG).to(torch.uint8)

@@ -85,7 +85,7 @@ def run(config: AttackConfig) -> int:
     from advkit.reports import attack as reports
     from advkit.reports import envelope
 
-    aim, chosen = aim_at(config, opened.images)
+    aim, chosen = aim_at(config, opened.networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in opened.networks]
     batches = attack_set(
         opened.networks, gradient_models, chosen, params, aim, batch_size=config.batch_size, device=device
@@ -121,31 +121,29 @@ def _check(config: AttackConfig) -> None:
 @contextlib.contextmanager
 def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams) -> Iterator[Write]:
     """A function that writes one batch, to a safetensors file or a folder of PNGs."""
-    from advkit.files.adversarial import AdversarialWriter, is_adversarial
-    from advkit.files.image_folder import image_folder
+    from advkit.files.adversarial import AdversarialWriter, adversarial_metadata, is_adversarial
+    from advkit.files.image_folder import FolderWriter, image_folder
 
     out = config.out
-    if config.png:
-        with image_folder(out, images.class_names, force=config.force) as save:
-            yield lambda done, pixels, prediction, outcome: save(pixels, done.targets, done.indices)
-        return
-    if out.exists() and not config.force and not is_adversarial(out):
-        raise InputError(f"{out}: exists and is no adversarial set; --force replaces it")
-    with AdversarialWriter(
-        out,
-        len(images),
-        images.size,
+    metadata = adversarial_metadata(
         class_names=images.class_names,
         data=images.origin(),
         surrogates=[(network.spec.ref, network.spec.sha256) for network in opened.networks],
         attack=params.to_json(),
-        quantized=config.quantized,
-    ) as rows:
+    )
+    writer: contextlib.AbstractContextManager[AdversarialWriter | FolderWriter]
+    if config.png:
+        writer = image_folder(out, metadata, force=config.force)
+    elif out.exists() and not config.force and not is_adversarial(out):
+        raise InputError(f"{out}: exists and is no adversarial set; --force replaces it")
+    else:
+        writer = AdversarialWriter(out, len(images), images.size, metadata, quantized=config.quantized)
+    with writer as rows:
         yield lambda done, pixels, prediction, outcome: rows.append(
             pixels,
             labels=done.targets,
             index=done.indices,
-            target=done.classes,
+            target=done.aims,
             prediction=prediction,
             outcome=outcome,
         )

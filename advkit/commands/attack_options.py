@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +16,7 @@ from advkit.files.errors import InputError
 if TYPE_CHECKING:
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
+    from advkit.models.network import Network
 
 METHODS_HELP = "fgsm, pgd, mi, ni, di, ti, si composed with commas, or another: see advkit attack --methods."
 
@@ -117,19 +119,20 @@ def check_budget(options: BudgetOptions, images: ImageSet) -> None:
     check_eps(parse_eps(options.eps), options.norm, options.eps, images.size)
 
 
-def aim_at(options: AttackOptions, images: ImageSet) -> tuple[str | int | None, ImageSet]:
+def aim_at(options: AttackOptions, networks: Sequence[Network], images: ImageSet) -> tuple[str | int | None, ImageSet]:
     """What ``--target`` aims at, and the images that are not of that class already.
 
     Raises:
         InputError: no such class, or no image is left.
     """
-    from advkit.attacks.dataset import without_target
-    from advkit.attacks.targets import parse_target
+    from advkit.tasks.sampling import without_target
+    from advkit.tasks.task import FROM_DATA, task_of
 
-    target = parse_target(options.target, images.class_names) if options.target is not None else None
-    if target == "from-data" and images.target_classes is None:
+    task = task_of(networks)
+    target = task.parse_target(options.target, images.class_names) if options.target is not None else None
+    if target == FROM_DATA and images.target_classes is None:
         raise InputError(f"--target from-data: {images.ref} names no classes to aim at; its CSV needs a column of them")
-    chosen = without_target(images, target)
+    chosen = without_target(task, images, target)
     if len(chosen) == 0:
         raise InputError(f"--target {options.target}: every image is of that class already; nothing to attack")
     return target, chosen

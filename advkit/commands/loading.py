@@ -134,6 +134,8 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     """
     from advkit.data import reference as data_reference
     from advkit.models.native_size import native_size
+    from advkit.tasks.sampling import limited
+    from advkit.tasks.task import task_of
 
     names, refs = names_of(models), [split_name(ref)[1] for ref in models]
     natives = [native_size(ref) for ref in refs]
@@ -141,8 +143,6 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     largest = max(((native.height, native.width) for native in known), default=None, key=lambda size: size[0] * size[1])
     images = data_reference.load(
         config.data,
-        limit=config.limit,
-        seed=config.seed,
         size=(config.size, config.size) if config.size else largest,
         channels=max((native.channels for native in known if native.channels), default=None),
         download=config.download,
@@ -153,6 +153,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     ]
     for ref, network in zip(refs[1:], networks[1:], strict=True):
         _check_names(ref, network.spec.labels, refs[0], networks[0].spec.labels)
+    images = limited(task_of(networks), images, config.limit, config.seed)
     return Opened(names, refs, networks, images, device)
 
 

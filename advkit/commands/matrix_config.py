@@ -27,7 +27,8 @@ class MatrixConfig(AttackOptions, TestOptions, GateOptions, WorkerOptions):
         tuple[str, ...], typer.Option(metavar="NAME", help="Attack only this model; repeatable [all].")
     ] = ()
     adversarial: Annotated[
-        tuple[Path, ...], typer.Option(metavar="FILE", help="A set that attack wrote, as one more row; repeatable.")
+        tuple[Path, ...],
+        typer.Option(metavar="SET", help="A file or folder that attack wrote, as one more row; repeatable."),
     ] = ()
     compare: Annotated[
         tuple[str, ...], typer.Option(metavar="R:A,B", help="Paired test of victims A and B under surrogate R.")

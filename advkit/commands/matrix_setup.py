@@ -55,7 +55,7 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
     methods = _methods(config, device)
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
-    target, chosen = aim_at(config, opened.images)
+    target, chosen = aim_at(config, opened.networks, opened.images)
     wanted = [] if only_sets else config.surrogate or opened.names
     plan = Plan(
         names=opened.names,

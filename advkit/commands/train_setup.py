@@ -17,7 +17,6 @@ from advkit.commands.loading import load_for, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
-from advkit.data.sampling import hold_out
 from advkit.data.statistics import mean_and_std
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
@@ -25,6 +24,8 @@ from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
+from advkit.tasks.sampling import hold_out, limited
+from advkit.tasks.task import task_of
 from advkit.training.augment import KINDS
 from advkit.training.params import PENALTY_POINTS, MisalignParams, TrainParams
 
@@ -74,7 +75,7 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     train, validation = torch.empty(2, 0, dtype=torch.int64)
     references = []
     if images is not None:
-        train, validation = hold_out(images.targets, config.validation, config.seed)
+        train, validation = hold_out(task_of(()), images, config.validation, config.seed)
     network = _open_network(config, images, train, device)
     if images is not None:
         references = [load_for(ref, images, device, native=native_size(ref)) for ref in config.misalign_from]
@@ -85,14 +86,13 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
 def _open_images(config: TrainConfig) -> ImageSet | None:
     if not config.data:
         return None
-    return data_reference.load(
+    images = data_reference.load(
         config.data,
         role="train",
-        limit=config.limit,
-        seed=config.seed,
         size=(config.size, config.size) if config.size else None,
         download=config.download,
     )
+    return limited(task_of(()), images, config.limit, config.seed)
 
 
 def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:

@@ -132,10 +132,13 @@ def _chosen(opened: Opened, config: AttentionConfig) -> ImageSet:
 
 def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, device: str) -> Tensor:
     """(N,) bool: all models right, all wrong, or some of each."""
-    from advkit.tasks.prediction import predict_all
+    import torch
 
-    pixels, labels = images.batch(part)
-    correct = predict_all(networks, pixels.to(device)) == labels
+    from advkit.tasks.prediction import predict
+    from advkit.tasks.task import task_of
+
+    task, (pixels, targets) = task_of(networks), images.batch(part)
+    correct = torch.stack([task.correct(predict([network], pixels.to(device)).cpu(), targets) for network in networks])
     if pick == "all-correct":
         return correct.all(0)
     return ~correct.any(0) if pick == "all-wrong" else correct.any(0) & ~correct.all(0)
@@ -147,14 +150,15 @@ def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfi
     from advkit.figures.attention import Panel
     from advkit.models.feature_layers import last_spatial
     from advkit.tasks.prediction import predict
+    from advkit.tasks.task import task_of
 
-    pixels, labels = (value.to(device) for value in chosen.batch(slice(None)))
+    pixels, targets = (value.to(device) for value in chosen.batch(slice(None)))
     maps: dict[str, Tensor] = {}
     if "saliency" in config.kinds:
         maps["saliency"] = saliency.smoothgrad(
             network,
             pixels,
-            labels,
+            targets,
             indices=chosen.indices.to(device),
             samples=config.samples,
             sigma=config.sigma,
@@ -162,10 +166,11 @@ def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfi
         )
     if "grad-cam" in config.kinds:
         layer = last_spatial(network, chosen.size)
-        maps["grad-cam"] = saliency.grad_cam(network, pixels, labels, layer=layer)
+        maps["grad-cam"] = saliency.grad_cam(network, pixels, targets, layer=layer)
     predicted = predict([network], pixels).cpu()
     called = [chosen.class_names[k] if 0 <= k < len(chosen.class_names) else str(k) for k in predicted.tolist()]
-    return Panel(name, called, (predicted == chosen.targets).tolist(), maps)
+    correct = task_of([network]).correct(predicted, chosen.targets)
+    return Panel(name, called, correct.tolist(), maps)
 
 
 app.command("attention", short_help="Draw saliency and Grad-CAM of the same images.")(

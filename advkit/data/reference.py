@@ -12,7 +12,6 @@ from advkit.data import cifar, cifar_python, folder, idx, labels_csv, npz, safet
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
-from advkit.data.sampling import stratified
 from advkit.files.errors import InputError
 
 # Each takes a path and returns its splits, or None when the content is of another kind.
@@ -31,8 +30,6 @@ def load(
     ref: str,
     *,
     role: Literal["train", "test"] = "test",
-    limit: int | None = None,
-    seed: int = 0,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     crop_pct: float = 1.0,
@@ -45,8 +42,6 @@ def load(
         ref: a built-in name, ``NAME:DIR`` of a torchvision set, or a path whose kind its content tells; a suffix
             ``#SPLIT`` chooses a split.
         role: the split to take when ``ref`` names none and there are several.
-        limit: take a class-stratified sample of that many images.
-        seed: of the sample.
         size: (H, W) to which pictures in folders are resized and cut; arrays stay as they are.
         channels: 1 or 3; grey arrays are repeated.
         crop_pct: what a cut of pictures in folders leaves of their scaled shorter side, in (0, 1].
@@ -56,8 +51,6 @@ def load(
     Raises:
         InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit}: at least one image is needed")
     try:
         base, split = _parted(ref)
         splits = _splits(base, download)
@@ -67,21 +60,18 @@ def load(
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     _check_labels(ref, source)
     _check_names(ref, source)
-    count = len(source.targets)
-    rows = torch.arange(count) if limit is None else stratified(source.targets, limit, seed)
-    indices = rows if source.indices is None else source.indices[rows]
-    aims = None if source.target_classes is None else source.target_classes[rows]
+    rows = torch.arange(len(source.targets))
     return ImageSet(
         base,
         chosen,
         source.class_names,
         source.size,
-        source.targets[rows],
-        indices,
+        source.targets,
+        rows if source.indices is None else source.indices,
         rows,
         source.read,
-        aims,
-        tuple(f"{base}: {warning}" for warning in source.warnings),
+        source.target_classes,
+        source.warnings,
     )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, attack_set
+from advkit.attacks.dataset import attack_set, outcomes
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
-from advkit.files.adversarial import AdversarialWriter
+from advkit.files.adversarial import AdversarialWriter, adversarial_metadata
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.tasks.prediction import predict
+from advkit.tasks.task import task_of
 
 _BATCH = 128
 
@@ -52,24 +51,23 @@ def make_missing(
 def _make(
     path: Path, reference: Network, images: ImageSet, params: AttackParams, described: dict[str, Any], device: str
 ) -> None:
-    quick = [fuse_conv_bn(reference)]
-    with AdversarialWriter(
-        path,
-        len(images),
-        images.size,
+    quick, task = [fuse_conv_bn(reference)], task_of([reference])
+    metadata = adversarial_metadata(
         class_names=images.class_names,
         data=images.origin(),
         surrogates=[(reference.spec.ref, reference.spec.sha256)],
         attack=described,
-    ) as rows:
+    )
+    with AdversarialWriter(path, len(images), images.size, metadata) as rows:
         for done in attack_set([reference], quick, images, params, None, batch_size=_BATCH, device=device):
-            correct = predict([reference], done.clean.to(device)).cpu() == done.targets
+            correct = task.correct(predict([reference], done.clean.to(device)).cpu(), done.targets)
             prediction = predict([reference], done.adversarial.to(device)).cpu()
+            fooled = task.is_success(prediction, done.aims, params.targeted)
             rows.append(
                 done.adversarial,
                 labels=done.targets,
                 index=done.indices,
-                target=done.classes,
+                target=done.aims,
                 prediction=prediction,
-                outcome=torch.where(correct, torch.where(prediction != done.targets, FOOLED, ROBUST), CLEAN_WRONG),
+                outcome=outcomes(correct, fooled),
             )

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from advkit.evolution.evaluation_context import EvaluationContext, sample
+from advkit.evolution.evaluation_context import EvaluationContext
 from advkit.evolution.measure import measure
 from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from advkit.files.signals import Stop
 from advkit.files.tensors import fingerprint, first_not_finite
 from advkit.models import build
 from advkit.models.network import Network
+from advkit.tasks.sampling import sample
 from advkit.training.loop import Diverged, Run, train
 
 
@@ -100,7 +101,8 @@ def _network(context: EvaluationContext, job: TrainingJob) -> Network:
 def _train(context: EvaluationContext, job: TrainingJob, network: Network) -> None:
     positions, seed = context.train, context.spec.data_seed
     if job.images is not None:  # shorter rungs train on a part of what longer ones do
-        positions = sample(context.data, sample(context.data, positions, context.spec.images, seed), job.images, seed)
+        task, data = context.task, context.data
+        positions = sample(task, data, sample(task, data, positions, context.spec.images, seed), job.images, seed)
     # Order and augmentation are the same for all candidates, weights are not: R's gradients can be shared.
     params = replace(context.recipe, epochs=job.epochs)
     recorded = context.gradients.at if context.gradients is not None and job.recorded else None
@@ -117,7 +119,7 @@ def _checkpoint(context: EvaluationContext, job: TrainingJob, network: Network, 
     spec, images = network.spec, context.data
     tensors = {name: tensor.contiguous() for name, tensor in network.net.state_dict().items()}
     meta = {
-        "task": "classification",
+        "task": spec.task,
         "architecture": spec.architecture,
         "model_args": spec.model_args,
         "num_classes": spec.num_classes,

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
-from advkit.data.sampling import hold_out, stratified
 from advkit.evolution.gradient_cache import GradientCache
 from advkit.files.adversarial import read_adversarial
 from advkit.models import reference as model_reference
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.tasks.prediction import predict_in_batches
+from advkit.tasks.sampling import hold_out, limited, sample
+from advkit.tasks.task import Task, task_named
 from advkit.training.params import TrainParams
 
 _BATCH = 250
@@ -32,6 +32,7 @@ class ContextSpec:
 
     Attributes:
         reference: MODEL reference of R.
+        task: of R, by name.
         data: DATA reference; its training split is used, nothing else.
         limit, download: as for :func:`advkit.data.reference.load`.
         size: (C, H, W) of the images; pictures in folders are brought to it.
@@ -47,6 +48,7 @@ class ContextSpec:
     """
 
     reference: str
+    task: str
     data: str
     limit: int | None
     size: tuple[int, int, int]
@@ -75,9 +77,14 @@ class EvaluationContext:
     train: Tensor
     validation: ImageSet
     adversarial: list[Tensor]
-    correct: np.ndarray
-    predictions: list[np.ndarray]
+    correct: Tensor
+    predictions: list[Tensor]
     gradients: GradientCache | None
+
+    @property
+    def task(self) -> Task:
+        """What R and the candidates are for."""
+        return task_named(self.spec.task)
 
     @functools.cached_property
     def clean(self) -> Tensor:
@@ -91,9 +98,9 @@ class EvaluationContext:
 
     def directions_of(self, network: Network) -> Tensor:
         """Input gradients (N, C, H, W) of ``network``, which is in eval mode, on the validation images."""
-        labels = self.validation.targets.to(self.spec.device)
-        parts = [slice(start, start + _BATCH) for start in range(0, len(labels), _BATCH)]
-        return torch.cat([margin_gradients(network, self.clean[part], labels[part])[0] for part in parts])
+        targets = self.validation.targets.to(self.spec.device)
+        parts = [slice(start, start + _BATCH) for start in range(0, len(targets), _BATCH)]
+        return torch.cat([margin_gradients(network, self.clean[part], targets[part])[0] for part in parts])
 
     @property
     def recipe(self) -> TrainParams:
@@ -116,25 +123,24 @@ class DataParts(NamedTuple):
 
 
 def load_training_images(
-    ref: str, size: tuple[int, int, int], *, limit: int | None, seed: int, download: bool
+    ref: str, task: Task, size: tuple[int, int, int], *, limit: int | None, seed: int, download: bool
 ) -> ImageSet:
-    """The training images of the DATA reference ``ref``; pictures in folders are brought to ``size`` (C, H, W)."""
-    return data_reference.load(
-        ref, role="train", limit=limit, seed=seed, size=size[1:], channels=size[0], download=download
-    )
+    """A sample of ``limit`` training images of ``ref``; pictures in folders are brought to ``size`` (C, H, W)."""
+    images = data_reference.load(ref, role="train", size=size[1:], channels=size[0], download=download)
+    return limited(task, images, limit, seed)
 
 
-def split_parts(data: ImageSet, validation: float, validation_images: int, seed: int) -> DataParts:
+def split_parts(task: Task, data: ImageSet, validation: float, validation_images: int, seed: int) -> DataParts:
     """Hold a part of ``data`` out and sample the images to measure on; arguments as in :class:`ContextSpec`."""
-    training, held = hold_out(data.targets, validation, seed)
-    chosen = stratified(data.targets[held], validation_images, seed)
-    return DataParts(data, training, data.subset(held[chosen]))
+    training, held = hold_out(task, data, validation, seed)
+    return DataParts(data, training, data.subset(sample(task, data, held, validation_images, seed)))
 
 
 def open_parts(spec: ContextSpec) -> DataParts:
     """The data of a run, in any process."""
-    data = load_training_images(spec.data, spec.size, limit=spec.limit, seed=spec.data_seed, download=spec.download)
-    return split_parts(data, spec.validation, spec.validation_images, spec.data_seed)
+    task, seed = task_named(spec.task), spec.data_seed
+    data = load_training_images(spec.data, task, spec.size, limit=spec.limit, seed=seed, download=spec.download)
+    return split_parts(task, data, spec.validation, spec.validation_images, seed)
 
 
 def open_context(
@@ -153,25 +159,14 @@ def open_context(
     for path in spec.adversarial:
         found = read_adversarial(Path(path))
         adversarial.append(found.images(torch.arange(len(found.labels))).to(spec.device))
-    correct = predict_array(reference, _clean(validation, spec.device)) == validation.targets.numpy()
-    predictions = [predict_array(reference, images) for images in adversarial]
+    clean = predict_in_batches(reference, _clean(validation, spec.device), _BATCH)
+    correct = task_named(spec.task).correct(clean, validation.targets)
+    predictions = [predict_in_batches(reference, images, _BATCH) for images in adversarial]
     gradients = GradientCache(Path(spec.gradients), data.size, spec.device) if spec.gradients is not None else None
     fused = fuse_conv_bn(reference)
     return EvaluationContext(
         spec, reference, fused, data, training, validation, adversarial, correct, predictions, gradients
     )
-
-
-def sample(data: ImageSet, positions: Tensor, count: int, seed: int) -> Tensor:
-    """A stratified sample of ``positions``; all of them where there are no more than ``count``."""
-    if count >= len(positions):
-        return positions
-    return positions[stratified(data.targets[positions], count, seed)]
-
-
-def predict_array(network: Network, images: Tensor) -> np.ndarray:
-    """(N,) predictions of ``network`` for ``images`` (N, C, H, W)."""
-    return predict_in_batches(network, images, _BATCH).numpy()
 
 
 def _clean(images: ImageSet, device: str) -> Tensor:

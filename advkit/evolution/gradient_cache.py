@@ -54,10 +54,10 @@ def record(path: Path, reference: Network, data: ImageSet, positions: Tensor, pa
         for epoch in range(params.epochs):
             for start in range(0, count, _BATCH):
                 part = positions[start : start + _BATCH]
-                images, labels = (value.to(device) for value in data.batch(part))
+                images, targets = (value.to(device) for value in data.batch(part))
                 indices = data.indices[part].to(device)
                 images = augmented(images, indices, params.augment, params.seed, epoch)
-                found, _ = margin_gradients(quick, images, labels)
+                found, _ = margin_gradients(quick, images, targets)
                 largest = flat_norm(found, "linf").clamp_min(torch.finfo(found.dtype).tiny)
                 rows.append({"directions": (found / per_image(largest)).to(torch.float16).cpu()})
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from advkit.attacks import budget
-from advkit.evolution.evaluation_context import EvaluationContext, predict_array
+from advkit.evolution.evaluation_context import EvaluationContext
 from advkit.files.adversarial import read_adversarial
 from advkit.metrics.gradient_similarity import pairwise_cosines
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
+from advkit.tasks.prediction import predict_in_batches
 from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, count
 
 
@@ -24,15 +26,19 @@ def measure(context: EvaluationContext, network: Network, *, controls: bool = Tr
 
     These are the sign-flipped perturbation, noise of the same size, and the cosines with R's gradients.
     """
-    labels = context.validation.targets.numpy()
-    clean = context.clean
-    correct = predict_array(network, clean) == labels
-    surrogates = [SurrogateOutcome(context.correct, own, own != labels) for own in context.predictions]
-    seen = [predict_array(network, images) for images in context.adversarial]
-    victims = [VictimOutcome(correct, own, own != labels) for own in seen]
+    clean, targets = context.clean, context.validation.targets
+
+    def fooled(predictions: Tensor) -> np.ndarray:
+        return context.task.is_success(predictions, targets, False).numpy()
+
+    r_correct = context.correct.numpy()
+    correct = context.task.correct(predict_in_batches(network, clean), targets).numpy()
+    surrogates = [SurrogateOutcome(r_correct, own.numpy(), fooled(own)) for own in context.predictions]
+    seen = [predict_in_batches(network, images) for images in context.adversarial]
+    victims = [VictimOutcome(correct, own.numpy(), fooled(own)) for own in seen]
     counts = count(list(zip(surrogates, victims, strict=True)))
     found = {
-        "validation": [int(correct.sum()), len(labels)],
+        "validation": [int(correct.sum()), len(targets)],
         "cond": list(counts.cond),
         "both": list(counts.both),
         "by_method": [list(count([pair]).cond) for pair in zip(surrogates, victims, strict=True)],
@@ -44,10 +50,11 @@ def measure(context: EvaluationContext, network: Network, *, controls: bool = Tr
         attack = read_adversarial(Path(path)).meta["attack"]
         eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"]) + draw
         noise = budget.noise(clean, context.validation.indices.to(clean.device), eps, norm, seed)
-        noisy.append(predict_array(network, noise) != labels)
-    held = context.correct & correct & np.any([one.fooled for one in surrogates], axis=0)
+        noisy.append(fooled(predict_in_batches(network, noise)))
+    held = r_correct & correct & np.any([one.fooled for one in surrogates], axis=0)
     flipped = np.any(
-        [predict_array(network, budget.negated_perturbation(x, clean)) != labels for x in context.adversarial], axis=0
+        [fooled(predict_in_batches(network, budget.negated_perturbation(x, clean))) for x in context.adversarial],
+        axis=0,
     )
     sums = pairwise_cosines([context.directions_of(fuse_conv_bn(network)), context.margin_gradients])
     signed, absolute, defined = sums[:, 0, 1].tolist()

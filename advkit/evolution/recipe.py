@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from advkit.data.images import ImageSet
-from advkit.data.sampling import hold_out
 from advkit.data.statistics import mean_and_std
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.models.network import ModelSpec, Network
+from advkit.tasks.sampling import hold_out
+from advkit.tasks.task import Task
 from advkit.training.params import TrainParams
 
 
@@ -53,9 +54,9 @@ class UsualRecipe:
     validation: float
 
 
-def fill_in(usual: UsualRecipe, images: ImageSet, limit: int | None, seed: int) -> Recipe:
-    """The recipe for ``images``, a sample of ``limit`` by ``seed``."""
-    mean, std = mean_and_std(images, hold_out(images.targets, usual.validation, seed)[0])
+def fill_in(usual: UsualRecipe, task: Task, images: ImageSet, limit: int | None, seed: int) -> Recipe:
+    """The recipe for ``images`` of ``task``, a sample of ``limit`` by ``seed``."""
+    mean, std = mean_and_std(images, hold_out(task, images, usual.validation, seed)[0])
     return Recipe(usual.params(images), usual.validation, limit, seed, mean, std)
 
 

@@ -17,7 +17,7 @@ from advkit.attacks.dataset import CLEAN_WRONG, FOOLED
 from advkit.evolution import final_selection, search
 from advkit.evolution.adversarial_sets import make_missing
 from advkit.evolution.candidate import evaluate
-from advkit.evolution.evaluation_context import open_context, sample
+from advkit.evolution.evaluation_context import open_context
 from advkit.evolution.gradient_cache import record, recordable
 from advkit.evolution.measure import measure
 from advkit.evolution.offspring import DrawCounts, Space, generator, unseen_child
@@ -33,6 +33,8 @@ from advkit.models.genome.genes import Genome
 from advkit.models.genome.limits import cost
 from advkit.parallel.executor import Executor, open_executor
 from advkit.parallel.task import WorkerTask
+from advkit.tasks.sampling import sample
+from advkit.tasks.task import task_of
 
 
 class Observer(Protocol):
@@ -123,7 +125,9 @@ def _make_shared_files(search_run: SearchRun, directory: RunDirectory) -> None:
     _require_fooled(adversarial)
     search_run.spec = replace(search_run.spec, adversarial=adversarial)
     if recordable(params):
-        positions = sample(data, training, search_run.spec.images, search_run.spec.data_seed)
+        positions = sample(
+            task_of([search_run.reference]), data, training, search_run.spec.images, search_run.spec.data_seed
+        )
         path = directory.path / "gradients.safetensors"
         record(path, search_run.reference, data, positions, replace(params, epochs=search_run.spec.epochs), device)
         search_run.spec = replace(search_run.spec, gradients=str(path))

@@ -24,6 +24,7 @@ from advkit.files.errors import InputError
 from advkit.models import reference as model_reference
 from advkit.models.genome.genes import Genome
 from advkit.models.network import Network
+from advkit.tasks.task import task_of
 
 Attacks = Sequence[tuple[AttackParams, dict[str, Any]]]  # and the same as JSON values
 
@@ -101,15 +102,15 @@ def prepare(request: SearchRequest, usual: UsualRecipe, attacks_by_seed: Callabl
     reference = model_reference.load(request.reference, device=request.device)
     told = read_recipe(request.recipe_from, reference.spec, request.device) if request.recipe_from else None
     limit, seed = (told.limit, told.data_seed) if told is not None else (request.limit, request.search.seed)
-    size = reference.spec.input_size
-    images = load_training_images(request.data, size, limit=limit, seed=seed, download=request.download)
+    task, size = task_of([reference]), reference.spec.input_size
+    images = load_training_images(request.data, task, size, limit=limit, seed=seed, download=request.download)
     _check_images(request, reference, images)
     if told is not None and told.fingerprint != images.fingerprint:
         raise InputError(
             f"--recipe-from {request.recipe_from}: was trained on other images than {request.data}; give its DATA"
         )
-    recipe = told if told is not None else fill_in(usual, images, limit, seed)
-    parts = split_parts(images, recipe.validation, request.validation_images, seed)
+    recipe = told if told is not None else fill_in(usual, task, images, limit, seed)
+    parts = split_parts(task, images, recipe.validation, request.validation_images, seed)
     request = _fit_images(request, recipe, parts)
     own = architectures.own_architecture(reference.spec, request.search.accuracy_floor)
     others = architectures.baselines(request.baselines, reference.spec)
@@ -164,6 +165,7 @@ def _context_spec(request: SearchRequest, recipe: Recipe, reference: Network) ->
     """What the workers open, but for the files of the run directory."""
     return ContextSpec(
         reference=request.reference,
+        task=reference.spec.task,
         data=request.data,
         limit=recipe.limit,
         size=reference.spec.input_size,

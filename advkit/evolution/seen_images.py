@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from advkit.data.sampling import hold_out
 from advkit.evolution.evaluation_context import DataParts, load_training_images
 from advkit.evolution.params import SearchRequest
 from advkit.evolution.recipe import Recipe, started_fresh
 from advkit.files.checkpoint import read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models.network import Network
+from advkit.tasks.sampling import hold_out
+from advkit.tasks.task import task_of
 
 
 def count_seen(request: SearchRequest, reference: Network, recipe: Recipe, parts: DataParts) -> int | None:
@@ -39,13 +40,13 @@ def count_seen(request: SearchRequest, reference: Network, recipe: Recipe, parts
         return None
     if not trained or known is None:  # packed weights of somebody else's training
         return None
-    data = parts.data
+    data, task = parts.data, task_of([reference])
     if known != data.fingerprint and (limit, seed) != (recipe.limit, recipe.data_seed):
         size = reference.spec.input_size
-        data = load_training_images(request.data, size, limit=limit, seed=seed, download=False)
+        data = load_training_images(request.data, task, size, limit=limit, seed=seed, download=False)
     if known != data.fingerprint:
         return None
-    train = data.indices[hold_out(data.targets, validation, seed)[0]]
+    train = data.indices[hold_out(task, data, validation, seed)[0]]
     seen = int(torch.isin(parts.validation.indices, train).sum())
     fresh = ".py:" not in reference.spec.architecture and started_fresh(reference.spec, seed, settings)
     return seen if seen or fresh else None  # what came before --init, nobody knows

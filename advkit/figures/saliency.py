@@ -1,6 +1,6 @@
-"""Where a classifier looks: maps of attention over the pixels, and how much two such maps agree.
+"""Where a network looks: maps of attention over the pixels, and how much two such maps agree.
 
-All functions are pure: they change no weight, no buffer, no mode. Networks take images in [0, 1] to logits and should
+All functions are pure: they change no weight, no buffer, no mode. Networks take images in [0, 1] and should
 be in eval mode; with batch-norm in train mode the images of a batch would influence each other.
 """
 
@@ -13,28 +13,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advkit.data import counter_rng
+from advkit.tasks.task import task_of
 
 
 def smoothgrad(
     network: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     *,
     indices: Tensor,
     samples: int = 16,
     sigma: float = 0.1,
     seed: int = 0,
 ) -> Tensor:
-    """SmoothGrad (Smilkov et al. 2017): the gradient of a class's logit, averaged over noisy copies of the image.
+    """SmoothGrad (Smilkov et al. 2017): the gradient of a target's score, averaged over noisy copies of the image.
+
+    The score is the task's: a class's own logit.
 
     The average of the signed gradients is taken first, then the absolute value, then the sum over the channels. The
     noise is not clipped to [0, 1], as in the paper. It belongs to (``seed``, image index): batch size and order don't
     matter.
 
     Args:
-        network: images to logits (N, K).
+        network: images to raw outputs.
         images: (N, C, H, W) float in [0, 1].
-        labels: (N,) int64, the class to explain for each image.
+        targets: (N, ...) what to explain for each image: classes (N,) int64.
         indices: (N,) int64, positions of the images in their data set.
         samples: noisy copies for each image, at least 1; the paper sees little gain beyond 50.
         sigma: standard deviation of the noise in pixels of [0, 1]; the paper advises 0.1 to 0.2. 0: plain gradient.
@@ -45,33 +48,33 @@ def smoothgrad(
     """
     if samples < 1:
         raise ValueError(f"samples is {samples}; at least 1")
-    total = torch.zeros_like(images)
+    task, total = task_of([network]), torch.zeros_like(images)
     for sample in range(samples):
         noise = counter_rng.normal(seed, indices, counter_rng.stream("smoothgrad", sample), images[0].numel())
         point = (images + sigma * noise.view_as(images)).detach().requires_grad_()
         with torch.enable_grad():
-            score = network(point).gather(1, labels[:, None]).sum()
-            (gradient,) = torch.autograd.grad(score, point)
+            score = task.score(task.outputs([network], point), targets)
+            (gradient,) = torch.autograd.grad(score.sum(), point)
         total += gradient
     return (total / samples).abs().sum(dim=1)
 
 
-def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, *, layer: nn.Module) -> Tensor:
-    """Grad-CAM (Selvaraju et al. 2017): the channels of a map, weighted by the mean gradient of the class's logit.
+def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.Module) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017): the channels of a map, weighted by the mean gradient of the target's score.
 
     Args:
-        network: images to logits (N, K).
+        network: images to raw outputs.
         images: (N, C, H, W) float in [0, 1].
-        labels: (N,) int64, the class to explain for each image.
+        targets: (N, ...) what to explain for each image: classes (N,) int64.
         layer: module inside ``network`` whose output is a map (N, D, h, w), usually
             :func:`advkit.models.feature_layers.last_spatial`; when called several times, its last output counts.
 
     Returns:
         (N, H, W), 0 or more, bilinearly enlarged from (h, w). All zero for an image in which nothing speaks for the
-        class.
+        target.
 
     Raises:
-        ValueError: ``layer`` was not called, gave no map, or the logits don't depend on it.
+        ValueError: ``layer`` was not called, gave no map, or the outputs don't depend on it.
     """
     maps: list[Tensor] = []
 
@@ -79,18 +82,19 @@ def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, *, layer: nn.Mo
         maps.append(output)
         return output.clone()  # an in-place activation behind the layer must not change what was kept
 
+    task = task_of([network])
     hook = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():  # the images need a gradient so that frozen networks have a graph
-            logits = network(images.detach().requires_grad_())
+            outputs = task.outputs([network], images.detach().requires_grad_())
     finally:
         hook.remove()
     if not maps or maps[-1].ndim != 4:
         raise ValueError("Grad-CAM needs a layer of the network that puts out a map (N, D, h, w)")
-    score = logits.gather(1, labels[:, None]).sum()
+    score = task.score(outputs, targets).sum()
     (gradient,) = torch.autograd.grad(score, maps[-1], allow_unused=True)
     if gradient is None:
-        raise ValueError("Grad-CAM's layer has no influence on the logits")
+        raise ValueError("Grad-CAM's layer has no influence on the outputs")
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     heat = (weights * maps[-1].detach()).sum(dim=1, keepdim=True).relu()
     return functional.interpolate(heat, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

@@ -1,9 +1,9 @@
-"""The adversarial set: a safetensors data set that remembers what it was made from."""
+"""The adversarial set: a data set, in one file or a folder of pictures, that remembers what it was made from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,25 +14,41 @@ from torch import Tensor
 
 from advkit.files.checkpoint import canonical_json, parse_metadata
 from advkit.files.errors import InputError
+from advkit.files.image_folder import SIDECAR, picture_path, read_pictures, read_sidecar
 from advkit.files.tensors import TensorWriter, open_tensor, read_header
 
 SPEC = "advkit/adversarial/1"
+NUMBERS = ("labels", "index", "target", "prediction", "outcome")  # of each image
+
+
+def adversarial_metadata(
+    *,
+    class_names: Sequence[str],
+    data: dict[str, Any],
+    surrogates: Sequence[tuple[str, str]],
+    attack: dict[str, Any],
+) -> dict[str, Any]:
+    """What a set says of how it was made, as JSON values.
+
+    Args:
+        class_names: of the data.
+        data: where the clean images are from: ref, split, fingerprint.
+        surrogates: reference and sha256 of the models that the images are made on.
+        attack: its settings.
+    """
+    return {
+        "class_names": list(class_names),
+        "data": data,
+        "surrogates": [{"ref": ref, "sha256": sha256} for ref, sha256 in surrogates],
+        "attack": attack,
+    }
 
 
 class AdversarialWriter:
     """Writes an adversarial set batch by batch; its file takes its place when the block ends well."""
 
     def __init__(
-        self,
-        path: Path,
-        count: int,
-        size: tuple[int, int, int],
-        *,
-        class_names: Sequence[str],
-        data: dict[str, Any],
-        surrogates: Sequence[tuple[str, str]],
-        attack: dict[str, Any],
-        quantized: bool = False,
+        self, path: Path, count: int, size: tuple[int, int, int], metadata: dict[str, Any], *, quantized: bool = False
     ) -> None:
         """Open ``path`` for ``count`` images.
 
@@ -40,29 +56,13 @@ class AdversarialWriter:
             path: the file.
             count: how many images will be appended.
             size: (C, H, W) of each.
-            class_names: of the data.
-            data: where the clean images are from: ref, split, fingerprint.
-            surrogates: reference and sha256 of the models that the images are made on.
-            attack: its settings as JSON values.
+            metadata: from :func:`adversarial_metadata`.
             quantized: images are uint8, not float32.
         """
-        numbers = (torch.int64, (count,))
-        shapes = {
-            "images": (torch.uint8 if quantized else torch.float32, (count, *size)),
-            "labels": numbers,
-            "index": numbers,
-            "target": numbers,
-            "prediction": numbers,
-            "outcome": (torch.uint8, (count,)),
-        }
-        metadata = {
-            "spec": SPEC,
-            "class_names": list(class_names),
-            "data": data,
-            "surrogates": [{"ref": ref, "sha256": sha256} for ref, sha256 in surrogates],
-            "attack": attack,
-        }
-        self._rows = TensorWriter(path, shapes, canonical_json(metadata))
+        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = dict.fromkeys(NUMBERS, (torch.int64, (count,)))
+        shapes["outcome"] = (torch.uint8, (count,))
+        shapes["images"] = (torch.uint8 if quantized else torch.float32, (count, *size))
+        self._rows = TensorWriter(path, shapes, canonical_json({**metadata, "spec": SPEC}))
 
     def __enter__(self) -> Self:
         self._rows.__enter__()
@@ -112,34 +112,72 @@ class AdversarialSet:
     target: Tensor
     prediction: Tensor
     outcome: Tensor
+    read: Callable[[Tensor], Tensor]
 
     def images(self, rows: Tensor) -> Tensor:
         """Images (M, C, H, W) float32 in [0, 1] at ``rows``."""
-        source = open_tensor(self.path, "images")
-        picked = [source.rows(row, row + 1) for row in rows.tolist()]
-        images = torch.cat(picked) if picked else source.rows(0, 0)
+        images = self.read(rows)
         return images.float() / 255.0 if images.dtype == torch.uint8 else images
 
 
 def read_adversarial(path: Path) -> AdversarialSet:
-    """Open an adversarial set without reading its images.
+    """Open an adversarial set, a file or a folder of pictures, without reading its images.
 
     Raises:
         InputError: damaged, or not written by ``attack``.
     """
+    meta, numbers, read = _open_folder(path) if path.is_dir() else _open_file(path)
+    _check_metadata(path, meta)
+    outcome = numbers["outcome"]
+    if len(outcome) and (int(outcome.max()) > 2 or int(outcome.min()) < 0):
+        raise InputError(f"{path}: 'outcome' holds other numbers than 0, 1 and 2; write it again")
+    return AdversarialSet(path, meta, **numbers, read=read)
+
+
+_Opened = tuple[dict[str, Any], dict[str, Tensor], Callable[[Tensor], Tensor]]
+
+
+def _open_file(path: Path) -> _Opened:
+    """Metadata, numbers (N,) by name, and what reads images of a .safetensors file."""
     header, metadata = read_header(path)
     meta = parse_metadata(path, metadata, SPEC, "adversarial set")
-    _check_metadata(path, meta)
-    found = {}
+    numbers = {}
     count = header["images"][1][0] if "images" in header and header["images"][1] else -1
-    for name in ("labels", "index", "target", "prediction", "outcome"):
+    for name in NUMBERS:
         rows = open_tensor(path, name)
-        found[name] = rows.rows(0, len(rows)).long()
+        numbers[name] = rows.rows(0, len(rows)).long()
         if rows.shape != (count,) or rows.dtype.is_floating_point:
             raise InputError(f"{path}: tensor {name!r} does not fit its {count} images; write it again")
-    if count and (int(found["outcome"].max()) > 2 or int(found["outcome"].min()) < 0):
-        raise InputError(f"{path}: tensor 'outcome' holds other numbers than 0, 1 and 2; write it again")
-    return AdversarialSet(path, meta, **found)
+
+    def read(wanted: Tensor) -> Tensor:
+        source = open_tensor(path, "images")
+        picked = [source.rows(row, row + 1) for row in wanted.tolist()]
+        return torch.cat(picked) if picked else source.rows(0, 0)
+
+    return meta, numbers, read
+
+
+def _open_folder(path: Path) -> _Opened:
+    """The same of a folder that ``attack`` wrote, whose sidecar holds the numbers."""
+    sidecar = path / SIDECAR
+    if not sidecar.is_file():
+        raise InputError(f"{path}: no {SIDECAR} in it; give a folder or a .safetensors file that attack wrote")
+    index = read_sidecar(sidecar, [child.name for child in path.iterdir() if child.is_dir()])
+    columns = {name: index.meta.get(name) for name in NUMBERS}
+    if None in columns.values():
+        raise InputError(f"{sidecar}: says not what was made of each image; write the folder again")
+    numbers: dict[str, Tensor] = {}
+    for name, values in columns.items():
+        if not isinstance(values, list) or not all(type(value) is int and abs(value) < 2**63 for value in values):
+            raise InputError(f"{sidecar}: {name!r} is no list of whole numbers; write the folder again")
+        numbers[name] = torch.tensor(values, dtype=torch.int64)
+    labels, places = numbers["labels"], numbers["index"]
+    known = bool(((labels >= 0) & (labels < len(index.folders))).all()) and bool((places >= 0).all())
+    if len({len(values) for values in numbers.values()}) > 1 or not len(labels) or not known:
+        raise InputError(f"{sidecar}: its numbers do not fit each other; write the folder again")
+    named = zip(labels.tolist(), places.tolist(), strict=True)
+    files = [path / picture_path(index.folders[label], place) for label, place in named]
+    return index.meta, numbers, lambda rows: read_pictures([files[row] for row in rows.tolist()])
 
 
 def _check_metadata(path: Path, meta: dict[str, Any]) -> None:

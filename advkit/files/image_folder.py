@@ -1,14 +1,17 @@
-"""A folder of PNG files, one directory per class: what any image tool reads."""
+"""A folder of PNG files, one directory per class: what any image tool reads, with a sidecar that says the rest."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from advkit.files.atomic import unwritable
@@ -20,10 +23,14 @@ SPEC = "advkit/image-folder/1"
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """What a folder says of itself: ``folders[k]`` holds the pictures of class ``class_names[k]``."""
+    """What a folder says of itself: ``folders[k]`` holds the pictures of class ``class_names[k]``.
+
+    ``meta`` is all that the sidecar says.
+    """
 
     folders: tuple[str, ...]
     class_names: tuple[str, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def read_sidecar(file: Path, folders: Sequence[str]) -> FolderIndex:
@@ -42,7 +49,7 @@ def read_sidecar(file: Path, folders: Sequence[str]) -> FolderIndex:
     expected = _folder_names(len(names))
     if strange := sorted(set(folders) ^ set(expected)):
         raise InputError(f"{file}: {strange[0]} does not belong to its {len(names)} folders; write the folder again")
-    return FolderIndex(expected, tuple(names))
+    return FolderIndex(expected, tuple(names), found)
 
 
 def _folder_names(count: int) -> tuple[str, ...]:
@@ -50,22 +57,54 @@ def _folder_names(count: int) -> tuple[str, ...]:
     return tuple(f"{k:0{len(str(count - 1))}}" for k in range(count))
 
 
-@contextlib.contextmanager
-def image_folder(
-    path: Path, class_names: Sequence[str], *, force: bool
-) -> Iterator[Callable[[Tensor, Tensor, Tensor], None]]:
-    """Yield ``save(images, labels, indices)``; the folder appears at ``path`` when the block ends well.
+def picture_path(folder: str, index: int) -> str:
+    """Where the picture ``index`` of a class lies below the set."""
+    return f"{folder}/{index:06}.png"
 
-    ``images`` are (N, C, H, W) uint8, ``indices`` (N,) become file names. Every class gets its directory, with images
-    or without, called by its number, so that class numbers survive whatever program reads them; ``advkit.json``
-    beside them holds the names.
+
+class FolderWriter:
+    """Writes pictures, and remembers the numbers that go with each; made by :func:`image_folder`."""
+
+    def __init__(self, folder: Path, meta: Mapping[str, Any]) -> None:
+        self._folder, self._meta = folder, dict(meta)
+        self._folders = _folder_names(len(self._meta["class_names"]))
+        self._columns: dict[str, list[int]] = {}
+        for name in self._folders:
+            (folder / name).mkdir(parents=True)
+
+    def append(self, images: Tensor, *, labels: Tensor, index: Tensor, **numbers: Tensor) -> None:
+        """A batch: images (N, C, H, W) uint8; ``labels`` choose the class, ``index`` the name; all numbers are (N,)."""
+        from PIL import Image
+
+        for image, label, place in zip(images, labels.tolist(), index.tolist(), strict=True):
+            pixels = image.squeeze(0).numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(self._folder / picture_path(self._folders[label], place))
+        for name, values in {"labels": labels, "index": index, **numbers}.items():
+            self._columns.setdefault(name, []).extend(values.tolist())
+
+    def finish(self) -> None:
+        """Write the sidecar."""
+        said = {**self._meta, **self._columns, "spec": SPEC}
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        (self._folder / SIDECAR).write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def image_folder(path: Path, meta: Mapping[str, Any], *, force: bool) -> Iterator[FolderWriter]:
+    """A writer of pictures; the folder appears at ``path`` when the block ends well.
+
+    Every class gets its directory, with images or without, called by its number, so that class numbers survive whatever
+    program reads them; ``advkit.json`` beside them holds the names, and the numbers of each picture.
+
+    Args:
+        path: of the folder.
+        meta: JSON values for the sidecar; ``class_names`` among them.
+        force: replace a folder that ``attack`` wrote.
 
     Raises:
         InputError: something stands at ``path`` and ``force`` is off; a folder with anything else in it than such
             pictures, whatever ``force`` says; the disk is full or can't be written.
     """
-    from PIL import Image
-
     if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
         raise InputError(f"{path}: exists; choose another name or --force")
     foreign = _foreign(path)
@@ -73,19 +112,9 @@ def image_folder(
         raise InputError(f"{path}: holds {foreign.name}, which attack did not write; choose another name")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-            folder = Path(temporary) / "pictures"
-            folders = _folder_names(len(class_names))
-            for name in folders:
-                (folder / name).mkdir(parents=True)
-            sidecar = {"spec": SPEC, "class_names": list(class_names)}
-            (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1) + "\n", encoding="utf-8")
-
-            def save(images: Tensor, labels: Tensor, indices: Tensor) -> None:
-                for image, label, index in zip(images, labels.tolist(), indices.tolist(), strict=True):
-                    pixels = image.squeeze(0).numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
-                    Image.fromarray(pixels).save(folder / folders[label] / f"{index:06}.png")
-
-            yield save
+            writer = FolderWriter(folder := Path(temporary) / "pictures", meta)
+            yield writer
+            writer.finish()
             if path.exists():
                 path.rename(Path(temporary) / "old")  # deleted with the rest, once the new one stands
             folder.rename(path)
@@ -106,3 +135,29 @@ def _foreign(path: Path) -> Path | None:
             if file.suffix != ".png" or not file.stem.isdecimal() or not file.is_file():
                 return file
     return None
+
+
+def read_pictures(files: Sequence[Path]) -> Tensor:
+    """(N, C, H, W) uint8 of pictures as :class:`FolderWriter` writes them: 8 bits, grey or RGB, of one size.
+
+    Raises:
+        InputError: missing, damaged, of another kind or size.
+    """
+    from PIL import Image
+
+    found: list[np.ndarray] = []
+    for file in files:
+        try:
+            with Image.open(file, formats=("PNG",)) as image:
+                if image.mode not in ("L", "RGB") or (found and image.size != found[0].shape[1::-1]):
+                    raise InputError(f"{file}: of another kind or size than its set; write the folder again")
+                found.append(np.array(image))
+        except InputError:
+            raise
+        except Exception as error:  # pillow raises nearly anything on damaged files
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:120]
+            raise InputError(f"{file}: cannot be read ({why}); write the folder again") from error
+        if found[-1].shape != found[0].shape:
+            raise InputError(f"{file}: of another kind or size than its set; write the folder again")
+    pixels = torch.from_numpy(np.stack(found))
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from advkit.attacks.budget import quantize as round_to_8_bits
-from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST, AttackedBatch
+from advkit.attacks.dataset import AttackedBatch, outcomes
 from advkit.attacks.params import AttackParams
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.files.errors import InputError
@@ -95,23 +94,22 @@ class AttackSummary:
         for network, counts in zip(networks, self._counts, strict=True):
             before, after = (predict([network], images.to(device)).cpu() for images in (done.clean, written))
             correct = task.correct(before, done.targets)
-            hit = task.is_success(after, done.classes, targeted)
+            hit = task.is_success(after, done.aims, targeted)
             counts["right"] += int(correct.sum())
             counts["still"] += int(task.correct(after, done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
                 after_rounding = predict([network], (eight.float() / 255.0).to(device)).cpu()
-                hit = task.is_success(after_rounding, done.classes, targeted)
+                hit = task.is_success(after_rounding, done.aims, targeted)
                 counts["fooled_8bit"] += int((hit & correct).sum())
         if len(networks) > 1:  # one alone has been looked at
             before, after = (predict(networks, images.to(device)).cpu() for images in (done.clean, written))
         correct, prediction = task.correct(before, done.targets), after
-        fooled = task.is_success(after, done.classes, targeted)
+        fooled = task.is_success(after, done.aims, targeted)
         self._ensemble[0] += int((fooled & correct).sum())
         self._ensemble[1] += int(correct.sum())
         self._count(done, written)
-        outcome = torch.where(correct, torch.where(fooled, FOOLED, ROBUST), CLEAN_WRONG).to(torch.uint8)
-        return (eight if quantize and eight is not None else written), prediction, outcome
+        return (eight if quantize and eight is not None else written), prediction, outcomes(correct, fooled)
 
     def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
         try:

@@ -142,8 +142,7 @@ def collect(
         surrogates=rows(found),
         methods=list(dict.fromkeys(attempt.method for attempt in found.attempts)),
         clean=[
-            Accuracy(model=name, accuracy=rate(int((found.clean[k] == found.labels).sum()), total))
-            for k, name in enumerate(plan.names)
+            Accuracy(model=name, accuracy=rate(int(found.correct[k].sum()), total)) for k, name in enumerate(plan.names)
         ],
         surrogate_success=[_success(attempt) for attempt in found.attempts],
         pairs=pairs,
@@ -190,7 +189,7 @@ def _pairs(plan: Plan, found: Matrix, row: str) -> list[Pair]:
 
 
 def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int, name: str) -> Pair:
-    sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.clean, found.labels)) for attempt in attempts]
+    sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.correct)) for attempt in attempts]
     counts = count(sides)
     held = sides[0][0].correct & sides[0][1].correct & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
     flipped = np.any([attempt.control(victim, attempt.flipped) for attempt in attempts], axis=0)
@@ -214,7 +213,7 @@ def _comparisons(plan: Plan, found: Matrix, row: str, a: str, b: str) -> list[Co
 
     def both(attempt: SurrogateRun) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         surrogate = attempt.as_surrogate()
-        victims = [attempt.as_victim(plan.names.index(name), found.clean, found.labels) for name in (a, b)]
+        victims = [attempt.as_victim(plan.names.index(name), found.correct) for name in (a, b)]
         inside = eligible(surrogate, victims)
         fooled_a, fooled_b = (victim.fooled & surrogate.fooled for victim in victims)
         return inside, fooled_a, fooled_b

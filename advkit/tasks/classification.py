@@ -6,13 +6,14 @@ targeted. Larger is better for the attacker in both cases.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.metrics.accuracy import AccuracyMetric
 from advkit.models.prediction import classes_of, ensemble_logits
+from advkit.tasks import class_targets
 from advkit.tasks.task import AttackLoss
 
 
@@ -80,6 +81,26 @@ class Classification:
     def margin(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,) :func:`class_margin`."""
         return class_margin(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) the classes' own logits."""
+        return logit(outputs, targets, True)
+
+    def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:
+        """See :func:`advkit.tasks.class_targets.parse_target`."""
+        return class_targets.parse_target(text, class_names)
+
+    def aim(
+        self,
+        rule: str | int,
+        targets: Tensor,
+        indices: Tensor,
+        outputs: Callable[[], Tensor],
+        num_classes: int,
+        seed: int,
+    ) -> Tensor:
+        """See :func:`advkit.tasks.class_targets.targets`."""
+        return class_targets.targets(rule, targets, indices, outputs, num_classes, seed)
 
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) the classes themselves."""

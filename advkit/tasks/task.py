@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
-from advkit.models.network import Network
+from advkit.models.network import ModelSpec
+
+FROM_DATA = "from-data"  # the aim that the data name themselves
 
 # (outputs, targets, targeted) to (N,): what an attacker makes larger.
 AttackLoss = Callable[[Any, Tensor, bool], Tensor]
@@ -73,6 +75,39 @@ class Task(Protocol):
         """
         ...
 
+    def score(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) how much the outputs speak for ``targets``: what a map of attention explains."""
+        ...
+
+    def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:
+        """What ``--target`` says, as :meth:`aim` takes it: the name of a rule, or a number.
+
+        Raises:
+            InputError: neither.
+        """
+        ...
+
+    def aim(
+        self,
+        rule: str | int,
+        targets: Tensor,
+        indices: Tensor,
+        outputs: Callable[[], Any],
+        num_classes: int,
+        seed: int,
+    ) -> Tensor:
+        """(N, ...) what a targeted attack aims at, of the shape of ``targets``; a number needs no ``outputs``.
+
+        Args:
+            rule: from :meth:`parse_target`.
+            targets: what is true of each image.
+            indices: (N,) int64 identities of the images.
+            outputs: gives the surrogates' raw outputs on the clean images.
+            num_classes: of the data.
+            seed: of rules that draw.
+        """
+        ...
+
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) int64: images of one number are of one kind, for samples that keep proportions."""
         ...
@@ -108,12 +143,13 @@ def task_named(name: str) -> Task:
 
 
 def task_of(networks: Sequence[nn.Module]) -> Task:
-    """The one task of ``networks``: what their specs say, classification for modules that say nothing.
+    """The one task of ``networks``: what their specs say, classification for modules that say nothing, and for none.
 
     Raises:
         InputError: they are for different tasks.
     """
-    names = {network.spec.task if isinstance(network, Network) else "classification" for network in networks}
+    specs = [getattr(network, "spec", None) for network in networks]
+    names = {spec.task if isinstance(spec, ModelSpec) else "classification" for spec in specs}
     if len(names) > 1:
         raise InputError(f"models for {' and for '.join(sorted(names))}: give models of one task")
     return task_named(names.pop() if names else "classification")

@@ -24,8 +24,8 @@ def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, 
     share = positions[distributed.rank() :: distributed.world_size()]
     correct = torch.zeros((), dtype=torch.int64)
     for start in range(0, len(share), _BATCH):
-        images, labels = data.batch(share[start : start + _BATCH])
-        correct += task.correct(predict([network], images.to(device)).cpu(), labels).sum()
+        images, targets = data.batch(share[start : start + _BATCH])
+        correct += task.correct(predict([network], images.to(device)).cpu(), targets).sum()
     return int(distributed.sum_over_ranks(correct)), len(positions)
 
 
@@ -41,8 +41,8 @@ def cosines(
     sums = torch.zeros(3, len(references), dtype=torch.float64)
     share = positions[distributed.rank() :: distributed.world_size()]
     for start in range(0, len(share), _BATCH):
-        images, labels = data.batch(share[start : start + _BATCH])
-        sums += input_gradient_cosines([network, *references], images.to(device), labels.to(device))[:, 0, 1:]
+        images, targets = data.batch(share[start : start + _BATCH])
+        sums += input_gradient_cosines([network, *references], images.to(device), targets.to(device))[:, 0, 1:]
     sums = distributed.sum_over_ranks(sums)
     return [
         {

@@ -76,6 +76,7 @@ class FusedView(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
+        self.spec = network.spec
         self._network = [network]  # in a list: its parameters must not become this module's own
         self._pairs = fold_pairs(network.net)
         self._skeleton = [enable_fast_double_backward(folded_skeleton(network.net, self._pairs).eval())]

@@ -108,26 +108,27 @@ class Misalignment:
         """To be called before the training-mode forward pass of a step."""
         self._live.observe_batch_norm()
 
-    def __call__(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
+    def __call__(self, images: Tensor, targets: Tensor, indices: Tensor, epoch: int) -> MisalignTerms:
         """Penalty of one batch.
 
         Args:
             images: (N, C, H, W) float32 in [0, 1], as the training step sees them.
-            labels, indices: (N,) int64.
+            targets: (N, ...) what the task wants of them.
+            indices: (N,) int64.
             epoch: keys the noise.
         """
-        points = self._points(images, labels, indices, epoch)
+        points = self._points(images, targets, indices, epoch)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._half):
-            return self._terms(images, labels, indices, epoch, points)
+            return self._terms(images, targets, indices, epoch, points)
 
     def _terms(
-        self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int, points: list[PenaltyPoint]
+        self, images: Tensor, targets: Tensor, indices: Tensor, epoch: int, points: list[PenaltyPoint]
     ) -> MisalignTerms:
         params = self._params
         live = self._live.refuse()
         penalty, *told = (images.new_zeros(len(images)) for _ in range(4))
         for point in points:
-            gradient, m = margin_gradients(live, point.images, labels, create_graph=True)
+            gradient, m = margin_gradients(live, point.images, targets, create_graph=True)
             squared = m.sigmoid().square() * gradient.flatten(1).square().sum(1)
             if params.smoothness:
                 penalty = penalty + params.smoothness * point.share * 2.0 * squared
@@ -137,14 +138,14 @@ class Misalignment:
                 if point.images is images and self._recorded is not None:
                     other = self._recorded(indices, epoch)
                 else:
-                    other = margin_gradients(reference, point.images, labels)[0]
+                    other = margin_gradients(reference, point.images, targets)[0]
                 c = cosines(gradient, other)
                 penalty = penalty + params.weight * share * penalty_of(c, params.penalty)
                 told[0] = told[0] + share * c.detach()
                 told[1] = told[1] + share * c.detach().abs()
         return MisalignTerms(penalty, *told)
 
-    def _points(self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int) -> list[PenaltyPoint]:
+    def _points(self, images: Tensor, targets: Tensor, indices: Tensor, epoch: int) -> list[PenaltyPoint]:
         """Where gradients are compared, and with which references."""
         params, references, share = self._params, self._references, 1.0 / len(self._params.at)
         found: list[PenaltyPoint] = []
@@ -160,7 +161,7 @@ class Misalignment:
                 seed = counter_rng.stream("misalign pgd", self._seed, epoch)
                 pgd = AttackParams(parse_method("pgd"), eps=params.eps, steps=params.steps, seed=seed)
                 for reference in references:
-                    adversarial = attack([reference], images, labels, indices, pgd).images
+                    adversarial = attack([reference], images, targets, indices, pgd).images
                     found.append(PenaltyPoint(adversarial, [reference], share / len(references)))
         return found
 

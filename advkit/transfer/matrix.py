@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
-from advkit.attacks.dataset import attack_images, clean_batch, is_success
+from advkit.attacks.dataset import attack_images, clean_batch
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.attacks.params import AttackParams
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
 from advkit.tasks.prediction import predict_all
+from advkit.tasks.task import Task, task_of
 from advkit.transfer.rates import SurrogateOutcome, VictimOutcome
 
 
@@ -24,23 +25,25 @@ class SurrogateRun:
     """One surrogate under one method, or a ready-made set.
 
     Attributes:
+        task: says what is correct and what is a success.
         surrogate, method: names.
         positions: (N,) positions in the data of the images that were attacked.
-        classes: (N,) true classes, or targets.
+        aims: (N, ...) what is true of the images, or what is aimed at.
         targeted: which of the two.
         norm, eps, goal: the budget, and whether the attack stopped on fooled images.
-        makers: positions of the models that the images were made on.
-        victims, flipped: (M, N) predictions of all models for the images, and for the sign-flipped perturbation.
-        own: (N,) predictions of the surrogate for its own images.
-        own_right: (N,) bool, the surrogate is right on the clean images.
-        noise: (M, N) predictions of all models for noise of the attack's norm.
+        crafted_on: positions of the models that the images were made on.
+        victims, flipped: (M, N, ...) predictions of all models for the images, and for the sign-flipped perturbation.
+        own: (N, ...) predictions of the surrogate for its own images.
+        own_correct: (N,) bool, the surrogate is right on the clean images.
+        noise: (M, N, ...) predictions of all models for noise of the attack's norm.
         forwards, backwards, zero, dead: cost, and images with zero gradients.
     """
 
+    task: Task
     surrogate: str
     method: str
     positions: np.ndarray
-    classes: np.ndarray
+    aims: np.ndarray
     targeted: bool
     norm: str
     eps: float
@@ -49,7 +52,7 @@ class SurrogateRun:
     victims: np.ndarray
     flipped: np.ndarray
     own: np.ndarray
-    own_right: np.ndarray
+    own_correct: np.ndarray
     noise: np.ndarray
     forwards: int = 0
     backwards: int = 0
@@ -58,19 +61,19 @@ class SurrogateRun:
 
     def as_surrogate(self) -> SurrogateOutcome:
         """The surrogate's side of :func:`advkit.transfer.rates.count`."""
-        return SurrogateOutcome(self.own_right, self.own, self._is_success(self.own))
+        return SurrogateOutcome(self.own_correct, self.own, self._is_success(self.own))
 
-    def as_victim(self, model: int, clean: np.ndarray, labels: np.ndarray) -> VictimOutcome:
-        """The side of victim ``model``; ``clean`` (M, images) and ``labels`` are those of the whole data."""
-        correct = clean[model][self.positions] == labels[self.positions]
-        return VictimOutcome(correct, self.victims[model], self._is_success(self.victims[model]))
+    def as_victim(self, model: int, correct: np.ndarray) -> VictimOutcome:
+        """The side of victim ``model``; ``correct`` (M, images) is :attr:`Matrix.correct`."""
+        return VictimOutcome(correct[model][self.positions], self.victims[model], self._is_success(self.victims[model]))
 
     def control(self, model: int, predictions: np.ndarray) -> np.ndarray:
-        """(N,) bool: ``predictions`` (M, N) of a control fool victim ``model``."""
+        """(N,) bool: ``predictions`` (M, N, ...) of a control fool victim ``model``."""
         return self._is_success(predictions[model])
 
     def _is_success(self, predictions: np.ndarray) -> np.ndarray:
-        return is_success(torch.from_numpy(predictions), torch.from_numpy(self.classes), self.targeted).numpy()
+        found = self.task.is_success(torch.from_numpy(predictions), torch.from_numpy(self.aims), self.targeted)
+        return found.numpy()
 
 
 @dataclass
@@ -78,16 +81,16 @@ class Matrix:
     """All predictions.
 
     Attributes:
-        labels: (images,) true classes.
-        clean: (M, images) predictions for clean images.
+        clean: (M, images, ...) predictions for clean images.
+        correct: (M, images) bool, they are right.
         attempts: surrogates times methods, then ready-made sets.
         cosines: (3, M, M) sums of input-gradient cosines and of their absolute values, and numbers of images; None
             when not asked for.
         seconds: spent in attacks, summed over batches.
     """
 
-    labels: np.ndarray
     clean: np.ndarray
+    correct: np.ndarray
     attempts: list[SurrogateRun]
     cosines: Tensor | None
     seconds: float
@@ -99,10 +102,10 @@ class Plan:
 
     Attributes:
         names: of the models.
-        networks, optimised: as loaded, and folded for gradients.
+        networks, gradient_models: as loaded, and folded for gradients.
         surrogates: positions of the models that are attacked.
         params: one attack for each method, of one norm and eps.
-        target: see :func:`advkit.attacks.targets.targets`.
+        target: see :func:`advkit.attacks.dataset.attack_set`.
         gradients: whether to measure cosines.
         batch_size, device: how to work; no effect on results.
     """
@@ -122,7 +125,7 @@ class Plan:
 class Row:
     """One surrogate under one method on one batch; fields as of :class:`SurrogateRun`."""
 
-    classes: np.ndarray
+    aims: np.ndarray
     victims: np.ndarray
     flipped: np.ndarray
     costs: tuple[int, int, int, int]
@@ -133,8 +136,8 @@ class BatchPredictions:
     """What one batch of B images gave: small, and picklable.
 
     Attributes:
-        clean: (M, B) predictions for clean images.
-        noise: (methods, M, B) predictions for noise of the attacks' norm, one draw for each method.
+        clean: (M, B, ...) predictions for clean images.
+        noise: (methods, M, B, ...) predictions for noise of the attacks' norm, one draw for each method.
         rows: one for each attempt.
         cosines: (3, M, M), see :func:`advkit.attacks.gradient_similarity.input_gradient_cosines`; or None.
         seconds: spent in attacks.
@@ -146,11 +149,21 @@ class BatchPredictions:
     cosines: Tensor | None
     seconds: float
 
+    def room_for(self, count: int) -> BatchPredictions:
+        """A part for all ``count`` images, of the kind of this one, to put batches in."""
+
+        def room(found: np.ndarray, axis: int) -> np.ndarray:
+            return np.empty((*found.shape[:axis], count, *found.shape[axis + 1 :]), found.dtype)
+
+        rows = [Row(room(row.aims, 0), room(row.victims, 1), room(row.flipped, 1), (0, 0, 0, 0)) for row in self.rows]
+        cosines = torch.zeros_like(self.cosines) if self.cosines is not None else None
+        return BatchPredictions(room(self.clean, 1), room(self.noise, 2), rows, cosines, 0.0)
+
     def put(self, batch: slice, part: BatchPredictions) -> None:
         """Copy the predictions of ``part`` to the images of ``batch``, and add up the rest."""
         self.clean[:, batch], self.noise[:, :, batch] = part.clean, part.noise
         for row, found in zip(self.rows, part.rows, strict=True):
-            row.classes[batch] = found.classes
+            row.aims[batch] = found.aims
             row.victims[:, batch], row.flipped[:, batch] = found.victims, found.flipped
             a, b, c, d = (mine + more for mine, more in zip(row.costs, found.costs, strict=True))
             row.costs = (a, b, c, d)
@@ -185,7 +198,7 @@ def batches(plan: Plan, data: ImageSet) -> list[slice]:
 def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchPredictions:
     """Attack and look on one of :func:`batches`. Batches know nothing of each other: randomness belongs to an image."""
     clean = clean_batch(data, batch)
-    images, labels = clean.images.to(plan.device), clean.targets.to(plan.device)
+    images, targets = clean.images.to(plan.device), clean.targets.to(plan.device)
     indices = clean.indices.to(plan.device)
     rows, seconds = [], 0.0
     for surrogate, params in _attempts(plan):
@@ -195,7 +208,7 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchPredictions:
         seconds += done.seconds
         rows.append(
             Row(
-                classes=done.classes.numpy(),
+                aims=done.aims.numpy(),
                 victims=predict_all(plan.networks, adversarial).numpy(),
                 flipped=predict_all(plan.networks, budget.negated_perturbation(adversarial, images)).numpy(),
                 costs=(found.forwards, found.backwards, int(found.zero_gradients.sum()), int(found.dead.sum())),
@@ -213,7 +226,7 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchPredictions:
             ]
         ),
         rows=rows,
-        cosines=input_gradient_cosines(plan.gradient_models, images, labels) if plan.gradients else None,
+        cosines=input_gradient_cosines(plan.gradient_models, images, targets) if plan.gradients else None,
         seconds=seconds,
     )
 
@@ -224,44 +237,36 @@ def merged(plan: Plan, data: ImageSet, parts: Iterable[BatchPredictions]) -> Mat
     They are copied into arrays made beforehand: small ones kept from every batch would lie between the large ones that
     come and go, and the heap would grow with the number of images.
     """
-    whole = _empty(plan, len(data))
+    whole: BatchPredictions | None = None
     for batch, part in zip(batches(plan, data), parts, strict=True):
+        if whole is None:
+            whole = part.room_for(len(data))
         whole.put(batch, part)
-    labels = data.targets.numpy()
+    assert whole is not None  # a data set has images
+    task = task_of(plan.networks)
+    correct = np.stack([task.correct(torch.from_numpy(clean), data.targets).numpy() for clean in whole.clean])
     return Matrix(
-        labels=labels,
         clean=whole.clean,
-        attempts=[_attempt(plan, number, whole, labels) for number in range(len(_attempts(plan)))],
+        correct=correct,
+        attempts=[_attempt(plan, number, whole, correct) for number in range(len(_attempts(plan)))],
         cosines=whole.cosines,
         seconds=whole.seconds,
     )
-
-
-def _empty(plan: Plan, count: int) -> BatchPredictions:
-    """A part for all ``count`` images, to put batches in."""
-    models = len(plan.networks)
-
-    def predictions() -> np.ndarray:
-        return np.empty((models, count), np.int64)
-
-    rows = [Row(np.empty(count, np.int64), predictions(), predictions(), (0, 0, 0, 0)) for _ in _attempts(plan)]
-    cosines = torch.zeros(3, models, models, dtype=torch.float64) if plan.gradients else None
-    noise = np.empty((len(plan.params), models, count), np.int64)
-    return BatchPredictions(predictions(), noise, rows, cosines, 0.0)
 
 
 def _attempts(plan: Plan) -> list[tuple[int, AttackParams]]:
     return [(surrogate, params) for surrogate in plan.surrogates for params in plan.params]
 
 
-def _attempt(plan: Plan, number: int, whole: BatchPredictions, labels: np.ndarray) -> SurrogateRun:
+def _attempt(plan: Plan, number: int, whole: BatchPredictions, correct: np.ndarray) -> SurrogateRun:
     surrogate, params = _attempts(plan)[number]
     row = whole.rows[number]
     return SurrogateRun(
+        task_of(plan.networks),
         plan.names[surrogate],
         params.method.name,
-        np.arange(len(labels)),
-        row.classes,
+        np.arange(correct.shape[1]),
+        row.aims,
         params.targeted,
         params.norm,
         params.eps,
@@ -270,7 +275,7 @@ def _attempt(plan: Plan, number: int, whole: BatchPredictions, labels: np.ndarra
         row.victims,
         row.flipped,
         row.victims[surrogate],
-        whole.clean[surrogate] == labels,
+        correct[surrogate],
         whole.noise[number % len(plan.params)],
         *row.costs,
     )

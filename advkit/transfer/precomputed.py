@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from advkit.attacks import budget
+from advkit.attacks.dataset import CLEAN_WRONG
 from advkit.data.images import ImageSet
 from advkit.files.adversarial import AdversarialSet
 from advkit.tasks.prediction import predict_all
+from advkit.tasks.task import task_of
 from advkit.transfer.matrix import Plan, SurrogateRun
 
 
@@ -30,14 +32,14 @@ def precomputed(
         data: clean images.
         found: the set; what its surrogates said of it stands in the file.
         name: of the row.
-        makers: positions of the models that it was made on.
+        crafted_on: positions of the models that it was made on.
         positions: (N,) where in ``data`` the clean image of each adversarial one is.
         check: called with each batch of adversarial and clean images; raises when they don't belong together.
     """
     attack = found.meta["attack"]
     eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"])
     # Made beforehand, as in matrix.merged: small arrays kept from every batch would let the heap grow.
-    victims, flipped, noise = torch.empty(3, len(plan.networks), len(positions), dtype=torch.int64)
+    victims, flipped, noise = torch.empty(3, len(plan.networks), *found.prediction.shape, dtype=torch.int64)
     for start in range(0, len(positions), plan.batch_size):
         rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
         adversarial = found.images(rows).to(plan.device)
@@ -48,6 +50,7 @@ def precomputed(
         indices = found.index[rows].to(plan.device)
         noise[:, rows] = predict_all(plan.networks, budget.noise(clean, indices, eps, norm, seed))
     return SurrogateRun(
+        task_of(plan.networks),
         name,
         attack["method"],
         positions.numpy(),
@@ -60,6 +63,6 @@ def precomputed(
         victims.numpy(),
         flipped.numpy(),
         found.prediction.numpy(),
-        found.outcome.numpy() != 0,
+        found.outcome.numpy() != CLEAN_WRONG,
         noise.numpy(),
     )

@@ -15,9 +15,9 @@ class SurrogateOutcome:
     """What is known of the surrogate, image by image.
 
     Attributes:
-        right: (N,) bool, right on the clean image.
-        prediction: (N,) int64 class predicted for the adversarial image.
-        fooled: (N,) bool, the attack's aim is reached: another class than the true one, or the target.
+        correct: (N,) bool, right on the clean image.
+        prediction: (N, ...) predicted for the adversarial image.
+        fooled: (N,) bool, the attack's aim is reached: another prediction than the true one, or the target.
     """
 
     correct: np.ndarray
@@ -50,7 +50,7 @@ def count(pairs: Sequence[tuple[SurrogateOutcome, VictimOutcome]]) -> TransferCo
     ``cond``: S and V right on clean and S fooled; V fooled by the same image (LOTOS, 2025).
     ``both``: S and V right on clean; V fooled (DVERGE, 2020).
     ``raw``: all images; V wrong (or hit the target): clean mistakes count.
-    ``same``: over the images of ``cond``; V fooled into the class that S is fooled into (Waseda et al. 2023).
+    ``same``: over the images of ``cond``; V fooled into the prediction that S is fooled into (Waseda et al. 2023).
     For a union, an image counts when any method does it: for ``cond`` and ``same`` the *same* method must fool both.
 
     Args:
@@ -60,7 +60,7 @@ def count(pairs: Sequence[tuple[SurrogateOutcome, VictimOutcome]]) -> TransferCo
     surrogate = np.any([s.fooled for s, _ in pairs], axis=0)
     victim = np.any([v.fooled for _, v in pairs], axis=0)
     together = np.any([s.fooled & v.fooled for s, v in pairs], axis=0)
-    alike = np.any([s.fooled & v.fooled & (s.prediction == v.prediction) for s, v in pairs], axis=0)
+    alike = np.any([s.fooled & v.fooled & _alike(s.prediction, v.prediction) for s, v in pairs], axis=0)
     held = correct & surrogate
     return TransferCounts(
         cond=(int((held & together).sum()), int(held.sum())),
@@ -68,6 +68,11 @@ def count(pairs: Sequence[tuple[SurrogateOutcome, VictimOutcome]]) -> TransferCo
         raw=(int(victim.sum()), len(victim)),
         same=(int((held & alike).sum()), int(held.sum())),
     )
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) bool: two predictions (N, ...) of an image are the same."""
+    return np.asarray((a == b).reshape(len(a), -1).all(1))
 
 
 def eligible(surrogate: SurrogateOutcome, victims: Sequence[VictimOutcome]) -> np.ndarray:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from advkit.attacks.di import input_diversity
 from advkit.attacks.methods import parse_method
-from advkit.attacks.targets import parse_target, targets
 from advkit.attacks.ti import default_kernel, smoothed
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
+from advkit.tasks.class_targets import parse_target, targets
 
 
 def resized(image: Tensor, index: int, shrink: float, seed: int, stream: int) -> Tensor:
@@ -113,19 +113,19 @@ def test_targets() -> None:
     labels = torch.arange(3000) % 10
     logits = torch.randn(3000, 10, generator=torch.Generator().manual_seed(0))
     indices = torch.arange(3000)
-    assert torch.equal(targets("next", labels, indices, logits, 0), (labels + 1) % 10)
-    assert torch.equal(targets(4, labels, indices, logits, 0), torch.full_like(labels, 4))
-    least = targets("least-likely", labels, indices, logits, 0)
+    assert torch.equal(targets("next", labels, indices, lambda: logits, 10, 0), (labels + 1) % 10)
+    assert torch.equal(targets(4, labels, indices, lambda: logits, 10, 0), torch.full_like(labels, 4))
+    least = targets("least-likely", labels, indices, lambda: logits, 10, 0)
     for row in range(100):
         allowed = [k for k in range(10) if k != labels[row]]
         assert int(least[row]) == min(allowed, key=lambda k, row=row: float(logits[row, k]))  # type: ignore[misc]
-    random = targets("random", labels, indices, logits, 0)
+    random = targets("random", labels, indices, lambda: logits, 10, 0)
     assert not (random == labels).any()
     counts = torch.bincount((random - labels) % 10, minlength=10)
     assert stats.chisquare(counts[1:].numpy()).pvalue > 1e-3
     part = indices[100:110]
-    assert torch.equal(targets("random", labels[part], part, logits[part], 0), random[part])
-    assert not torch.equal(targets("random", labels, indices, logits, 1), random)
+    assert torch.equal(targets("random", labels[part], part, lambda: logits[part], 10, 0), random[part])
+    assert not torch.equal(targets("random", labels, indices, lambda: logits, 10, 1), random)
 
 
 def test_parse_target() -> None:

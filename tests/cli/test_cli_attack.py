@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from advkit.data.reference import load
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 
 ROUNDING = 1e-5  # of a pixel: convolutions of other batch sizes sum in another order
 EPS = 0.25
@@ -58,7 +60,7 @@ def test_images_stay_in_the_budget_that_the_report_names(norm: str, quantize: bo
     assert images.dtype == (torch.uint8 if quantize else torch.float32)
     assert result["output_form"] == ("safetensors-uint8" if quantize else "safetensors-float32")
     pixels = images.double() / 255 if quantize else images.double()
-    clean = load("digits", limit=64).batch(slice(None))[0].double()
+    clean = limited(CLASSIFICATION, load("digits"), 64, 0).batch(slice(None))[0].double()
     moved = (pixels - clean).flatten(1)
     size = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
     assert float(size.max()) <= eps * (1 + 1e-5) + 1e-6
@@ -70,7 +72,7 @@ def test_images_stay_in_the_budget_that_the_report_names(norm: str, quantize: bo
 
 
 def test_eps_zero_changes_nothing(attack: Any) -> None:
-    clean = load("digits", limit=64).batch(slice(None))[0]
+    clean = limited(CLASSIFICATION, load("digits"), 64, 0).batch(slice(None))[0]
     for norm in ("linf", "l2"):
         for method in ("pgd", "mi,di,ti", "noise", "identity"):
             result, tensors = attack("--eps", "0", "--norm", norm, "--method", method)

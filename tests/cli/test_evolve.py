@@ -291,6 +291,8 @@ def test_images_that_r_was_trained_on_are_counted(r: Path, tmp_path: Path, insid
     """R holds out a tenth of 400 digits by its seed: those that evolve holds out are among its own, or are not."""
     from advkit.data import reference
     from advkit.data.sampling import hold_out
+    from advkit.tasks.classification import CLASSIFICATION
+    from advkit.tasks.sampling import limited
 
     prepared: list[Any] = []
 
@@ -302,7 +304,7 @@ def test_images_that_r_was_trained_on_are_counted(r: Path, tmp_path: Path, insid
     packed = tmp_path / "packed.safetensors"
     packing = ["train", "--arch", f"advkit/cnn@{r}", "--data", "digits", "--epochs", "0", "-o", packed]
     assert inside(*packing).returncode == 0
-    data = reference.load("digits", role="train", limit=400, seed=0)
+    data = limited(CLASSIFICATION, reference.load("digits", role="train"), 400, 0)
     trained = set(data.indices[hold_out(data.targets, 0.1, 0)[0]].tolist())
     found = []
     for model, options in (

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from advkit.tasks import task
+
 PACKAGE = Path(__file__).resolve().parents[2] / "advkit"
 FLOORS = (  # top to bottom
     {"commands"},
@@ -137,3 +139,68 @@ def test_no_class_name_exists_twice() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+ABOVE_TASKS = {part for floor in FLOORS[: FLOORS.index({"tasks"})] for part in floor}
+TRUTH = {"label", "labels", "target", "targets", "classes", "truth", "aims"}  # what only a task compares with
+
+
+def identifier(node: ast.expr) -> str:
+    """The last name of ``a.b``, ``a.b[part]``, ``a.b.cpu().numpy()``: ``b``."""
+    while isinstance(node, ast.Subscript | ast.Call):
+        node = node.value if isinstance(node, ast.Subscript) else node.func
+        if isinstance(node, ast.Attribute) and node.attr in ("cpu", "numpy", "to", "long", "unsqueeze"):
+            node = node.value
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def assumptions(path: Path) -> list[str]:
+    """Where a file asks which task it is, or judges predictions itself; constants are no truth."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare) and all(isinstance(sign, ast.Eq | ast.NotEq) for sign in node.ops):
+            sides = [node.left, *node.comparators]
+            names = set(map(identifier, sides))
+            constant = any(isinstance(side, ast.Constant) for side in sides) or any(name.isupper() for name in names)
+            if TRUTH & names and not constant and "num_classes" not in names:
+                found.append(f"{node.lineno}: compares with {ast.unparse(node)}")
+        elif isinstance(node, ast.Attribute) and node.attr in ("argmax", "is_classification"):
+            found.append(f"{node.lineno}: {node.attr}")
+        elif isinstance(node, ast.Constant) and node.value in TASKS:
+            found.append(f"{node.lineno}: names {node.value}")
+    return found + [name for name in sorted(imported(path)) if name.startswith(MODULES)]
+
+
+TASKS = set(task.TASKS)
+MODULES = (*(place.partition(":")[0] for place in task.TASKS.values()), "advkit.tasks.class_targets")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.relative_to(PACKAGE).parts[0] in ABOVE_TASKS],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_nothing_above_tasks_asks_which_task_it_is(path: Path) -> None:
+    assert assumptions(path) == []
+
+
+def test_an_assumption_would_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    for text in (
+        "correct = predictions == labels",
+        "fooled = predict(x).cpu() != done.targets[part]",
+        "correct = (data.targets.numpy() == found)",
+        "hit = logits.argmax(1)",
+        "if spec.task == 'classification': pass",
+        "from advkit.tasks.classification import class_margin",
+        "def f():\n    import advkit.tasks.class_targets",
+    ):
+        file.write_text(text)
+        assert len(assumptions(file)) == 1, text
+    for text in (
+        "if target == 'next': pass",
+        "hit = task.correct(predictions, targets)",
+        "from advkit.tasks import task",
+    ):
+        file.write_text(text)
+        assert assumptions(file) == [], text

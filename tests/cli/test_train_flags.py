@@ -12,6 +12,8 @@ from executable import Run as Command
 from advkit.data import reference as data_reference
 from advkit.models.build import create
 from advkit.reports import train as reports
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 from advkit.training.loop import Run
 from advkit.training.params import TrainParams
 
@@ -30,7 +32,7 @@ from advkit.training.params import TrainParams
 def test_a_training_that_ends_near_chance_is_flagged(
     train: tuple[int, int] | None, held: tuple[int, int] | None, told: str | None
 ) -> None:
-    data = data_reference.load("digits", role="train", limit=20)
+    data = limited(CLASSIFICATION, data_reference.load("digits", role="train"), 20, 0)
     network = create("advkit/cnn", num_classes=10, input_size=data.size, seed=0)
     positions = torch.arange(10)
     run = Run(network, data, positions, positions + 10, [], TrainParams(), None, {})

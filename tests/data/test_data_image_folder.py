@@ -18,9 +18,9 @@ NAMES = ("zebra", "10", "2", "", "../up", "a/b", "train", ".x", "été", "zebra!
 @pytest.fixture
 def written(tmp_path):
     pixels = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with image_folder(tmp_path / "adv", NAMES, force=False) as save:
-        save(pixels[:2], torch.tensor([4, 0]), torch.tensor([3, 9]))
-        save(pixels[2:], torch.tensor([11, 0, 2]), torch.tensor([11, 12, 1_000_000]))
+    with image_folder(tmp_path / "adv", {"class_names": NAMES}, force=False) as folder:
+        folder.append(pixels[:2], labels=torch.tensor([4, 0]), index=torch.tensor([3, 9]))
+        folder.append(pixels[2:], labels=torch.tensor([11, 0, 2]), index=torch.tensor([11, 12, 1_000_000]))
     return tmp_path / "adv", pixels
 
 
@@ -37,11 +37,11 @@ def test_names_numbers_order_and_identities_survive(written):
 
 def test_such_a_folder_may_be_replaced(written):
     path, pixels = written
-    with image_folder(path, ("a", "b"), force=True) as save:
-        save(pixels[:1], torch.tensor([1]), torch.tensor([0]))
+    with image_folder(path, {"class_names": ("a", "b")}, force=True) as folder:
+        folder.append(pixels[:1], labels=torch.tensor([1]), index=torch.tensor([0]))
     assert load(str(path)).class_names == ("a", "b")
     (path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"holds notes\.txt"), image_folder(path, ("a",), force=True):
+    with pytest.raises(InputError, match=r"holds notes\.txt"), image_folder(path, {"class_names": ("a",)}, force=True):
         pass
 
 

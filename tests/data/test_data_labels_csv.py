@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 
 from advkit.data.reference import load
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_the_competition_counts_from_one(place, ref, flat):
 def test_target_classes_stay_with_their_images(flat):
     rows = "; ".join(f"{k}.png,{k % 2},{(k + 3) % 10}" for k in range(10))
     path = str(flat(f"filename,label,target; {rows}", count=10))
-    some = load(path, limit=4, seed=3)
+    some = limited(CLASSIFICATION, load(path), 4, 3)
     assert some.target_classes.tolist() == [(k + 3) % 10 for k in some.indices.tolist()]
     part = some.subset(torch.tensor([2, 0]))
     assert part.target_classes.tolist() == [(k + 3) % 10 for k in part.indices.tolist()]

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from advkit.data.reference import load
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_cifar10(cifar):
 
 
 def test_cifar10_sample_is_the_same_images(cifar):
-    whole, some = load(f"{cifar}#train"), load(f"{cifar}#train", limit=50, seed=3)
+    whole, some = load(f"{cifar}#train"), limited(CLASSIFICATION, load(f"{cifar}#train"), 50, 3)
     assert torch.bincount(some.targets).sum() == 50
     assert torch.equal(some.batch(slice(None))[0], whole.batch(some.indices)[0])
 
@@ -54,7 +56,7 @@ def test_mnist(shared):
     assert torch.bincount(train.targets).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     images, _ = train.batch(slice(0, 10_000))
     assert float(images.mean()) == pytest.approx(0.1307, abs=2e-3)
-    assert load(str(folder), limit=4, channels=3).batch(slice(None))[0].shape == (4, 3, 28, 28)
+    assert limited(CLASSIFICATION, load(str(folder), channels=3), 4, 0).batch(slice(None))[0].shape == (4, 3, 28, 28)
 
 
 def test_usps_and_mnist_m(shared):
@@ -78,9 +80,9 @@ def test_pacs_is_four_domains_of_the_same_classes(shared, refused):
     assert {found.class_names for found in domains.values()} == {
         ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
     }
-    alone = load(str(folder / "photo"), limit=14)
+    alone = limited(CLASSIFICATION, load(str(folder / "photo")), 14, 0)
     images, _ = alone.batch(slice(None))
     assert torch.equal(images, domains["photo"].batch(alone.indices)[0])
     assert images.shape == (14, 3, 64, 64)
-    sketch = load(f"{folder}#sketch", limit=28).batch(slice(None))[0]
+    sketch = limited(CLASSIFICATION, load(f"{folder}#sketch"), 28, 0).batch(slice(None))[0]
     assert sketch.mean() > 0.8 > images.mean()  # pencil on white paper

@@ -189,21 +189,6 @@ def test_nothing_known_in_it(tmp_path, refused):
     refused(tmp_path / "notes.txt", "no kind of image data")
 
 
-@pytest.mark.parametrize("limit", [0, -3])
-def test_limits_that_leave_nothing(limit, refused):
-    refused("digits", f"--limit {limit}", limit=limit)
-
-
-def test_limit_is_seeded_stratified_and_keeps_identities():
-    whole = load("digits")
-    some, same, other = (load("digits", limit=100, seed=seed) for seed in (1, 1, 2))
-    assert len(some) == 100
-    assert some.fingerprint == same.fingerprint != other.fingerprint
-    assert torch.equal(some.batch(slice(None))[0], whole.batch(some.indices)[0])
-    assert (torch.bincount(some.targets, minlength=10) - torch.bincount(whole.targets) / 5).abs().max() < 1
-    assert load("digits", limit=10_000).fingerprint == whole.fingerprint
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
 def test_unreadable(tmp_path, refused):
     _npz(tmp_path)

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from advkit.data.reference import load
-from advkit.files.adversarial import AdversarialWriter
+from advkit.files.adversarial import AdversarialWriter, adversarial_metadata
 from advkit.files.errors import InputError
 from advkit.files.tensors import write_tensors
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 
 IMAGES = torch.rand(6, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([2, 0, 1, 1, 0, 2])
@@ -27,8 +29,8 @@ def test_an_adversarial_set_is_a_data_set(quantized, tmp_path):
     file = tmp_path / "adversarial.safetensors"
     images = (IMAGES * 255).round().to(torch.uint8) if quantized else IMAGES
     index = torch.tensor([9, 4, 7, 1, 0, 30])
-    said = {"class_names": ["cat", "dog", "eel", "fox"], "data": {}, "surrogates": [], "attack": {}}
-    with AdversarialWriter(file, 6, (3, 4, 5), quantized=quantized, **said) as out:
+    said = adversarial_metadata(class_names=("cat", "dog", "eel", "fox"), data={}, surrogates=[], attack={})
+    with AdversarialWriter(file, 6, (3, 4, 5), said, quantized=quantized) as out:
         for rows in (slice(0, 4), slice(4, 6)):
             numbers = dict.fromkeys(("labels", "target", "prediction", "outcome"), LABELS[rows])
             out.append(images[rows], index=index[rows], **numbers)
@@ -38,8 +40,8 @@ def test_an_adversarial_set_is_a_data_set(quantized, tmp_path):
     assert found.subset(torch.tensor([5, 2])).indices.tolist() == [30, 7]
     assert torch.allclose(found.batch(slice(None))[0], IMAGES, atol=0.5 / 255 if quantized else 0.0)
     assert torch.equal(found.batch(torch.tensor([4, 1, 5]))[0], found.batch(slice(None))[0][[4, 1, 5]])
-    limited = load(str(file), limit=3)
-    assert torch.equal(limited.indices, index[limited.rows])
+    some = limited(CLASSIFICATION, load(str(file)), 3, 0)
+    assert torch.equal(some.indices, index[some.rows])
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

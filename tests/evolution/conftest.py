@@ -12,9 +12,11 @@ from linear import write_linear
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.evolution.adversarial_sets import make_missing
-from advkit.evolution.evaluation_context import ContextSpec, open_parts, sample
+from advkit.evolution.evaluation_context import ContextSpec, open_parts
 from advkit.evolution.gradient_cache import record
 from advkit.models import reference as model_reference
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import sample
 from advkit.training.params import MisalignParams, TrainParams
 
 RECIPE = TrainParams(epochs=2, batch_size=32, lr=0.05, clip=1.0, seed=5, misalign=MisalignParams())
@@ -40,6 +42,7 @@ def context_spec(reference: str, tmp_path_factory: pytest.TempPathFactory) -> Co
     folder = tmp_path_factory.mktemp("context")
     spec = ContextSpec(
         reference=reference,
+        task="classification",
         data="digits",
         limit=None,
         size=(1, 8, 8),
@@ -61,5 +64,5 @@ def context_spec(reference: str, tmp_path_factory: pytest.TempPathFactory) -> Co
     attacks = [AttackParams(parse_method(name), eps=0.15, steps=5) for name in ("pgd", "mi,di")]
     paths = make_missing(folder, network, validation, [(a, a.to_json()) for a in attacks], "cpu")
     gradients = folder / "gradients.safetensors"
-    record(gradients, network, data, sample(data, training, spec.images, 0), RECIPE, "cpu")
+    record(gradients, network, data, sample(CLASSIFICATION, data, training, spec.images, 0), RECIPE, "cpu")
     return replace(spec, adversarial=paths, gradients=str(gradients))

@@ -17,7 +17,7 @@ from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
 from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob, evaluate
-from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context, sample
+from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context
 from advkit.evolution.gradient_cache import recordable
 from advkit.evolution.training_scheduler import ARCHITECTURE, inherited_weights
 from advkit.evolution.variation import mutate, random_genome
@@ -29,6 +29,7 @@ from advkit.models import reference as model_reference
 from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.presets import named
+from advkit.tasks.sampling import sample
 from advkit.training.augment import augmented
 from advkit.training.loop import Diverged, Run
 from advkit.training.params import TrainParams
@@ -52,7 +53,7 @@ def context(context_spec: ContextSpec) -> EvaluationContext:
 
 def test_recorded_gradients_are_the_references_own_at_the_images_that_training_sees(context: EvaluationContext) -> None:
     assert context.gradients is not None
-    positions = sample(context.data, context.train, 400, 0)[:64]
+    positions = sample(context.task, context.data, context.train, 400, 0)[:64]
     images, labels = context.data.batch(positions)
     indices = context.data.indices[positions]
     for epoch in range(2):
@@ -192,7 +193,7 @@ def test_controls_are_what_their_names_say(
 
 def test_a_record_of_gradients_is_of_its_images_and_epochs_alone(context: EvaluationContext) -> None:
     assert context.gradients is not None
-    known = context.data.indices[sample(context.data, context.train, 400, 0)[:3]]
+    known = context.data.indices[sample(context.task, context.data, context.train, 400, 0)[:3]]
     context.gradients.at(known, 1)
     unknown = context.validation.indices[:3]
     for indices, epoch in ((unknown, 0), (known, 2), (torch.tensor([10**6]), 0)):
@@ -206,8 +207,8 @@ def test_candidates_never_see_the_images_they_are_measured_on(context: Evaluatio
 
 
 def test_a_shorter_rung_trains_on_a_part_of_the_longer_one(context: EvaluationContext) -> None:
-    whole = sample(context.data, context.train, 400, 0)
-    part = sample(context.data, whole, 133, 0)
+    whole = sample(context.task, context.data, context.train, 400, 0)
+    part = sample(context.task, context.data, whole, 133, 0)
     assert len(part) == 133
     assert set(part.tolist()) < set(whole.tolist())
 

@@ -20,6 +20,8 @@ from advkit.files.signals import Stop
 from advkit.files.tensors import read_tensors, write_tensors
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 from advkit.training import distributed
 from advkit.training.evaluation import accuracy, cosines
 from advkit.training.loop import Run, _stopped, dropout_seed, train
@@ -49,7 +51,7 @@ def step(net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def a_run() -> Run:
     """Five steps with everything on: augmentation, penalty at two places, averaged weights, bound on the gradient."""
-    data = data_reference.load("digits", role="train", limit=100)
+    data = limited(CLASSIFICATION, data_reference.load("digits", role="train"), 100, 0)
     part, held = hold_out(data.targets, 0.2, 0)
     misalign = MisalignParams(at=("clean", "noise"), smoothness=0.1, warm_up=0.0)
     params = TrainParams(

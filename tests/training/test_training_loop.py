@@ -18,6 +18,8 @@ from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 from advkit.training import misalign
 from advkit.training.augment import augmented
 from advkit.training.loop import Diverged, Run, train
@@ -30,7 +32,7 @@ BASE = TrainParams(epochs=3, batch_size=32, lr=0.05)
 
 @pytest.fixture(scope="module")
 def digits() -> ImageSet:
-    return data_reference.load("digits", role="train", limit=800)
+    return limited(CLASSIFICATION, data_reference.load("digits", role="train"), 800, 0)
 
 
 def trained(data: ImageSet, params: TrainParams, references: list[Network] | None = None, seed: int = 1) -> Run:

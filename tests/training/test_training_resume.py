@@ -20,6 +20,8 @@ from advkit.files.tensors import read_header, read_tensors, write_tensors
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import limited
 from advkit.training import loop, state
 from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
 from advkit.training.params import MisalignParams, TrainParams
@@ -38,7 +40,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def digits() -> ImageSet:
-    return data_reference.load("digits", role="train", limit=80)
+    return limited(CLASSIFICATION, data_reference.load("digits", role="train"), 80, 0)
 
 
 def fresh(data: ImageSet, seed: int = 1) -> Network:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from advkit.reports.transfer_matrix import _pair
+from advkit.tasks.classification import CLASSIFICATION
 from advkit.transfer.matrix import Matrix, SurrogateRun
 
 
@@ -19,6 +20,7 @@ def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int
     correct = np.array([True] * 5)
     zeros = np.zeros(5, np.int64)
     return SurrogateRun(
+        CLASSIFICATION,
         "S",
         method,
         np.arange(5),
@@ -41,7 +43,7 @@ def test_flipped_and_noise_are_not_mixed_up_and_unions_take_the_best_of_each() -
     two = attempt("mi", victims=[0, 0, 2, 0, 0], flipped=[0, 0, 0, 0, 0], noise=[2, 0, 0, 2, 0])
     clean = np.zeros((2, 5), np.int64)
     clean[1, 1] = 3  # the victim is wrong on the second image, which does not count
-    found = Matrix(np.zeros(5, np.int64), clean, [one, two], None, 0.0)
+    found = Matrix(clean, clean == 0, [one, two], None, 0.0)
     single, union = _pair(found, "pgd", [one], 1, "V"), _pair(found, "union", [one, two], 1, "V")
     counts = {name: getattr(single, name) for name in ("cond", "both", "raw", "same", "flipped", "noise")}
     assert {name: (rate.successes, rate.total) for name, rate in counts.items()} == {
@@ -60,9 +62,10 @@ def test_noise_of_a_union_is_drawn_once_for_each_method() -> None:
     from advkit.attacks.params import AttackParams
     from advkit.data import reference
     from advkit.models.build import create
+    from advkit.tasks.sampling import limited
     from advkit.transfer.matrix import Plan, measure
 
-    data = reference.load("digits", limit=40)
+    data = limited(CLASSIFICATION, reference.load("digits"), 40, 0)
     networks = [create("advkit/cnn", num_classes=10, input_size=data.size, seed=seed).eval() for seed in (0, 1)]
     params = [AttackParams(parse_method(name), eps=0.5, steps=1) for name in ("fgsm", "mi")]
     plan = Plan(["A", "B"], networks, networks, [0, 1], params, None, False, 16, "cpu")

@@ -11,14 +11,16 @@ from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.data.reference import load
 from advkit.models.build import create
+from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.prediction import predict_all
+from advkit.tasks.sampling import limited
 from advkit.transfer import matrix
 
 
 def test_the_parts_of_past_batches_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small arrays kept from every batch pin the heap between the large ones: memory would grow with the images."""
     torch.set_num_threads(1)
-    data = load("digits", limit=60)
+    data = limited(CLASSIFICATION, load("digits"), 60, 0)
     networks = [create("advkit/cnn", num_classes=10, input_size=data.size, seed=seed).eval() for seed in (0, 1)]
     params = AttackParams(parse_method("fgsm"), eps=0.1)
     plan = matrix.Plan(["a", "b"], networks, networks, [0, 1], [params], None, True, 10, "cpu")

@@ -12,15 +12,16 @@ import sys
 import numpy as np
 
 from advkit.data import reference
-from advkit.data.sampling import hold_out
+from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.sampling import hold_out, limited
 
 VALIDATION = 0.1  # train's default
 
 
 def main(data: str, limit: str, seed: str, out: str) -> None:
     """Images (N, H, W, C) uint8 and labels (N,)."""
-    images = reference.load(data, role="train", limit=int(limit), seed=int(seed))
-    held = images.subset(hold_out(images.targets, VALIDATION, int(seed))[1])
+    images = limited(CLASSIFICATION, reference.load(data, role="train"), int(limit), int(seed))
+    held = images.subset(hold_out(CLASSIFICATION, images, VALIDATION, int(seed))[1])
     pixels, labels = held.batch(slice(0, len(held)))
     np.savez(out, images=(pixels * 255).round().byte().permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
 
