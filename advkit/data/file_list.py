@@ -33,8 +33,8 @@ def _told(resize: Resize) -> tuple[str, ...]:
         return ()
     (height, width), (above, beside) = resize.size, resize.scaled
     return (
-        f"pictures of another size than {height}x{width} are scaled to {above}x{beside} ({resize.interpolation}) and cut "
-        f"from the centre, crop_pct {resize.crop_pct:g}",
+        f"pictures of another size than {height}x{width} are scaled to {above}x{beside} ({resize.interpolation}) "
+        f"and cut from the centre, crop_pct {resize.crop_pct:g}",
     )
 
 

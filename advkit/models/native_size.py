@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from advkit.files.errors import InputError
@@ -29,7 +29,7 @@ class NativeSize:
     width: int
     channels: int | None
     fixed: bool = False
-    crop: Crop = Crop()
+    crop: Crop = field(default_factory=Crop)
 
 
 def native_size(ref: str) -> NativeSize | None:
