@@ -24,9 +24,7 @@ def table(result: TransferMatrixResult, rate: str, data: str) -> list[str]:
     lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
     lines += _grid(result, rate)
     lines += ["  * white box, made on this very network: how often it is fooled", ""]
-    for pair in result.pairs:
-        if not pair.white_box:
-            lines += _pair(pair)
+    lines += _details(result.pairs)
     if result.gradients is not None and len(result.models) > 1:
         lines += ["", f"cosine of input gradients, mean (mean absolute; chance {result.gradients.chance:.4f})"]
         lines += _cosines(result)
@@ -75,15 +73,38 @@ def _shown(pair: Pair, rate: str) -> Rate:
     return found
 
 
-def _pair(pair: Pair) -> list[str]:
-    def short(value: Rate | None) -> str:
-        return "-" if value is None or value.rate is None else f"{100 * value.rate:.1f}"
+def _details(pairs: Sequence[Pair]) -> list[str]:
+    """All rates of each pair, a line for each method."""
+    lines: list[str] = []
+    heading = ""
+    for pair in pairs:
+        if pair.white_box:
+            continue
+        if not lines:
+            columns = "".join(f"{name:>7}" for name in ("noise", "net", "flip", "both", "raw", "same"))
+            lines.append(f"%{'T_cond':>13}{'of':>22}{columns}")
+        if heading != (heading := f"{pair.surrogate} -> {pair.victim}"):
+            lines.append(heading)
+        lines += _rates(pair)
+    if lines:
+        lines.append("  noise and flip: under noise of the same norm, and the negated perturbation")
+        lines.append("  net: T_cond less noise, in points")
+    return lines
 
-    return [
-        f"{pair.surrogate} -> {pair.victim}, {pair.method}: {percent(pair.cond)}",
-        f"    both {short(pair.both)}  raw {short(pair.raw)}  same {short(pair.same)}"
-        f"  controls: sign flipped {short(pair.flipped)}, noise {short(pair.noise)}",
-    ]
+
+def _rates(pair: Pair) -> list[str]:
+    def short(value: float | None, sign: str = "") -> str:
+        return f"{'-' if value is None else f'{100 * value:{sign}.1f}':>7}"
+
+    cond, noise = pair.cond.rate, None if pair.noise is None else pair.noise.rate
+    low, high = pair.cond.interval or (None, None)
+    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    net = None if cond is None or noise is None else cond - noise
+    others = (pair.flipped, pair.both, pair.raw, pair.same)
+    cells = [short(noise), short(net, "+"), *(short(None if value is None else value.rate) for value in others)]
+    values = f"{short(cond)[2:]}{interval:15}{f'{pair.cond.successes}/{pair.cond.total}':>9}{''.join(cells)}"
+    name = f"  {pair.method}"
+    return [f"{name:9}{values}"] if len(name) < 9 else [name, f"{'':9}{values}"]
 
 
 def _cosines(result: TransferMatrixResult) -> list[str]:
