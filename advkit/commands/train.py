@@ -84,7 +84,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
             *([envelope.data_input(images)] if images is not None else []),
             *[envelope.model_input(reference) for reference in references],
         ],
-        flags=reports.flags(job),
+        flags=[*(envelope.data_flags(images) if images is not None else []), *reports.flags(job)],
         processes=world,
     )
 
