@@ -13,6 +13,8 @@ from advkit.files.errors import InputError
 
 FIGURES = (".png", ".svg", ".pdf")
 
+Statistics = tuple[tuple[float, ...] | None, tuple[float, ...] | None]  # mean and std, None where nobody says
+
 
 def choices(option: str, value: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Comma-separated names, in the order of ``allowed``, each once.
@@ -59,7 +61,7 @@ def check_checkpoint(path: Path) -> None:
         raise InputError(f"-o {path}: a checkpoint's name ends in .safetensors")
 
 
-def floats(option: str, value: str | None) -> tuple[float, ...] | None:
+def _floats(option: str, value: str | None) -> tuple[float, ...] | None:
     """Comma-separated numbers or fractions, such as ``0.5`` and ``125/255``.
 
     Raises:
@@ -78,7 +80,7 @@ def _number(text: str) -> float:
     return float(top) / float(bottom) if bar else float(top)
 
 
-def statistics(mean: str | None, std: str | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def statistics(mean: str | None, std: str | None) -> Statistics:
     """What ``--mean`` and ``--std`` say, each None where it says nothing.
 
     Raises:
@@ -86,7 +88,7 @@ def statistics(mean: str | None, std: str | None) -> tuple[tuple[float, ...] | N
     """
     from advkit.models.config import check_statistics
 
-    means, stds = floats("mean", mean), floats("std", std)
+    means, stds = _floats("mean", mean), _floats("std", std)
     check_statistics("--mean", means or (), ())
     check_statistics("--std", (), stds or ())
     return means, stds

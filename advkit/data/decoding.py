@@ -109,7 +109,7 @@ class Resize:
 
 
 def decode(
-    file: Path, channels: int, size: tuple[int, int], *, crop_pct: float = 1.0, interpolation: str = "bilinear"
+    file: Path, channels: int, size: tuple[int, int], crop_pct: float = 1.0, interpolation: str = "bilinear"
 ) -> Tensor:
     """One image, upright, (channels, H, W) float32 in [0, 1]; shorter side resized, then cut from the centre.
 
@@ -178,24 +178,29 @@ def _resized(image: Tensor, resize: Resize, file: Path) -> Tensor:
             was = f"{image.shape[1]}x{image.shape[2]}"
             raise InputError(f"{file}: {was} is too thin to be cut to {height}x{width}; remove it")
         image = image.unsqueeze(0)
-        if resize.interpolation == "nearest":
-            image = torch.nn.functional.interpolate(image, size=over, mode="nearest-exact")
-        else:
-            image = torch.nn.functional.interpolate(
-                image, size=over, mode=resize.interpolation, antialias=True, align_corners=False
-            )
-        # Cut as torchvision does where a model's own preparation is repeated.
-        middle = round if resize.crop_pct < 1.0 else int
-        top, left = middle((over[0] - height) / 2), middle((over[1] - width) / 2)
+        image = _scaled(image, over, resize.interpolation)
+        top, left = round((over[0] - height) / 2), round((over[1] - width) / 2)
         image = image[0, :, top : top + height, left : left + width]
     return image.clamp(0.0, 1.0).contiguous()
 
 
+def _scaled(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """``images`` (N, C, h, w) of ``size`` (H, W), filtered as pillow does it."""
+    scale = torch.nn.functional.interpolate
+    if interpolation == "nearest":
+        return scale(images, size=size, mode="nearest-exact")
+    if (
+        interpolation == "bicubic"
+    ):  # which overshoots: pillow goes row by row, cuts to [0, 1], and then column by column
+        images = scale(images, (images.shape[2], size[1]), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    return scale(images, size=size, mode=interpolation, antialias=True)
+
+
 def _cover(found: tuple[int, int], resize: Resize) -> tuple[int, int]:
-    """(H, W) to which a picture of ``found`` is scaled."""
+    """(H, W) to which a picture of ``found`` is scaled: for squares as torchvision rounds it, from the shorter side."""
     height, width = resize.scaled
-    ratio = max(height / found[0], width / found[1])
-    if resize.crop_pct < 1.0 and height == width:  # torchvision cuts the longer side's fraction off
+    if height == width:
         longer = int(height * max(found) / min(found))
         return (longer, width) if found[0] > found[1] else (height, longer)
+    ratio = max(height / found[0], width / found[1])
     return max(height, round(found[0] * ratio)), max(width, round(found[1] * ratio))

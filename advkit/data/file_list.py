@@ -24,7 +24,8 @@ def from_files(
     channels = wanted.channels or 3
     size = wanted.size or _common_size(path, files)
     resize = Resize(size, wanted.crop_pct, wanted.interpolation)
-    return RawDataset(targets, names, (channels, *size), _reader(files, channels, resize), warnings=_told(resize))
+    read = _reader(files, channels, resize)
+    return RawDataset(targets, names, (channels, *size), read, warnings=_told(resize), resize=resize)
 
 
 def _told(resize: Resize) -> tuple[str, ...]:
@@ -42,10 +43,7 @@ def _reader(files: list[Path], channels: int, resize: Resize) -> Callable[[Tenso
     size = resize.size
 
     def read(rows: Tensor) -> Tensor:
-        images = [
-            decode(files[row], channels, size, crop_pct=resize.crop_pct, interpolation=resize.interpolation)
-            for row in rows.tolist()
-        ]
+        images = [decode(files[row], channels, size, resize.crop_pct, resize.interpolation) for row in rows.tolist()]
         return torch.stack(images) if images else torch.empty(0, channels, *size)
 
     return read

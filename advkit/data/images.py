@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from advkit.data.decoding import Resize
 from advkit.files.errors import InputError
 
 _BLOCK = 512  # images; part of what the fingerprint means, so it never changes
@@ -35,6 +36,7 @@ class ImageSet:
         target_classes: (N,) int64 in [0, K), the class that an attack is to aim at on each image; None where the data
             do not say.
         warnings: what the user must hear of how the data were read, each one line: files left out, conventions taken.
+        resize: how pictures of other sizes became ``size``; None for arrays.
     """
 
     ref: str
@@ -47,6 +49,7 @@ class ImageSet:
     read: Reader
     target_classes: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    resize: Resize | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -72,6 +72,7 @@ def load(
         source.read,
         source.target_classes,
         source.warnings,
+        source.resize,
     )
 
 

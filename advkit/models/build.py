@@ -75,6 +75,7 @@ def assemble(
         input_size=config.input_size,
         mean=config.mean,
         std=config.std,
+        crop=config.crop,
     )
     return Network(net, spec)
 

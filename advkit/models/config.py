@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from advkit.files.errors import InputError
 
@@ -23,7 +25,7 @@ class Crop:
     """How pictures of other sizes are prepared for a model.
 
     Attributes:
-        crop_pct: what the cut from the centre leaves of the scaled picture's shorter side, in (0, 1].
+        crop_pct: what the cut from the centre leaves of the scaled picture's shorter side, in [0.1, 1].
         interpolation: of the scaling, one of :data:`INTERPOLATIONS`.
         notes: what its description asks for and is not done, each one line.
     """
@@ -33,16 +35,26 @@ class Crop:
     notes: tuple[str, ...] = ()
 
 
+def said_crop(meta: Mapping[str, Any]) -> Crop | None:
+    """What a checkpoint's metadata says of it, None where that is nothing of use: it is no part of what it must say."""
+    crop_pct, interpolation = meta.get("crop_pct"), meta.get("interpolation")
+    good = isinstance(crop_pct, float | int) and 0.1 <= crop_pct <= 1.0 and interpolation in INTERPOLATIONS
+    return Crop(float(crop_pct), str(interpolation)) if good and crop_pct is not None else None
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model's outside: classes, their names, the images it takes and how it normalises them."""
+    """A model's outside: classes, their names, the images it takes and how it normalises them.
+
+    ``crop`` is how pictures of other sizes are prepared for it, None where it doesn't say.
+    """
 
     num_classes: int
     input_size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
-    crop: Crop = Crop()
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True)

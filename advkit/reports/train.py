@@ -88,8 +88,9 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
 
 def flags(run: Run) -> list[str]:
     """Reasons for suspicion: images that references resize, a training that ends near chance."""
-    told = []
+    told = list(run.network.spec.notes)
     for reference in run.references:
+        told += [f"{reference.spec.ref}: {note}" for note in reference.spec.notes]
         if isinstance(reference.net, Resized):
             told.append(f"{reference.spec.ref}: resizes the images to its own {'x'.join(map(str, reference.net.size))}")
     last = run.history[-1] if run.history else None
