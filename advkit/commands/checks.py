@@ -86,11 +86,13 @@ def statistics(mean: str | None, std: str | None) -> Statistics:
     Raises:
         InputError: no numbers; NaN, infinities, and numbers that belong to pixels of [0, 255].
     """
-    from advkit.models.config import check_statistics
+    from advkit.models.config import LEAST_STD, check_statistic
 
     means, stds = _floats("mean", mean), _floats("std", std)
-    check_statistics("--mean", means or (), ())
-    check_statistics("--std", (), stds or ())
+    for value in means or ():
+        check_statistic(f"--mean {value:g}", value)
+    for value in stds or ():
+        check_statistic(f"--std {value:g}", value, LEAST_STD)
     return means, stds
 
 

@@ -196,7 +196,7 @@ def train_params(
 
 def _misalign(recipe: RecipeOptions) -> MisalignParams:
     eps = parse_eps(recipe.misalign_eps, "misalign-eps")
-    check_eps(eps, "linf", recipe.misalign_eps)
+    check_eps(eps, "linf", recipe.misalign_eps, what="misalign-eps")
     return MisalignParams(
         weight=recipe.misalign_weight,
         penalty=recipe.misalign_penalty,

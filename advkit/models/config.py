@@ -14,7 +14,7 @@ Size = tuple[int, int, int]
 MOST_CLASSES = 1_000_000  # the largest label sets in use have some 20,000
 MOST_PIXELS = 2048 * 2048  # of one image; the largest classifiers in use take 1024x1024, and memory goes with it
 _MOST_STATISTIC = 10.0  # of mean and std: pixels lie in [0, 1], and a net for [0, 255] has a std of 1/255
-_LEAST_STD = 1e-6  # below it a step of 8 bits becomes thousands
+LEAST_STD = 1e-6  # below it a step of 8 bits becomes thousands
 
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
@@ -121,13 +121,18 @@ def check_size(what: str, size: Size) -> None:
 
 def check_statistics(what: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Raise InputError unless mean and std are such as pixels in [0, 1] have, or a net for other pixels needs."""
-    for name, values in (("mean", mean), ("std", std)):
-        for value in values:
-            if not math.isfinite(value):
-                raise InputError(f"{what}: {name} {value:g}; finite numbers are needed, in units of pixels in [0, 1]")
-            if abs(value) > _MOST_STATISTIC:
-                hint = f"; did you mean {value:g}/255?" if abs(value) <= 255 else ""
-                raise InputError(f"{what}: {name} {value:g}: pixels lie in [0, 1], so this is out of scale{hint}")
+    for value in mean:
+        check_statistic(f"{what}: mean {value:g}", value)
     for value in std:
-        if value < _LEAST_STD:
-            raise InputError(f"{what}: std {value:g}; {_LEAST_STD:g} or more is needed, std above 0")
+        check_statistic(f"{what}: std {value:g}", value, LEAST_STD)
+
+
+def check_statistic(what: str, value: float, least: float = -_MOST_STATISTIC) -> None:
+    """Raise InputError, beginning with ``what``, unless ``value`` can be one of a mean, or of a std above ``least``."""
+    if not math.isfinite(value):
+        raise InputError(f"{what}: a finite number is needed, in units of pixels in [0, 1]")
+    if abs(value) > _MOST_STATISTIC:
+        hint = f"; did you mean {value:g}/255?" if abs(value) <= 255 else ""
+        raise InputError(f"{what}: pixels lie in [0, 1], so this is out of scale{hint}")
+    if value < least:
+        raise InputError(f"{what}: {least:g} or more is needed")
