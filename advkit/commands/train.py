@@ -164,6 +164,8 @@ def _write(job: Run, config: TrainConfig, result: TrainResult) -> None:
     }
     if spec.sha256 and not job.params.epochs:
         meta["parents"] = [{"sha256": spec.sha256}]
+        if spec.crop is not None:  # trained weights are for pictures as this training saw them
+            meta |= {"crop_pct": spec.crop.crop_pct, "interpolation": spec.crop.interpolation}
     write_checkpoint(config.out, Checkpoint(job.network.net.state_dict(), meta))
     if job.state_path is not None:
         job.state_path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
-from advkit.commands.checks import choices, floats
+from advkit.commands.checks import choices, statistics
 from advkit.commands.loading import load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
@@ -101,7 +101,7 @@ def _open_images(config: TrainConfig) -> ImageSet | None:
 
 def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
-    mean, std = floats("mean", config.mean), floats("std", config.std)
+    mean, std = statistics(config.mean, config.std)
     arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch
     if config.init and arch and has_weights:
         raise InputError("--arch with weights and --init both say where to start; give one")
@@ -202,7 +202,7 @@ def train_params(
 
 def _misalign(recipe: RecipeOptions) -> MisalignParams:
     eps = parse_eps(recipe.misalign_eps, "misalign-eps")
-    check_eps(eps, "linf", recipe.misalign_eps)
+    check_eps(eps, "linf", recipe.misalign_eps, what="misalign-eps")
     return MisalignParams(
         weight=recipe.misalign_weight,
         penalty=recipe.misalign_penalty,

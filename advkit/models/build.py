@@ -81,6 +81,7 @@ def assemble(
         mean=config.mean,
         std=config.std,
         notes=tuple(notes),
+        crop=config.crop,
     )
     return Network(net, spec)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models import build, factory, infer, libraries, weights
-from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve
+from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve, said_crop
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
 from advkit.models.match_names import match_names, own_statistics
@@ -119,11 +119,11 @@ def checkpoint_description(meta: Mapping[str, Any]) -> ModelConfig:
     labels = tuple(str(label) for label in meta["labels"])
     channels, height, width = meta["input_size"]
     mean, std = (tuple(float(value) for value in meta[key]) for key in ("mean", "std"))
-    return ModelConfig(meta["num_classes"], (channels, height, width), mean, std, labels)
+    return ModelConfig(meta["num_classes"], (channels, height, width), mean, std, labels, said_crop(meta))
 
 
 def _load_fresh(ref: str, architecture: str, model_args: dict[str, Any], wish: ModelOverrides) -> Network:
-    default = build.defaults(architecture)
+    default = replace(build.defaults(architecture), crop=None)
     if wish.num_classes not in (None, default.num_classes):
         default = replace(default, num_classes=wish.num_classes or 0, labels=())
     if wish.input_size is not None:
@@ -150,8 +150,19 @@ def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path:
     default = build.defaults(architecture)
     probe = infer.probe(architecture, wish.input_size or default.input_size, model_args)
     named = match_names(ref, probe, read)
-    said, notes = own_statistics(named, infer.infer_from_state_dict(probe, named.tensors, default), wish)
-    return with_weights(ref, architecture, named.tensors, resolve(ref, said, wish), model_args, notes)
+    inferred = replace(infer.infer_from_state_dict(probe, named.tensors, default), crop=None)
+    said, notes = own_statistics(named, inferred, wish)
+    config = resolve(ref, said, wish)
+    if named.statistics is None and (wish.mean is None or wish.std is None):
+        notes = (*notes, _assumed(config))
+    return with_weights(ref, architecture, named.tensors, config, model_args, notes)
+
+
+def _assumed(config: ModelConfig) -> str:
+    """What is said of bare weights, whose mean and std nobody gave."""
+    mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (config.mean, config.std))
+    whose = " (ImageNet's)" if (config.mean, config.std) == (libraries.IMAGENET_MEAN, libraries.IMAGENET_STD) else ""
+    return f"bare weights, which say no mean and std: {mean} and {std}{whose} are assumed; --mean and --std give others"
 
 
 def _load_pretrained(ref: str, architecture: str, wish: ModelOverrides) -> Network:
