@@ -22,7 +22,7 @@ EPS = 0.25
 
 @pytest.fixture
 def attack(two: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """``attack OPTIONS`` on 64 images and the network made by hand, no gradient of which is near 0; returns the report's result and the tensors of its set."""
+    """``attack OPTIONS`` on 64 images and R made by hand; returns the report's result and the tensors of its set."""
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str, out: str = "a.safetensors") -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -144,23 +144,22 @@ LINEAR = """
 import torch
 
 
-class Linear(torch.nn.Module):
-    def __init__(self, left, right, threshold):
-        super().__init__()
-        self.left, self.right, self.threshold = left, right, threshold
-
-    def forward(self, images):
-        left, right = images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))
-        score = 20 * (self.left * left + self.right * right - self.threshold)
-        return torch.stack([-score, score], 1)
-
-
-def a():
-    return Linear(0.5, 0.5, 0.5)
+def linear(left, right, threshold):
+    score = torch.full((8, 8), right / 32)
+    score[:, :4] = left / 32
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(20 * torch.stack([-score.flatten(), score.flatten()]))
+        net[1].bias.copy_(20 * torch.tensor([threshold, -threshold]))
+    return net
 
 
-def b():
-    return Linear(3.0, -2.0, 0.6)
+def a(num_classes=2):
+    return linear(0.5, 0.5, 0.5)
+
+
+def b(num_classes=2):
+    return linear(3.0, -2.0, 0.6)
 """
 
 
