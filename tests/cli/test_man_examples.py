@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -48,8 +49,7 @@ def words_of(command: str) -> list[str]:
 
 def promised(words: Sequence[str]) -> list[str]:
     """Files that the words of a command say it writes."""
-    pairs = zip(words, words[1:], strict=False)
-    return [value for option, value in pairs if option in (*WRITTEN, ">") and value != "-"]
+    return [value for option, value in itertools.pairwise(words) if option in (*WRITTEN, ">") and value != "-"]
 
 
 def status_of(out: str, words: Sequence[str]) -> str:
