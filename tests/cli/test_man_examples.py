@@ -22,6 +22,7 @@ from advkit.evolution import run_search
 
 PAGES = ["advkit", *(f"advkit-{tool}" for tool in TOOLS)]
 WRITTEN = ("-o", "--out", "--report", "--figure", "--figure-architecture")  # options that promise a file
+WIDTH = 75  # of 80 columns; pages are indented
 ESCAPES = {r"\e": "\\", r"\-": "-", r"\(aq": "'", r"\(dq": '"', r"\&": ""}
 
 
@@ -108,6 +109,7 @@ def test_examples_do_what_they_say(
 ) -> None:
     assert len(sections(text_of(page))) == 1
     wanted = commands(text_of(page))
+    assert [line for command in wanted for line in f"$ {command}".splitlines() if len(line) > WIDTH] == []
     assert any(command.startswith(page.replace("-", " ", 1)) for command in wanted)
     place = tmp_path / "work"
     place.mkdir()
