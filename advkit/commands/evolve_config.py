@@ -38,7 +38,7 @@ class EvolveConfig(BudgetOptions, WorkerOptions, RunOptions, ForceOption):
     ] = "front"
     ageing: Annotated[bool, typer.Option("--ageing", help="The oldest leave the population, not the worst.")] = False
     budget: Annotated[int, typer.Option(min=1, help="Full-length candidate trainings to spend.")] = 60
-    population: Annotated[int, typer.Option(min=2, help="Candidates that breed.")] = 12
+    population: Annotated[int, typer.Option(min=2, help="Candidates that survive a generation.")] = 12
     offspring: Annotated[int, typer.Option(min=1, help="Candidates proposed in a generation.")] = 12
     rungs: Annotated[int, typer.Option(min=1, max=5, help="Trainings of growing length; one in 3 goes on.")] = 2
     accuracy_floor: Annotated[
