@@ -55,7 +55,7 @@ def run(config: EvolveConfig) -> int:
         device=device,
         params=prepared.settings,
         inputs=evolve_request.inputs(prepared),
-        flags=flags(result),
+        flags=envelope.data_flags(prepared.images) + flags(result),
         processes=config.workers,
         threads=config.threads,
         complete=result.checkpoint is not None,

@@ -110,7 +110,9 @@ class Opened:
 
     def warnings(self) -> list[str]:
         """Flags: fresh weights, so that rates say nothing; classes that are called otherwise; images resized."""
-        flags = [f"{self.images.ref}: {line}" for line in self.images.warnings]
+        from advkit.reports.envelope import data_flags
+
+        flags = data_flags(self.images)
         for name, ref, network in zip(self.names, self.refs, self.networks, strict=True):
             if _is_fresh(ref):
                 flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")

@@ -31,6 +31,9 @@ class RecipeOptions(Config):
     label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0
     clip: Annotated[float, typer.Option(help="Bound on the norm of the whole gradient; 0 for none.")] = 1.0
     ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0
+    precise_bn: Annotated[
+        int, typer.Option(min=0, help="Training images for batch-norm's statistics; 0: running averages.")
+    ] = 0
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
     misalign_weight: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1.0

@@ -187,6 +187,7 @@ def train_params(
         label_smoothing=recipe.label_smoothing,
         clip=recipe.clip,
         ema=recipe.ema,
+        precise_bn=recipe.precise_bn,
         augment=frozenset(kinds),
         precision=pick_precision(recipe.precision, device),
         seed=seed,

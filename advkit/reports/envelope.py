@@ -137,6 +137,11 @@ def data_input(data: ImageSet) -> Input:
     return Input(kind="data", ref=data.ref, sha256=data.fingerprint, split=data.split, images=len(data))
 
 
+def data_flags(data: ImageSet) -> list[str]:
+    """What a data set's reader had to say, as a report's flags."""
+    return [f"{data.ref}: {line}" for line in data.warnings]
+
+
 def finish(
     tool: str,
     result: BaseModel,

@@ -213,6 +213,15 @@ def test_big_pictures_come_out_as_others(mode, orientation, tmp_path, monkeypatc
         assert 20 <= min(seen[-1]) < max(seen[-1]) < 120
 
 
+def test_a_picture_of_more_than_2_to_the_24_pixels_never_becomes_floats_whole(monkeypatch, tmp_path):
+    seen, inner = [], decoding._resized
+    monkeypatch.setattr(decoding, "_resized", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest))
+    for side in (4096, 4097):
+        decode(saved(Image.new("L", (side, side)), tmp_path / "1.png"), 1, (8, 8))
+    assert seen[0] == (4096, 4096)
+    assert max(seen[1]) < 100
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
 def test_any_byte_may_be_wrong(suffix, tmp_path):
     text = saved(COLOUR, tmp_path / f"whole.{suffix}").read_bytes()
