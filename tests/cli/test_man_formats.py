@@ -59,6 +59,13 @@ def test_keys_of_a_report(page: str, tool: str) -> None:
     assert listed(page, "no NaN:", ". Status is") == set(schema["properties"])
 
 
+def test_times_in_a_report_are_those_that_advkit_1_excepts() -> None:
+    text = " ".join((REPOSITORY / "man" / "advkit.1").read_text().split())
+    schemas = "".join(path.read_text() for path in (REPOSITORY / "advkit/reports/schemas").iterdir())
+    times = set(re.findall(r'"(started|\w*seconds)":', schemas))
+    assert listed(text, "but for the times in them (", ")") == times
+
+
 def test_keys_of_an_adversarial_set(page: str, r: Path, inside: Run, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     assert inside("attack", r, "--data", "digits", "--limit", "10", "--steps", "1", "-o", out).returncode == 0
