@@ -61,7 +61,7 @@ def status_of(out: str, words: Sequence[str]) -> str:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Run:
-    """``sh``, for which ``advkit`` is the real executable."""
+    """``bash``, for which ``advkit`` is the real executable; a pipe fails where any part of it does."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "advkit"
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m advkit "$@"\n')
