@@ -34,7 +34,7 @@ def parse_eps(text: str, what: str = "eps") -> float:
     return value
 
 
-def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | None = None) -> None:
+def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | None = None, what: str = "eps") -> None:
     """Refuse a radius that covers more than all images: over 1 in Linf, over sqrt(C H W) in L2 (by more than 1e-6).
 
     Args:
@@ -42,15 +42,17 @@ def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | No
         norm: its norm.
         text: what the user wrote.
         size: (C, H, W) of the images; without it an L2 radius passes.
+        what: the option.
 
     Raises:
         InputError: ``eps`` bounds nothing.
     """
+    hint = "" if "/" in text else f"; did you mean {text}/255?"
     if norm == "linf" and eps > 1.0 + _SLACK:
-        raise InputError(f"--eps {text}: pixels lie in [0, 1], so this is no bound; did you mean {text}/255?")
+        raise InputError(f"--{what} {text}: pixels lie in [0, 1], so this is no bound{hint}")
     if norm == "l2" and size is not None and eps > math.sqrt(math.prod(size)) * (1.0 + _SLACK):
         widest = f"no two images of {'x'.join(map(str, size))} are further apart than {math.prod(size) ** 0.5:.4g}"
-        raise InputError(f"--eps {text}: {widest}, so this is no bound; did you mean {text}/255?")
+        raise InputError(f"--{what} {text}: {widest}, so this is no bound{hint}")
 
 
 def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:

@@ -89,6 +89,8 @@ def attack_params(
     )
     eps, parsed = parse_eps(asked.eps), parse_method(method)
     check_eps(eps, asked.norm, asked.eps)
+    step_size = None if asked.step_size is None else parse_eps(asked.step_size, "step-size")
+    check_eps(step_size or 0.0, asked.norm, asked.step_size or "", what="step-size")
     if asked.norm not in parsed.attack.norms:
         raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
     if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
@@ -101,7 +103,7 @@ def attack_params(
         eps=eps,
         norm=asked.norm,
         steps=asked.steps,
-        step_size=None if asked.step_size is None else parse_eps(asked.step_size, "step-size"),
+        step_size=step_size,
         loss=asked.loss,
         targeted=asked.target is not None,
         random_start=asked.random_start,
@@ -114,10 +116,13 @@ def attack_params(
 
 
 def check_budget(options: BudgetOptions, images: ImageSet) -> None:
-    """Raise InputError when the radius reaches from any of ``images`` to any other."""
+    """Raise InputError when the radius, or a step, reaches from any of ``images`` to any other."""
     from advkit.attacks.budget import check_eps, parse_eps
 
     check_eps(parse_eps(options.eps), options.norm, options.eps, images.size)
+    step = options.step_size if isinstance(options, AttackOptions) else None
+    if step is not None:
+        check_eps(parse_eps(step, "step-size"), options.norm, step, images.size, "step-size")
 
 
 def aim_at(options: AttackOptions, networks: Sequence[Network], images: ImageSet) -> tuple[str | int | None, ImageSet]:

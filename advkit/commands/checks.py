@@ -13,6 +13,8 @@ from advkit.files.errors import InputError
 
 FIGURES = (".png", ".svg", ".pdf")
 
+Statistics = tuple[tuple[float, ...] | None, tuple[float, ...] | None]  # mean and std, None where nobody says
+
 
 def choices(option: str, value: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Comma-separated names, in the order of ``allowed``, each once.
@@ -59,8 +61,8 @@ def check_checkpoint(path: Path) -> None:
         raise InputError(f"-o {path}: a checkpoint's name ends in .safetensors")
 
 
-def floats(option: str, value: str | None) -> tuple[float, ...] | None:
-    """Comma-separated numbers.
+def _floats(option: str, value: str | None) -> tuple[float, ...] | None:
+    """Comma-separated numbers or fractions, such as ``0.5`` and ``125/255``.
 
     Raises:
         InputError: something else.
@@ -68,9 +70,30 @@ def floats(option: str, value: str | None) -> tuple[float, ...] | None:
     if value is None:
         return None
     try:
-        return tuple(float(part) for part in value.split(","))
-    except ValueError as error:
+        return tuple(_number(part) for part in value.split(","))
+    except (ValueError, ZeroDivisionError) as error:
         raise InputError(f"--{option} {value}: numbers with commas between, one for each channel") from error
+
+
+def _number(text: str) -> float:
+    top, bar, bottom = text.partition("/")
+    return float(top) / float(bottom) if bar else float(top)
+
+
+def statistics(mean: str | None, std: str | None) -> Statistics:
+    """What ``--mean`` and ``--std`` say, each None where it says nothing.
+
+    Raises:
+        InputError: no numbers; NaN, infinities, and numbers that belong to pixels of [0, 255].
+    """
+    from advkit.models.config import LEAST_STD, check_statistic
+
+    means, stds = _floats("mean", mean), _floats("std", std)
+    for value in means or ():
+        check_statistic(f"--mean {value:g}", value)
+    for value in stds or ():
+        check_statistic(f"--std {value:g}", value, LEAST_STD)
+    return means, stds
 
 
 def check_outputs(config: Config, *names: str) -> None:

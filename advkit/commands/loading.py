@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advkit.commands.checks import Statistics, statistics
 from advkit.commands.run_options import TestOptions
 from advkit.files.errors import InputError
 
@@ -109,11 +110,13 @@ class Opened:
         return [*models, data_input(self.images)]
 
     def warnings(self) -> list[str]:
-        """Flags: fresh weights, so that rates say nothing; classes that are called otherwise; images resized."""
+        """Flags: how models were loaded; fresh weights, whose rates say nothing; other class names; images resized."""
         from advkit.reports.envelope import data_flags
 
         flags = data_flags(self.images)
         for name, ref, network in zip(self.names, self.refs, self.networks, strict=True):
+            flags += model_notes(network, name)
+            flags += [f"{name}: {note}" for note in _on_pictures(network, self.images)]
             if _is_fresh(ref):
                 flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
             pairs = list(zip(network.spec.labels, self.images.class_names, strict=False))
@@ -126,32 +129,45 @@ class Opened:
         return flags
 
 
+def model_notes(network: Network, name: str | None = None) -> list[str]:
+    """What the loading of ``network`` had to say, as flags of a report under its name or its reference."""
+    return [f"{name or network.spec.ref}: {note}" for note in network.spec.notes]
+
+
 def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     """Test images first, then each network at its own size, checked against each other.
 
-    Pictures in folders come in the largest size that a model is for, or that of ``--size``; arrays in their own.
+    Pictures in folders come in the largest size that a model is for, or that of ``--size``, prepared as the models say
+    if those that say it agree; arrays come in their own. ``--mean`` and ``--std`` go to models that bring none.
 
     Raises:
         InputError: anything that can't be opened or doesn't fit.
     """
     from advkit.data import reference as data_reference
-    from advkit.models.native_size import native_size
+    from advkit.models.native_size import common_crop, native_size
     from advkit.tasks.sampling import limited
     from advkit.tasks.task import task_of
 
+    said = statistics(config.mean, config.std)
     names, refs = names_of(models), [split_name(ref)[1] for ref in models]
     natives = [native_size(ref) for ref in refs]
     known = [native for native in natives if native is not None]
+    if said != (None, None) and len(known) == len(refs) and all(native.normalised for native in known):
+        raise InputError("--mean, --std: every MODEL here brings its own; leave them out")
+    crop = common_crop(known)
     largest = max(((native.height, native.width) for native in known), default=None, key=lambda size: size[0] * size[1])
     images = data_reference.load(
         config.data,
         size=(config.size, config.size) if config.size else largest,
         channels=max((native.channels for native in known if native.channels), default=None),
+        crop_pct=crop.crop_pct,
+        interpolation=crop.interpolation,
         download=config.download,
     )
     scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
     networks = [
-        load_for(ref, images, device, native=native, own_size=scaled) for ref, native in zip(refs, natives, strict=True)
+        load_for(ref, images, device, native=native, own_size=scaled, statistics=said)
+        for ref, native in zip(refs, natives, strict=True)
     ]
     for ref, network in zip(refs[1:], networks[1:], strict=True):
         _check_names(ref, network.spec.labels, refs[0], networks[0].spec.labels)
@@ -160,7 +176,13 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
 
 
 def load_for(
-    ref: str, data: ImageSet, device: str, *, native: NativeSize | None = None, own_size: bool = False
+    ref: str,
+    data: ImageSet,
+    device: str,
+    *,
+    native: NativeSize | None = None,
+    own_size: bool = False,
+    statistics: Statistics = (None, None),
 ) -> Network:
     """The network ``ref`` for the images of ``data``, which it resizes to the size that it is for.
 
@@ -170,6 +192,7 @@ def load_for(
         device: where to put it.
         native: what images it is for.
         own_size: take its own size even where it could be built for that of the images.
+        statistics: mean and std, if it brings none.
 
     Raises:
         InputError: it can't be opened, takes other channels, or has another number of classes.
@@ -180,9 +203,9 @@ def load_for(
     channels, height, width = size = data.size
     if native is not None and (native.fixed or own_size):
         size = (channels, native.height, native.width)
-    network = model_reference.load(
-        ref, num_classes=data.num_classes if _is_fresh(ref) else None, input_size=size, device=device
-    )
+    mean, std = (None, None) if native is not None and native.normalised else statistics
+    count = data.num_classes if _is_fresh(ref) else None
+    network = model_reference.load(ref, num_classes=count, input_size=size, mean=mean, std=std, device=device)
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
     if classes != data.num_classes and not (_nameless(data.class_names) and classes > data.num_classes):
@@ -197,6 +220,17 @@ def _own_size(network: Network) -> tuple[int, int] | None:
     from advkit.models.resized import Resized
 
     return network.net.size if isinstance(network.net, Resized) else None
+
+
+def _on_pictures(network: Network, images: ImageSet) -> list[str]:
+    """What is to be said where pictures are not prepared as ``network`` wants them."""
+    crop, resize = network.spec.crop, images.resize
+    if crop is None or resize is None:
+        return []
+    if (crop.crop_pct, crop.interpolation) != (resize.crop_pct, resize.interpolation):
+        own = f"crop_pct {crop.crop_pct:g} and {crop.interpolation} interpolation"
+        return [f"is for pictures prepared with {own}; the models differ in that, so none is cut and all are bilinear"]
+    return list(crop.notes)
 
 
 def _is_fresh(ref: str) -> bool:

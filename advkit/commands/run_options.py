@@ -36,7 +36,17 @@ class SizeOption(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestOptions(RunOptions, SizeOption):
+class StatisticsOptions(Config):
+    """Of tools that open models, some of which don't say how they normalise."""
+
+    mean: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Normalisation of a MODEL that brings none, a number a channel.")
+    ] = None
+    std: Annotated[str | None, typer.Option(metavar="LIST", help="Likewise.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestOptions(RunOptions, SizeOption, StatisticsOptions):
     """Of tools that look at test images with models."""
 
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits or DIR#test.")]

@@ -85,7 +85,11 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
             *([envelope.data_input(images)] if images is not None else []),
             *[envelope.model_input(reference) for reference in references],
         ],
-        flags=[*(envelope.data_flags(images) if images is not None else []), *reports.flags(job, precise)],
+        flags=[
+            *(envelope.data_flags(images) if images is not None else []),
+            *setup.notes(),
+            *reports.flags(job, precise),
+        ],
         processes=world,
     )
 
@@ -160,6 +164,8 @@ def _write(job: Run, config: TrainConfig, result: TrainResult) -> None:
     }
     if spec.sha256 and not job.params.epochs:
         meta["parents"] = [{"sha256": spec.sha256}]
+        if spec.crop is not None:  # trained weights are for pictures as this training saw them
+            meta |= {"crop_pct": spec.crop.crop_pct, "interpolation": spec.crop.interpolation}
     write_checkpoint(config.out, Checkpoint(job.network.net.state_dict(), meta))
     if job.state_path is not None:
         job.state_path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from advkit.commands.checks import check_checkpoint, check_outputs, check_range
+from advkit.commands.checks import check_checkpoint, check_outputs, check_range, statistics
 from advkit.commands.config import Config
 from advkit.commands.run_options import ForceOption, RunOptions, SizeOption
 from advkit.files.errors import InputError
@@ -88,6 +88,7 @@ def check(config: TrainConfig) -> None:
     if config.misalign_from and not config.epochs and not config.data:
         raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
     check_recipe(config)
+    statistics(config.mean, config.std)
     if not config.misalign_from:
         config.refuse(OF_THE_PENALTY, "does nothing without --misalign-from MODEL")
 

@@ -5,15 +5,15 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
-from advkit.commands.checks import choices, floats
-from advkit.commands.loading import load_for, pick_precision
+from advkit.commands.checks import choices, statistics
+from advkit.commands.loading import load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -64,6 +64,10 @@ class TrainSetup:
             "processes": processes,
         }
 
+    def notes(self) -> list[str]:
+        """What the loading of the weights to start from and of the references had to say."""
+        return [note for network in (self.network, *self.references) for note in model_notes(network)]
+
 
 def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     """From the command's options to everything that a run needs.
@@ -97,7 +101,7 @@ def _open_images(config: TrainConfig) -> ImageSet | None:
 
 def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
-    mean, std = floats("mean", config.mean), floats("std", config.std)
+    mean, std = statistics(config.mean, config.std)
     arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch
     if config.init and arch and has_weights:
         raise InputError("--arch with weights and --init both say where to start; give one")
@@ -154,6 +158,7 @@ def _start_from(network: Network, other: Network, ref: str) -> None:
             f"--init {ref}: is {other.spec.architecture}, whose weights don't fit {network.spec.architecture}"
         )
     network.net.load_state_dict(theirs)
+    network.spec = replace(network.spec, notes=other.spec.notes)
 
 
 def train_params(
@@ -197,7 +202,7 @@ def train_params(
 
 def _misalign(recipe: RecipeOptions) -> MisalignParams:
     eps = parse_eps(recipe.misalign_eps, "misalign-eps")
-    check_eps(eps, "linf", recipe.misalign_eps)
+    check_eps(eps, "linf", recipe.misalign_eps, what="misalign-eps")
     return MisalignParams(
         weight=recipe.misalign_weight,
         penalty=recipe.misalign_penalty,

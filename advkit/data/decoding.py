@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,29 @@ def check_whole(file: Path, size: tuple[int, int]) -> None:
         raise InputError(f"{file}: {size[0]}x{size[1]} pixels are too many to take whole; give --size")
 
 
-def decode(file: Path, channels: int, size: tuple[int, int]) -> Tensor:
+@dataclass(frozen=True)
+class Resize:
+    """How a picture of another size becomes (H, W): scaled with antialiasing, then cut from the centre.
+
+    Attributes:
+        size: (H, W).
+        crop_pct: what the cut leaves of the scaled picture's shorter side, in (0, 1].
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
+    """
+
+    size: tuple[int, int]
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """(H, W) that the scaled picture covers before it is cut (as timm and torchvision round it)."""
+        return int(self.size[0] / self.crop_pct), int(self.size[1] / self.crop_pct)
+
+
+def decode(
+    file: Path, channels: int, size: tuple[int, int], crop_pct: float = 1.0, interpolation: str = "bilinear"
+) -> Tensor:
     """One image, upright, (channels, H, W) float32 in [0, 1]; shorter side resized, then cut from the centre.
 
     Grey, palette, CMYK, transparent (over white) and 16-bit images are all understood. One of more than 2**24 pixels
@@ -98,9 +121,10 @@ def decode(file: Path, channels: int, size: tuple[int, int]) -> Tensor:
     """
     from PIL import Image, ImageOps
 
+    resize = Resize(size, crop_pct, interpolation)
     with _opened(file) as image:
         if image.width * image.height > _BIG:
-            image = _reduced(image, size)
+            image = _reduced(image, resize.scaled)
         if image.getexif().get(_ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I") or image.mode == "F":
@@ -111,7 +135,7 @@ def decode(file: Path, channels: int, size: tuple[int, int]) -> Tensor:
             mode = "L" if channels == 1 else "RGB"
             pixels = np.array(image if image.mode == mode else image.convert(mode))
             array = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).float() / 255.0
-        return _resized(array, size, file)
+        return _resized(array, resize, file)
 
 
 def _reduced(image: Any, size: tuple[int, int]) -> Any:
@@ -145,18 +169,38 @@ def _deep_grey(image: Any, file: Path) -> Tensor:
     return array
 
 
-def _resized(image: Tensor, size: tuple[int, int], file: Path) -> Tensor:
-    """``image`` (C, h, w) scaled, with antialiasing, to cover ``size`` and cut from the centre."""
-    height, width = size
-    if tuple(image.shape[1:]) != size:
-        ratio = max(height / image.shape[1], width / image.shape[2])
-        over = (max(height, round(image.shape[1] * ratio)), max(width, round(image.shape[2] * ratio)))
+def _resized(image: Tensor, resize: Resize, file: Path) -> Tensor:
+    """``image`` (C, h, w) scaled, with antialiasing, and cut; as it is when it has the size already."""
+    height, width = resize.size
+    if tuple(image.shape[1:]) != resize.size:
+        over = _cover((image.shape[1], image.shape[2]), resize)
         if over[0] * over[1] > max(_LARGEST, 4 * height * width):
             was = f"{image.shape[1]}x{image.shape[2]}"
             raise InputError(f"{file}: {was} is too thin to be cut to {height}x{width}; remove it")
-        image = torch.nn.functional.interpolate(
-            image.unsqueeze(0), size=over, mode="bilinear", antialias=True, align_corners=False
-        ).squeeze(0)
-        top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
-        image = image[:, top : top + height, left : left + width]
+        image = image.unsqueeze(0)
+        image = _scaled(image, over, resize.interpolation)
+        top, left = round((over[0] - height) / 2), round((over[1] - width) / 2)
+        image = image[0, :, top : top + height, left : left + width]
     return image.clamp(0.0, 1.0).contiguous()
+
+
+def _scaled(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """``images`` (N, C, h, w) of ``size`` (H, W), filtered as pillow does it."""
+    scale = torch.nn.functional.interpolate
+    if interpolation == "nearest":
+        return scale(images, size=size, mode="nearest-exact")
+    if (
+        interpolation == "bicubic"
+    ):  # which overshoots: pillow goes row by row, cuts to [0, 1], and then column by column
+        images = scale(images, (images.shape[2], size[1]), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+    return scale(images, size=size, mode=interpolation, antialias=True)
+
+
+def _cover(found: tuple[int, int], resize: Resize) -> tuple[int, int]:
+    """(H, W) to which a picture of ``found`` is scaled: for squares as torchvision rounds it, from the shorter side."""
+    height, width = resize.scaled
+    if height == width:
+        longer = int(height * max(found) / min(found))
+        return (longer, width) if found[0] > found[1] else (height, longer)
+    ratio = max(height / found[0], width / found[1])
+    return max(height, round(found[0] * ratio)), max(width, round(found[1] * ratio))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advkit.data.decoding import check_whole, decode, upright_size
+from advkit.data.decoding import Resize, check_whole, decode, upright_size
 from advkit.data.raw_dataset import LoadOptions, RawDataset
 from advkit.files.errors import InputError
 
@@ -23,12 +23,27 @@ def from_files(
     """
     channels = wanted.channels or 3
     size = wanted.size or _common_size(path, files)
-    return RawDataset(targets, names, (channels, *size), _reader(files, channels, size))
+    resize = Resize(size, wanted.crop_pct, wanted.interpolation)
+    read = _reader(files, channels, resize)
+    return RawDataset(targets, names, (channels, *size), read, warnings=_told(resize), resize=resize)
 
 
-def _reader(files: list[Path], channels: int, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+def _told(resize: Resize) -> tuple[str, ...]:
+    """What is to be said of pictures that are not prepared as usual."""
+    if resize == Resize(resize.size):
+        return ()
+    (height, width), (above, beside) = resize.size, resize.scaled
+    return (
+        f"pictures of another size than {height}x{width} are scaled to {above}x{beside} ({resize.interpolation}) "
+        f"and cut from the centre, crop_pct {resize.crop_pct:g}",
+    )
+
+
+def _reader(files: list[Path], channels: int, resize: Resize) -> Callable[[Tensor], Tensor]:
+    size = resize.size
+
     def read(rows: Tensor) -> Tensor:
-        images = [decode(files[row], channels, size) for row in rows.tolist()]
+        images = [decode(files[row], channels, size, resize.crop_pct, resize.interpolation) for row in rows.tolist()]
         return torch.stack(images) if images else torch.empty(0, channels, *size)
 
     return read

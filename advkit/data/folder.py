@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -99,7 +100,7 @@ def _source(path: Path, names: tuple[str, ...], wanted: LoadOptions) -> RawDatas
         warnings.append(f"no class folder holds pictures itself, only folders of them ({first}): one folder too high?")
     targets = torch.tensor(labels, dtype=torch.int64)
     source = from_files(path, files, targets, names, wanted)
-    return RawDataset(targets, names, source.size, source.read, warnings=tuple(filter(None, warnings)))
+    return replace(source, warnings=(*filter(None, warnings), *source.warnings))
 
 
 def _written(path: Path, written: FolderIndex, wanted: LoadOptions) -> RawDataset:
@@ -116,5 +117,6 @@ def _written(path: Path, written: FolderIndex, wanted: LoadOptions) -> RawDatase
     if len(set(indices.tolist())) != len(indices):
         raise InputError(f"{path}: an index stands twice; every image needs its own")
     targets = torch.tensor([label for _, label, _ in found], dtype=torch.int64)
+    wanted = replace(wanted, crop_pct=1.0, interpolation="bilinear")  # they were cut before they were attacked
     source = from_files(path, [file for _, _, file in found], targets, written.class_names, wanted)
-    return RawDataset(targets, written.class_names, source.size, source.read, indices)
+    return replace(source, indices=indices, resize=None)

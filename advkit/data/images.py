@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from advkit.data.decoding import Resize
 from advkit.files.errors import InputError
 
 _BLOCK = 512  # images; part of what the fingerprint means, so it never changes
@@ -35,6 +36,7 @@ class ImageSet:
         target_classes: (N,) int64 in [0, K), the class that an attack is to aim at on each image; None where the data
             do not say.
         warnings: what the user must hear of how the data were read, each one line: files left out, conventions taken.
+        resize: how pictures of other sizes became ``size``; None for arrays.
     """
 
     ref: str
@@ -47,6 +49,7 @@ class ImageSet:
     read: Reader
     target_classes: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    resize: Resize | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -107,6 +110,6 @@ def array_reader(pixels: Callable[[Tensor], Tensor], scale: float) -> Reader:
     """A reader over rows of integers or floats: ``pixels`` maps positions to (M, C, H, W), divided by ``scale``."""
 
     def read(positions: Tensor) -> Tensor:
-        return pixels(positions).to(torch.float32) / scale
+        return (pixels(positions).to(torch.float32) / scale).clamp_(0.0, 1.0)  # beyond by a rounding at most
 
     return read

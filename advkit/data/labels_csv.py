@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -111,8 +111,8 @@ def _source(tables: list[_Table], which: int, wanted: LoadOptions) -> RawDataset
     source = from_files(table.path, files, targets, classes, wanted)
     listed = {name for other in tables for name in other.names}
     others = [file for file in others if not _is_listed(file, listed)]
-    told = filter(None, (*warnings, left_out(others, f"not in {table.path.name}")))
-    return RawDataset(targets, classes, source.size, source.read, target_classes=aims, warnings=tuple(told))
+    told = filter(None, (*warnings, left_out(others, f"not in {table.path.name}"), *source.warnings))
+    return replace(source, target_classes=aims, warnings=tuple(told))
 
 
 def _numbered(values: list[str], counts_from: int, numbers: dict[str, int]) -> Tensor:

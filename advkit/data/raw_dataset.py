@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from advkit.data.decoding import Resize
 from advkit.data.images import Reader
 from advkit.files.errors import InputError
 
 # Names under which files of arrays hold images and labels, the first one found counts.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
+
+_ROUNDING = 1e-6  # what float32 arithmetic leaves beyond 0 and 1; readers clip it
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,14 @@ class LoadOptions:
     Attributes:
         size: (H, W) for pictures of any size; arrays keep their own.
         channels: 1 or 3.
+        crop_pct: part of the resized picture, of its shorter side, that is cut from the centre, in (0, 1].
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
     """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class RawDataset:
         read: as in :class:`advkit.data.images.ImageSet`.
         indices: (N,) identities, for sets that say so themselves (adversarial sets); None counts from 0.
         target_classes: (N,) int64, classes to aim at; None where the data do not say.
-        warnings: as in :class:`advkit.data.images.ImageSet`.
+        warnings, resize: as in :class:`advkit.data.images.ImageSet`.
     """
 
     targets: Tensor
@@ -49,6 +56,7 @@ class RawDataset:
     indices: Tensor | None = None
     target_classes: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    resize: Resize | None = None
 
 
 Splits = dict[str, Callable[[LoadOptions], RawDataset]]
@@ -120,8 +128,11 @@ def scale_of(array: Tensor, where: object) -> float:
         raise InputError(f"{where}: images are {array.dtype}; uint8, or floats in [0, 1], are needed")
     if array.numel():
         low, high = float(array.min()), float(array.max())
-        if not (low >= 0.0 and high <= 1.0):
-            raise InputError(f"{where}: pixels run from {low:g} to {high:g}; floats must lie in [0, 1] (no NaN)")
+        if low != low:
+            raise InputError(f"{where}: holds NaN where pixels in [0, 1] are needed; write it again")
+        if not (low >= -_ROUNDING and high <= 1.0 + _ROUNDING):
+            hint = "; divide by 255" if 1.5 < high <= 255.0 and low >= 0.0 else ""
+            raise InputError(f"{where}: pixels run from {low:.9g} to {high:.9g}; floats must lie in [0, 1]{hint}")
     return 1.0
 
 

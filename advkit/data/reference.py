@@ -32,6 +32,8 @@ def load(
     role: Literal["train", "test"] = "test",
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    crop_pct: float = 1.0,
+    interpolation: str = "bilinear",
     download: bool = False,
 ) -> ImageSet:
     """The images that ``ref`` names.
@@ -42,6 +44,8 @@ def load(
         role: the split to take when ``ref`` names none and there are several.
         size: (H, W) to which pictures in folders are resized and cut; arrays stay as they are.
         channels: 1 or 3; grey arrays are repeated.
+        crop_pct: what a cut of pictures in folders leaves of their scaled shorter side, in (0, 1].
+        interpolation: of their scaling, ``bilinear``, ``bicubic`` or ``nearest``.
         download: let torchvision fetch a missing set.
 
     Raises:
@@ -51,7 +55,7 @@ def load(
         base, split = _parted(ref)
         splits = _splits(base, download)
         chosen = _choose(ref, base, splits, split, role)
-        source = splits[chosen](LoadOptions(size, channels))
+        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     _check_labels(ref, source)
@@ -68,6 +72,7 @@ def load(
         source.read,
         source.target_classes,
         source.warnings,
+        source.resize,
     )
 
 

@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     size, mean, std = meta["input_size"], meta["mean"], meta["std"]
     if len(size) != 3 or not all(type(n) is int and 0 < n <= 65536 for n in size) or meta["num_classes"] < 1:
         raise InputError(f"{path}: checkpoint has an impossible input_size or num_classes; write it again")
-    floats = all(isinstance(v, int | float) for v in [*mean, *std])
+    floats = all(isinstance(v, int | float) and -1e9 < v < 1e9 for v in [*mean, *std])  # NaN is not
     if not floats or len(mean) != size[0] or len(std) != size[0] or not all(v > 0 for v in std):
         raise InputError(f"{path}: checkpoint's mean and std don't fit its {size[0]} channels; write it again")
     bad = first_not_finite(tensors)

@@ -76,7 +76,7 @@ def _entry(path: Path, name: str, value: object, room: int) -> tuple[str, tuple[
     if not isinstance(value, dict):
         raise _damaged(path, f"entry {name!r} is not an object")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise _damaged(path, f"tensor {name!r} has unsupported dtype {str(dtype)[:20]!r}")
     if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
         raise _damaged(path, f"tensor {name!r} has a malformed shape or offsets")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advkit.files.errors import InputError
-from advkit.models.config import ModelConfig
+from advkit.models.config import ModelConfig, check
 from advkit.models.libraries import timm_description
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -35,9 +35,10 @@ def read_directory(path: Path) -> tuple[str, ModelConfig, dict[str, Any], Path]:
         count = int(config.get("num_classes") or found.num_classes)
         labels = _labels(config) or _labels(pretrained)
         model_args = dict(config.get("model_args") or {})
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path}: its config.json has values of the wrong kind ({error}); write it again") from error
     found = replace(found, num_classes=count, labels=labels if len(labels) == count else ())
+    check(str(path), found)
     # timm writes the size of the images into model_args at times; the description holds it already.
     return f"timm/{architecture}", found, {k: v for k, v in model_args.items() if k not in _KNOWN}, weights
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from torch import nn
 
 from advkit.files.errors import InputError
-from advkit.models.config import ModelConfig, Size
+from advkit.models.config import INTERPOLATIONS, Crop, ModelConfig, Size
 
 # Mean and standard deviation over ImageNet's training images, in pixels of [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -48,7 +49,29 @@ def timm_description(config: Mapping[str, Any]) -> ModelConfig:
     mean = tuple(float(value) for value in config.get("mean") or IMAGENET_MEAN)
     std = tuple(float(value) for value in config.get("std") or IMAGENET_STD)
     labels = tuple(str(label) for label in config.get("label_names") or ())
-    return ModelConfig(int(config.get("num_classes") or 1000), (channels, height, width), mean, std, labels)
+    classes = int(config.get("num_classes") or 1000)
+    return ModelConfig(classes, (channels, height, width), mean, std, labels, _crop(config))
+
+
+def _crop(config: Mapping[str, Any]) -> Crop | None:
+    """What a ``pretrained_cfg`` says of the preparation of pictures; where it says half, the rest is timm's default.
+
+    Raises:
+        ValueError, TypeError: a crop_pct outside [0.1, 1], values of the wrong kind.
+    """
+    if not any(config.get(key) for key in ("crop_pct", "interpolation")):
+        return None
+    crop_pct = float(config.get("crop_pct") or 0.875)
+    if not 0.1 <= crop_pct <= 1.0:
+        raise ValueError(f"crop_pct {crop_pct:g} outside [0.1, 1]")
+    interpolation, mode = str(config.get("interpolation") or "bicubic"), str(config.get("crop_mode") or "center")
+    notes = []
+    if interpolation not in INTERPOLATIONS:
+        notes.append(f"pictures are scaled by bicubic interpolation, not {interpolation[:20]!r}, which advkit lacks")
+        interpolation = "bicubic"
+    if mode != "center":
+        notes.append(f"pictures are cut from the centre: its crop_mode {mode[:20]!r} is not done here")
+    return Crop(crop_pct, interpolation, tuple(notes))
 
 
 def torchvision_defaults(name: str) -> ModelConfig:
@@ -59,7 +82,15 @@ def torchvision_defaults(name: str) -> ModelConfig:
     preset = weights.transforms()
     side = int(preset.crop_size[0])
     labels = tuple(weights.meta.get("categories", ()))
-    return ModelConfig(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels)
+    kind = str(getattr(preset.interpolation, "value", "bilinear"))
+    crop = _crop({"crop_pct": _fraction(side, int(preset.resize_size[0])), "interpolation": kind})
+    return ModelConfig(len(labels) or 1000, (3, side, side), tuple(preset.mean), tuple(preset.std), labels, crop)
+
+
+def _fraction(side: int, scaled: int) -> float:
+    """The crop_pct by which ``side`` is cut from ``scaled`` pixels, though quotients round and sides are floored."""
+    crop_pct = min(1.0, side / scaled)
+    return math.nextafter(crop_pct, 0.0) if int(side / crop_pct) < scaled else crop_pct
 
 
 def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
+from advkit.models.config import Crop, check_size, said_crop
 from advkit.models.directory import read_directory
+from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
 
 
@@ -21,12 +24,25 @@ class NativeSize:
         height, width: in pixels.
         channels: 1 or 3; None if it is built for whatever the data have.
         fixed: whether it was trained at just this size; other models are built for the size of the data.
+        crop: how pictures of other sizes are prepared; None where the model doesn't say.
+        normalised: whether it brings a mean and std of its own.
     """
 
     height: int
     width: int
     channels: int | None
     fixed: bool = False
+    crop: Crop | None = None
+    normalised: bool = False
+
+
+def common_crop(models: Sequence[NativeSize]) -> Crop:
+    """How pictures are prepared for all of ``models`` at once, whatever their order.
+
+    As those say that say it, if they agree; else by the shorter side, bilinear, with nothing cut from it.
+    """
+    said = {(model.crop.crop_pct, model.crop.interpolation) for model in models if model.crop is not None}
+    return Crop(*said.pop()) if len(said) == 1 else Crop()
 
 
 def native_size(ref: str) -> NativeSize | None:
@@ -37,8 +53,9 @@ def native_size(ref: str) -> NativeSize | None:
     """
     path, form = Path(ref), FACTORY.fullmatch(ref)
     if path.is_dir():
-        channels, height, width = read_directory(path)[1].input_size
-        return NativeSize(height, width, channels)
+        config = read_directory(path)[1]
+        channels, height, width = config.input_size
+        return NativeSize(height, width, channels, crop=config.crop, normalised=True)
     if path.is_file():
         return _of_checkpoint(path)
     if form is not None:
@@ -53,13 +70,13 @@ def native_size(ref: str) -> NativeSize | None:
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
-        return NativeSize(height, width, channels)
+        return NativeSize(height, width, channels, crop=default.crop, normalised=True)
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
-    tensors = weights.read_weights(file)[0]
     probe = infer.probe(architecture, default.input_size, model_args)
-    trained = infer.infer_from_state_dict(probe, weights.without_prefix(tensors, probe.state_dict()), default)
+    tensors = match_names(ref, probe, weights.read_weights(file)).tensors
+    trained = infer.infer_from_state_dict(probe, tensors, default)
     return NativeSize(height, width, trained.input_size[0])
 
 
@@ -68,6 +85,7 @@ def _of_checkpoint(path: Path) -> NativeSize | None:
     try:
         meta = json.loads(read_header(path)[1].get(METADATA_KEY, ""))
         channels, height, width = (int(side) for side in meta["input_size"])
-    except (InputError, ValueError, TypeError, KeyError):
+    except (InputError, ValueError, TypeError, KeyError, OverflowError):
         return None
-    return NativeSize(height, width, channels, fixed=True)
+    check_size(str(path), (channels, height, width))
+    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True)

@@ -8,6 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from advkit.models.config import Crop
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -24,6 +26,8 @@ class ModelSpec:
         labels: the classes' names, in the order of the logits; empty when unknown.
         model_args: keyword arguments of the architecture beyond classes and size.
         task: what it is for (:data:`advkit.tasks.task.TASKS`).
+        crop: how pictures of other sizes are prepared for it; None where it doesn't say.
+        notes: what the user must hear of how it was loaded, each one line, a flag in the reports.
     """
 
     ref: str
@@ -36,6 +40,8 @@ class ModelSpec:
     labels: tuple[str, ...] = ()
     model_args: dict[str, Any] = field(default_factory=dict)
     task: str = "classification"
+    crop: Crop | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Network(nn.Module):

@@ -45,6 +45,11 @@ class Input(BaseModel):
     resized_to: tuple[int, int] | None = Field(
         default=None, description="height and width to which a model resizes the images; null where they fit"
     )
+    crop_pct: float | None = Field(
+        default=None,
+        description="part of a scaled picture's shorter side that the cut from its centre leaves; null for arrays",
+    )
+    interpolation: str | None = Field(default=None, description="of pictures when they are scaled; null for arrays")
 
 
 class Host(BaseModel):
@@ -134,7 +139,15 @@ def model_input(network: Network, name: str | None = None) -> Input:
 
 def data_input(data: ImageSet) -> Input:
     """A data set as a report's input."""
-    return Input(kind="data", ref=data.ref, sha256=data.fingerprint, split=data.split, images=len(data))
+    return Input(
+        kind="data",
+        ref=data.ref,
+        sha256=data.fingerprint,
+        split=data.split,
+        images=len(data),
+        crop_pct=data.resize.crop_pct if data.resize else None,
+        interpolation=data.resize.interpolation if data.resize else None,
+    )
 
 
 def data_flags(data: ImageSet) -> list[str]:

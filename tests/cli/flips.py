@@ -46,6 +46,8 @@ DATA: dict[str, Flip | Elsewhere] = {
     "data": Flip(flip_data="digits#train"),
     "limit": Flip("--limit 20"),
     "size": SIZE,
+    "mean": Flip("--mean 0.1", models="A=advkit/cnn B=advkit/resnet8"),  # others bring their own
+    "std": Flip("--std 0.7", models="A=advkit/cnn B=advkit/resnet8"),
     **STREAMS,
 }
 ATTACK: dict[str, Flip | Elsewhere] = {
@@ -142,6 +144,9 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     },
     "visualize attention": DATA
     | {
+        "std": Elsewhere(
+            "test_mean_and_std_go_to_models_that_bring_none"
+        ),  # maps of a fresh network don't depend on it
         "models": Flip(flip_models="r2.safetensors"),
         "figure": Flip("--figure g.svg"),
         "index": Flip("--index 491"),

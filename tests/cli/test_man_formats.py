@@ -50,7 +50,7 @@ def test_limits_of_a_genome_are_those_that_are_checked(page: str) -> None:
 
 
 def test_keys_of_a_checkpoint(page: str, r: Path) -> None:
-    assert listed(page, "holds sorted compact JSON:", ". The state of") == {"spec", *read_checkpoint(r).meta}
+    assert listed(page, "holds sorted compact JSON:", "; packed ones") == {"spec", *read_checkpoint(r).meta}
 
 
 @pytest.mark.parametrize("tool", TOOLS)
