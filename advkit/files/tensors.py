@@ -23,6 +23,7 @@ from advkit.files.atomic import atomic_write
 from advkit.files.errors import InputError
 
 METADATA_KEY = "advkit"
+_MOST_AXES = 32  # NumPy's limit before version 2
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -67,6 +68,8 @@ def _checked(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...], int, int
     for name, entry in raw.items():
         if entry["dtype"] not in DTYPES:
             raise _damaged(path, f"tensor {name!r} has unsupported dtype {entry['dtype'][:20]!r}")
+        if len(entry["shape"]) > _MOST_AXES or any(n >= 2**40 for n in entry["shape"]):  # empty ones pass the library
+            raise _damaged(path, f"tensor {name!r} has an impossible shape")
     entries = {name: (e["dtype"], tuple(e["shape"]), *map(int, e["data_offsets"])) for name, e in raw.items()}
     return entries, metadata, 8 + length
 

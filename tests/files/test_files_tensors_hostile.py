@@ -105,6 +105,11 @@ def test_places(refused: Callable[..., None]) -> None:
     refused("overflow", {"w": {**GOOD, "shape": [2**39, 2**39, 2**39]}})
 
 
+@pytest.mark.parametrize("shape", [[0, 2**40], [2**63, 0], [0] * 33], ids=["40 bits", "63 bits", "axes"])
+def test_shapes_of_nothing(refused: Callable[..., None], shape: list[int]) -> None:
+    refused("'w' has an impossible shape", {"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}, b"")
+
+
 def test_names_are_fit_for_a_terminal(tmp_path: Path) -> None:
     path = written(tmp_path / "w.safetensors", {"\x1b[31m": {**GOOD, "shape": [3, 1]}})
     with pytest.raises(InputError) as caught:
