@@ -87,8 +87,8 @@ def own_statistics(
     told = f"{' '.join(f'{value:.4g}' for value in mean)} and std {' '.join(f'{value:.4g}' for value in std)}"
     if wish.mean is not None or wish.std is not None:
         return config, (*named.notes, f"the file's own mean {told} not used: others are asked for")
-    finite = all(math.isfinite(value) for value in (*mean, *std)) and min(std) > 0
-    if len(mean) != channels or not finite:
+    sane = all(math.isfinite(value) and abs(value) < 1e6 for value in (*mean, *std)) and min(std) > 1e-6
+    if len(mean) != channels or not sane:
         return config, (*named.notes, f"the file's own mean {told} not used: they don't fit {channels} channels")
     return replace(config, mean=mean, std=std), (*named.notes, f"mean {told} are the file's own")
 

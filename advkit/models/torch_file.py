@@ -15,6 +15,7 @@ from advkit.files.errors import InputError
 SAFE_TORCH = (2, 6)  # before it, weights_only could be made to run code: CVE-2025-32434
 _START = 1024  # bytes that tell every kind apart
 _SCANNED = 1 << 20  # bytes of a pickle that are searched for the names of classes
+_REPEATED = 1 << 20  # numbers that a tensor may have by repeating others: a small file must not ask for a huge net
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GLOBAL = re.compile(r"unsupported (?:global: )?GLOBAL (\S+)", re.IGNORECASE)
@@ -113,6 +114,8 @@ def refuse_unusual(path: Path, name: str, tensor: Tensor) -> None:
         unusual = f"is sparse ({tensor.layout}); save tensor.to_dense()"
     elif tensor.is_quantized:
         unusual = f"is quantized ({tensor.dtype}); save tensor.dequantize(), or the weights before quantization"
+    elif tensor.numel() > max(_REPEATED, tensor.untyped_storage().nbytes() // tensor.itemsize):
+        unusual = f"of shape {list(tensor.shape)} repeats few numbers (strides of 0); save tensor.contiguous()"
     else:
         return
     raise InputError(f"{path}: tensor {name[:60]!r} {unusual}")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import handmade
 import pytest
+import scripted
 import torch
 from executable import Run
 
-from advkit.models import build
+from advkit.evolution import run_search
+from advkit.models import build, reference
+from advkit.models.network import Network
 
 SAID = "the weights under 'state_dict' are taken, not 'state_dict_ema'"
 TRAIN = ("--data", "digits", "--limit", "40", "--epochs", "1", "--batch-size", "20", "--validation", "0.5", "-q")
@@ -72,3 +77,27 @@ def test_the_wrapper_of_lightning_is_told(inside: Run, model: str) -> None:
     torch.save({"state_dict": {**inner, "criterion.weight": torch.ones(10)}, "epoch": 3}, "last.ckpt")
     told = flags(inside, "evaluate", "advkit/resnet8@last.ckpt", *TRAIN[:4], "-q", "--report", "report.json")
     assert "resnet8@last.ckpt: weights outside 'model.' ignored: 1 (criterion.weight)" in told
+
+
+def test_evolve(inside: Run, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R is a checkpoint here, of which nothing is said: so the words are put into the loading."""
+    load = reference.load
+
+    def noted(ref: str, *arguments: Any, **options: Any) -> Network:
+        network = load(ref, *arguments, **options)
+        network.spec = replace(network.spec, notes=("said on loading",))
+        return network
+
+    monkeypatch.setattr(reference, "load", noted)
+    monkeypatch.setattr(run_search, "evaluate", scripted.evaluate)
+    monkeypatch.setattr(run_search, "open_executor", scripted.open_inline)
+    handmade.write_reference(Path("r.safetensors"))
+    handmade.write_images(Path("two.npz"))
+    told = flags(
+        inside, "evolve", "r.safetensors", "--data", "two.npz", "--eps", handmade.EPS, "--limit", "432",
+        "--candidate-images", "384", "--candidate-epochs", "1", "--validation-images", "40", "--budget", "4",
+        "--offspring", "3", "--population", "2", "--epochs", "1", "--steps", "2", "--max-multiply-adds", "400000",
+        "--max-parameters", "60000", "--finalists", "1", "--accuracy-floor", "0.1", "-q",
+        "-o", "e.safetensors", "--report", "report.json",
+    )  # fmt: skip
+    assert told.count("R: said on loading") == 1

@@ -158,8 +158,10 @@ def test_statistics_that_are_asked_for_go_first(tmp_path):
         {"mean": MEAN[:2], "std": STD[:2]},
         {"mean": MEAN, "std": -STD},
         {"mean": MEAN * torch.nan, "std": STD},
+        {"mean": MEAN, "std": STD.double() * 1e-320},
+        {"mean": MEAN, "std": STD.double() * 1e39},
     ],
-    ids=["two", "negative", "nan"],
+    ids=["two", "negative", "nan", "subnormal", "above float32"],
 )
 def test_statistics_that_do_not_fit_are_left_and_said(tmp_path, beside):
     network = opened(tmp_path, {**beside, **under("model.")})

@@ -151,6 +151,14 @@ def test_tensors_that_are_no_plain_numbers(tmp_path, make, words):
     refused(tmp_path / "w.pt", f"'odd' is .*{words}")
 
 
+def test_a_small_file_can_not_ask_for_a_huge_net(tmp_path):
+    few = {"repeated": torch.ones(1).expand(1000), "part": torch.arange(9.0)[3:5]}
+    torch.save({**STATE, **few}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt")[0]["repeated"].shape == (1000,)
+    torch.save({**STATE, "repeated": torch.ones(1).expand(10**12)}, tmp_path / "w.pt")
+    refused(tmp_path / "w.pt", "'repeated' of shape .* repeats few numbers.*contiguous")
+
+
 def test_a_state_dict_alone_names_no_architecture(tmp_path):
     torch.save(STATE, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"write ARCH@.*last\.ckpt"):
