@@ -52,9 +52,10 @@ def native_size(ref: str) -> NativeSize | None:
     """
     path, form = Path(ref), FACTORY.fullmatch(ref)
     if path.is_dir():
-        config = read_directory(path)[1]
+        _, config, _, file = read_directory(path)
         channels, height, width = config.input_size
-        return NativeSize(height, width, channels, crop=config.crop, normalised=True)
+        names = weights.read_weights(file)[0] if file.suffix in weights.PICKLES else read_header(file)[0]
+        return NativeSize(height, width, channels, infer.is_positional(names), config.crop, True)
     if path.is_file():
         return _of_checkpoint(path)
     if form is not None:
@@ -69,14 +70,16 @@ def native_size(ref: str) -> NativeSize | None:
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
-        return NativeSize(height, width, channels, crop=default.crop, normalised=True)
+        fixed = infer.is_positional(infer.probe(architecture, default.input_size, model_args).state_dict())
+        return NativeSize(height, width, channels, fixed, default.crop, True)
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
     tensors = weights.read_weights(file)[0]
     probe = infer.probe(architecture, default.input_size, model_args)
     trained = infer.infer_from_state_dict(probe, weights.without_prefix(tensors, probe.state_dict()), default)
-    return NativeSize(height, width, trained.input_size[0])
+    channels, height, width = trained.input_size
+    return NativeSize(height, width, channels, infer.is_positional(tensors))
 
 
 def _of_checkpoint(path: Path) -> NativeSize | None:
