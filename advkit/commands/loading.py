@@ -198,6 +198,7 @@ def load_for(
         InputError: it can't be opened, takes other channels, or has another number of classes.
     """
     from advkit.models import reference as model_reference
+    from advkit.models.one_logit import as_two_classes
     from advkit.models.resized import resized
 
     channels, height, width = size = data.size
@@ -206,6 +207,8 @@ def load_for(
     mean, std = (None, None) if native is not None and native.normalised else statistics
     count = data.num_classes if _is_fresh(ref) else None
     network = model_reference.load(ref, num_classes=count, input_size=size, mean=mean, std=std, device=device)
+    if network.spec.num_classes == 1 and data.num_classes == 2:
+        network = as_two_classes(network)
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
     if classes != data.num_classes and not (_nameless(data.class_names) and classes > data.num_classes):

@@ -5,6 +5,7 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +82,8 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     if images is not None:
         train, validation = hold_out(task_of(()), images, config.validation, config.seed)
     network = _open_network(config, images, train, device)
+    if images is not None and config.epochs:
+        _try_out(network, images, train)
     if images is not None:
         references = [load_for(ref, images, device, native=native_size(ref)) for ref in config.misalign_from]
     params = train_params(config, bool(config.misalign_from), images, config.seed, device)
@@ -146,9 +149,51 @@ def _load_start(
         InputError: weights for other classes or another size than those of ``images``.
     """
     known: dict[str, Any] = {}
+    native = native_size(ref) if images is not None else None
+    if images is not None and native is not None and native.fixed and (native.height, native.width) != images.size[1:]:
+        channels, height, width = images.size
+        own, found = f"{native.channels or channels}x{native.height}x{native.width}", f"{channels}x{height}x{width}"
+        hint = f"give --size {native.height}" if images.resize is not None else "arrays are never resized, use others"
+        raise InputError(f"{ref}: its weights are for images of {own}, {images.ref} has {found}; {hint}")
     if images is not None:
         known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
     return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
+
+
+def _try_out(network: Network, images: ImageSet, train: Tensor) -> None:
+    """Show a copy of ``network`` two training images as training would, before a loop over all of them starts.
+
+    Raises:
+        InputError: it can't take them; names a size that it can.
+    """
+    copied = copy.deepcopy(network).train()
+    pixels = images.batch(train[:2])[0].to(network.mean.device)
+    if len(pixels) < 2:
+        return  # too few to train on, which the loop says
+    try:
+        with torch.random.fork_rng([pixels.device] if pixels.is_cuda else []), torch.no_grad():
+            logits = copied(pixels)
+    except Exception as error:
+        size, why = "x".join(map(str, images.size[1:])), f"{type(error).__name__}: {str(error)[:160]}"
+        raise InputError(
+            f"{network.spec.ref}: can't be trained on images of {size} ({why}); {_other_size(network, images)}"
+        ) from error
+    shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != [2, network.spec.num_classes]:
+        raise InputError(
+            f"{network.spec.ref}: gives {shape} for two training images, not [2, {network.spec.num_classes}] logits"
+        )
+
+
+def _other_size(network: Network, images: ImageSet) -> str:
+    """What to do where ``network`` can't take the images' size."""
+    architecture = network.spec.architecture
+    known = architecture.partition("/")[0] in ("timm", "torchvision")
+    side = build.defaults(architecture).input_size[1] if known else None
+    wanted = f"--size {side}" if side is not None else "--size PIXELS"
+    if images.resize is not None:
+        return f"give {wanted}"
+    return f"{wanted} would resize pictures in folders, but arrays stay as they are: choose another --arch"
 
 
 def _start_from(network: Network, other: Network, ref: str) -> None:

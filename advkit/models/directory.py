@@ -33,10 +33,13 @@ def read_directory(path: Path) -> tuple[str, ModelConfig, dict[str, Any], Path]:
         found = timm_description({**config, **pretrained})
         # The config beside the weights knows of a new classifier; pretrained_cfg may still speak of the first one.
         count = int(config.get("num_classes") or found.num_classes)
-        labels = _labels(config) or _labels(pretrained)
+        own = _labels(config)
+        labels = own or _labels(pretrained)
         model_args = dict(config.get("model_args") or {})
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path}: its config.json has values of the wrong kind ({error}); write it again") from error
+    if own and len(own) != count:
+        raise InputError(f"{path}: its config.json has {len(own)} label_names for {count} classes; give one each")
     found = replace(found, num_classes=count, labels=labels if len(labels) == count else ())
     check(str(path), found)
     # timm writes the size of the images into model_args at times; the description holds it already.

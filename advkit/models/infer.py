@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from advkit.files.errors import InputError
 from advkit.models import build
 from advkit.models.config import ModelConfig, ModelOverrides, Size
 
 PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
+_POSITIONS = ("pos_embed", "pos_embedding")
 _DRAWS = (Tensor.normal_, Tensor.uniform_)
 
 
@@ -31,6 +34,8 @@ def meta_init(make: Callable[[], nn.Module]) -> nn.Module:
     try:
         with torch.device("meta"), _Undrawn():
             return make()
+    except InputError:
+        raise
     except Exception:  # some constructors compute with the tensors they make, which meta tensors can't
         return build.seeded(make, 0)
 
@@ -41,7 +46,7 @@ def probe(architecture: str, input_size: Size, model_args: Mapping[str, Any] | N
 
 
 def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default: ModelConfig) -> ModelConfig:
-    """``default`` with the classes and channels of ``tensors``, for which ``net`` is a :func:`probe`.
+    """``default`` with the classes, channels and size of ``tensors``, for which ``net`` is a :func:`probe`.
 
     Where the weights don't have the net's layers the default stays: the misfit is named later.
     """
@@ -56,7 +61,27 @@ def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default
         weight = tensors.get(f"{first[0]}.weight")
         if weight is not None and weight.dim() == 4:
             channels = weight.shape[1] * first[1].groups
-    return with_channels(replace(default, num_classes=classes, labels=_fitting(default.labels, classes)), channels)
+    size = (default.input_size[0], *(_trained_size(net, tensors) or default.input_size[1:]))
+    found = replace(default, num_classes=classes, labels=_fitting(default.labels, classes), input_size=size)
+    return with_channels(found, channels)
+
+
+def is_positional(names: Iterable[str]) -> bool:
+    """Whether weights of these ``names`` hold for one size of images: embeddings of positions are among them."""
+    return any(name.endswith(_POSITIONS) for name in names)
+
+
+def _trained_size(net: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """(H, W) of the square grid of patches whose position embeddings ``tensors`` hold; None for other nets."""
+    embed, ours, theirs = getattr(net, "patch_embed", None), getattr(net, "pos_embed", None), tensors.get("pos_embed")
+    grid, patch = getattr(embed, "grid_size", None), getattr(embed, "patch_size", None)
+    if not isinstance(ours, Tensor) or theirs is None or grid is None or patch is None:
+        return None
+    if ours.dim() != 3 or theirs.dim() != 3:
+        return None
+    places = theirs.shape[1] - (ours.shape[1] - grid[0] * grid[1])  # without those of class tokens
+    side = math.isqrt(max(0, places))
+    return (side * int(patch[0]), side * int(patch[1])) if side > 0 and side * side == places else None
 
 
 def infer_from_module(net: nn.Module, wish: ModelOverrides) -> ModelConfig:

@@ -14,6 +14,7 @@ from advkit.models.config import Crop, check_size, said_crop
 from advkit.models.directory import read_directory
 from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
+from advkit.models.torch_file import is_torch_file
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,10 @@ def native_size(ref: str) -> NativeSize | None:
     """
     path, form = Path(ref), FACTORY.fullmatch(ref)
     if path.is_dir():
-        config = read_directory(path)[1]
+        _, config, _, file = read_directory(path)
         channels, height, width = config.input_size
-        return NativeSize(height, width, channels, crop=config.crop, normalised=True)
+        names = weights.read_weights(file).tensors if is_torch_file(file) else read_header(file)[0]
+        return NativeSize(height, width, channels, infer.is_positional(names), config.crop, True)
     if path.is_file():
         return _of_checkpoint(path)
     if form is not None:
@@ -70,14 +72,16 @@ def native_size(ref: str) -> NativeSize | None:
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
-        return NativeSize(height, width, channels, crop=default.crop, normalised=True)
+        fixed = infer.is_positional(infer.probe(architecture, default.input_size, model_args).state_dict())
+        return NativeSize(height, width, channels, fixed, default.crop, True)
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
     probe = infer.probe(architecture, default.input_size, model_args)
     tensors = match_names(ref, probe, weights.read_weights(file)).tensors
     trained = infer.infer_from_state_dict(probe, tensors, default)
-    return NativeSize(height, width, trained.input_size[0])
+    channels, height, width = trained.input_size
+    return NativeSize(height, width, channels, infer.is_positional(tensors))
 
 
 def _of_checkpoint(path: Path) -> NativeSize | None:

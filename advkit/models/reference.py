@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
-from advkit.models import build, factory, infer, libraries, weights
+from advkit.models import build, factory, infer, libraries, limits, weights
 from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve, said_crop
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
@@ -216,7 +216,11 @@ def with_weights(
     def make() -> torch.nn.Module:
         return build.construct(architecture, config.num_classes, config.input_size, model_args)
 
-    weights.check_fit(ref, infer.meta_init(make), tensors)
+    if not architecture.startswith("advkit/"):
+        limits.check_args(ref, model_args)
+    with limits.few_modules(ref):
+        outline = infer.meta_init(make)
+    weights.check_fit(ref, outline, tensors)
     net = build.seeded(make, 0)
     weights.fill(ref, net, tensors)
     network = build.assemble(net, ref, architecture, config, model_args, notes)

@@ -302,7 +302,7 @@ def test_other_files(tmp_path, net):
 
 def test_directory_that_is_no_model(tmp_path):
     refused(tmp_path, "without config.json")
-    path = timm_directory(tmp_path / "m", num_classes=4)
+    path = timm_directory(tmp_path / "m", num_classes=4, label_names=list("abcd"))
     refused(path, "has shape")
     for text, words in [("{", "as JSON"), ("[" * 10**5, "as JSON"), ("[]", "JSON object"), ("{}", "timm"),
                         ('{"architecture":"resnet10t","pretrained_cfg":{"mean":3}}', "wrong kind"),
