@@ -1,4 +1,5 @@
-"""Python reads this at its start: SIGKILL for the run before its n-th file operation below a directory.
+"""Python reads this at its start: SIGKILL for the run before its n-th file operation below a directory,
+or, where that opens a file to write it, once it is half written.
 
 KILLED_BELOW   the directory
 KILLED_AT      n, counted in each process of the run; 0 kills nothing
@@ -7,6 +8,7 @@ KILLED_COUNT   where the count is written when the process ends, and after how m
 
 import atexit
 import os
+import resource
 import signal
 import sys
 import time
@@ -26,8 +28,16 @@ def watch(event, arguments):
         if path.startswith(below):
             count += 1
             first = first or time.monotonic() - began
-            if count == at:
+            if count == at and os.getpid() == run and event == "open" and "w" in (arguments[1] or ""):
+                tear()
+            elif count == at:
                 os.kill(run, signal.SIGKILL)
+
+
+def tear():
+    """Let no file grow beyond 100 bytes; the write that would is the run's last."""
+    signal.signal(signal.SIGXFSZ, lambda *_: os.kill(run, signal.SIGKILL))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def note():
