@@ -34,13 +34,14 @@ class Killed:
         folder: the working directory, which holds ``given`` at first.
         given: files that a run reads.
         count: a file outside ``folder``.
-        seconds, operations: of the undisturbed run.
+        idle, seconds, operations: of the undisturbed run: until its first file operation (imports), in all, how many.
     """
 
     command: tuple[str, ...]
     folder: Path
     given: tuple[Path, ...]
     count: Path
+    idle: float = 0.0
     seconds: float = 0.0
     operations: int = 0
 
@@ -62,14 +63,16 @@ class Killed:
         self.anew()
         began = time.monotonic()
         finish(self.start())
-        self.seconds, self.operations = time.monotonic() - began, int(self.count.read_text())
+        self.seconds = time.monotonic() - began
+        operations, idle = self.count.read_text().split()
+        self.operations, self.idle = int(operations), float(idle)
         return files(self.folder)
 
     def moments(self, seed: int) -> Iterator[tuple[float, int]]:
         """Without end: a time limit alone, or the number of a file operation alone, in turn."""
         draw = random.Random(seed)
         while True:
-            yield draw.uniform(0.0, self.seconds), 0
+            yield draw.uniform(self.idle, self.seconds), 0
             yield TIMEOUT, draw.randint(1, self.operations)
 
 
