@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from advkit.commands.checks import Statistics, statistics
 from advkit.commands.run_options import TestOptions
 from advkit.files.errors import InputError
+from advkit.models.config import is_nameless
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
@@ -246,8 +247,3 @@ def _check_names(ref: str, labels: Sequence[str], other: str, theirs: Sequence[s
                 f"{ref}: its class {place} is {name!r}, which is class {places[name]} of {other}; "
                 "bring the classes into one order"
             )
-
-
-def is_nameless(class_names: Sequence[str]) -> bool:
-    """Whether classes have no names but their numbers."""
-    return all(name == str(k) for k, name in enumerate(class_names))

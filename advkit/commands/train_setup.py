@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices, statistics
-from advkit.commands.loading import is_fresh, is_nameless, load_for, pick_precision
+from advkit.commands.loading import is_fresh, load_for, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -23,7 +23,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import build
 from advkit.models import reference as model_reference
-from advkit.models.heads import reset_head
+from advkit.models.heads import with_classes
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
 from advkit.tasks.sampling import hold_out, limited
@@ -160,11 +160,7 @@ def _load_start(
     if not anew or images is None or ".py:" in ref or is_fresh(ref):  # a factory makes its own head
         return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
     network = model_reference.load(ref, input_size=images.size, mean=mean, std=std, device=device, seed=seed)
-    labels, names = network.spec.labels, images.class_names
-    if network.spec.num_classes == len(names) and (not labels or is_nameless(labels) or is_nameless(names)):
-        network.spec = replace(network.spec, labels=labels or names)
-        return network
-    return network if labels == names else reset_head(network, names, seed)
+    return with_classes(network, images.class_names, seed)
 
 
 def _try_out(network: Network, images: ImageSet, train: Tensor) -> None:

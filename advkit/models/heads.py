@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models import build, infer
-from advkit.models.config import ModelConfig
+from advkit.models.config import ModelConfig, is_nameless
 from advkit.models.network import Network
 
 
@@ -51,6 +51,19 @@ def select_classes(network: Network, names: Sequence[str]) -> Network:
     return Network(subset, changed).to(network.mean.device).train(network.training).requires_grad_(False)
 
 
+def with_classes(network: Network, names: Sequence[str], seed: int) -> Network:
+    """``network`` if it is for the classes ``names``, which it takes if it has none; else with another head.
+
+    Raises:
+        InputError: as :func:`reset_head`.
+    """
+    spec, names = network.spec, tuple(names)
+    if spec.num_classes == len(names) and (not spec.labels or is_nameless(spec.labels) or is_nameless(names)):
+        network.spec = replace(spec, labels=spec.labels or names)
+        return network
+    return network if spec.labels == names else reset_head(network, names, seed)
+
+
 def reset_head(network: Network, names: Sequence[str], seed: int) -> Network:
     """A copy of ``network`` for the classes ``names``: what it has of the same name is kept, the rest is fresh.
 
@@ -68,7 +81,8 @@ def reset_head(network: Network, names: Sequence[str], seed: int) -> Network:
     if not head or set(own) != set(outline) or any(own[name].shape[0] != spec.num_classes for name in head):
         raise InputError(f"{spec.ref}: its head can't be told from the rest, so it can't get other classes")
     net = build.seeded(lambda: make(len(names)), seed).to(device)
-    kept = [(new, spec.labels.index(name)) for new, name in enumerate(names) if name in spec.labels]
+    known = () if is_nameless(spec.labels) else spec.labels  # numbers are no names
+    kept = [(new, known.index(name)) for new, name in enumerate(names) if name in known]
     state = net.state_dict()
     for name, tensor in own.items():
         if name not in head:

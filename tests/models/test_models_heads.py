@@ -7,7 +7,7 @@ import torch
 
 from advkit.files.errors import InputError
 from advkit.models.build import create
-from advkit.models.heads import reset_head, select_classes
+from advkit.models.heads import reset_head, select_classes, with_classes
 from advkit.models.network import Network
 
 SIZE = (3, 16, 16)
@@ -56,3 +56,19 @@ def test_the_old_network_stays() -> None:
     before = old(images())
     reset_head(old, ("ant", "dog"), 0)
     assert torch.equal(old(images()), before)
+
+
+def test_numbers_are_no_names() -> None:
+    old = create("advkit/cnn", num_classes=3, input_size=SIZE, labels=("0", "1", "2"), seed=1)
+    assert "0 kept by name" in reset_head(old, ("0", "1"), 0).spec.notes[-1]
+    same = with_classes(old, ("0", "1", "2"), 0)
+    assert same is old
+    assert with_classes(old, ("a", "b", "c"), 0) is old  # named by the data
+
+
+def test_with_classes() -> None:
+    old = network()
+    assert with_classes(old, ("cat", "dog", "eel"), 0) is old
+    assert with_classes(old, ("dog", "cat", "eel"), 0).spec.labels == ("dog", "cat", "eel")
+    bare = create("advkit/cnn", num_classes=2, input_size=SIZE)
+    assert with_classes(bare, ("x", "y"), 0).spec.labels == ("x", "y")
