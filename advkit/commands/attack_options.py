@@ -47,7 +47,8 @@ class AttackOptions(BudgetOptions):
         ),
     ] = None
     random_start: Annotated[
-        bool | None, typer.Option("--random-start/--no-random-start", help="[by method: pgd only]")
+        bool | None,
+        typer.Option("--random-start/--no-random-start", help="Begin at a random point of the ball [pgd only]."),
     ] = None
     restarts: Annotated[int, typer.Option(min=1, help="Independent runs; the strongest counts.")] = 1
     precision: Annotated[Literal["float32", "bfloat16", "auto"], typer.Option(help="Of the attack's passes.")] = (

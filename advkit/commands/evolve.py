@@ -9,7 +9,7 @@ import typer
 from advkit.commands.attack_options import check_budget
 from advkit.commands.config import command
 from advkit.commands.evolve_config import EvolveConfig, check
-from advkit.commands.loading import pick_device
+from advkit.commands.loading import model_notes, pick_device
 from advkit.files import streams
 from advkit.files.errors import InputError
 from advkit.reports.clock import Clock
@@ -55,7 +55,11 @@ def run(config: EvolveConfig) -> int:
         device=device,
         params=prepared.settings,
         inputs=evolve_request.inputs(prepared),
-        flags=envelope.data_flags(prepared.images) + flags(result),
+        flags=[
+            *envelope.data_flags(prepared.images),
+            *model_notes(prepared.reference, "R"),
+            *flags(result),
+        ],
         processes=config.workers,
         threads=config.threads,
         complete=result.checkpoint is not None,

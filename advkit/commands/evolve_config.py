@@ -30,20 +30,20 @@ class EvolveConfig(BudgetOptions, WorkerOptions, RunOptions, ForceOption):
     recipe_from: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="R': E is trained as this checkpoint was, and held against it.")
     ] = None
-    search: Annotated[Literal["evolution", "random"], typer.Option(help="Random is under the same budget.")] = (
-        "evolution"
-    )
-    objective: Annotated[Literal["front", "scalar"], typer.Option(help="NSGA-II's front, or accuracy - T_cond.")] = (
-        "front"
-    )
+    search: Annotated[
+        Literal["evolution", "random"], typer.Option(help="random draws every candidate anew, under the same budget.")
+    ] = "evolution"
+    objective: Annotated[
+        Literal["front", "scalar"], typer.Option(help="Accuracy and T_cond (NSGA-II), or accuracy - T_cond.")
+    ] = "front"
     ageing: Annotated[bool, typer.Option("--ageing", help="The oldest leave the population, not the worst.")] = False
     budget: Annotated[int, typer.Option(min=1, help="Full-length candidate trainings to spend.")] = 60
-    population: Annotated[int, typer.Option(min=2, help="Candidates that breed.")] = 12
+    population: Annotated[int, typer.Option(min=2, help="Candidates that survive a generation.")] = 12
     offspring: Annotated[int, typer.Option(min=1, help="Candidates proposed in a generation.")] = 12
     rungs: Annotated[int, typer.Option(min=1, max=5, help="Trainings of growing length; one in 3 goes on.")] = 2
     accuracy_floor: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Validation accuracy to keep [that of R' as a candidate - 2 %]."),
+        typer.Option(metavar="RATE", help="Validation accuracy to keep [2 points less than R's architecture]."),
     ] = None
     inherit: Annotated[bool, typer.Option("--inherit", help="Children start from their parent's weights.")] = False
     begin_with: Annotated[

@@ -111,12 +111,13 @@ class Opened:
         return [*models, data_input(self.images)]
 
     def warnings(self) -> list[str]:
-        """Flags: fresh weights, so that rates say nothing; classes that are called otherwise; images resized."""
+        """Flags: how models were loaded; fresh weights, whose rates say nothing; other class names; images resized."""
         from advkit.reports.envelope import data_flags
 
         flags = data_flags(self.images)
         for name, ref, network in zip(self.names, self.refs, self.networks, strict=True):
-            flags += [f"{name}: {note}" for note in (*network.spec.notes, *_on_pictures(network, self.images))]
+            flags += model_notes(network, name)
+            flags += [f"{name}: {note}" for note in _on_pictures(network, self.images)]
             if is_fresh(ref):
                 flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
             pairs = list(zip(network.spec.labels, self.images.class_names, strict=False))
@@ -127,6 +128,11 @@ class Opened:
                 _, height, width = self.images.size
                 flags.append(f"{name}: resizes the images of {height}x{width} to its own {own[0]}x{own[1]}")
         return flags
+
+
+def model_notes(network: Network, name: str | None = None) -> list[str]:
+    """What the loading of ``network`` had to say, as flags of a report under its name or its reference."""
+    return [f"{name or network.spec.ref}: {note}" for note in network.spec.notes]
 
 
 def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:

@@ -50,7 +50,7 @@ class TestOptions(RunOptions, SizeOption, StatisticsOptions):
     """Of tools that look at test images with models."""
 
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits or DIR#test.")]
-    batch_size: Annotated[int, typer.Option(help="Images at a time; no effect on results.", min=1)] = 128
+    batch_size: Annotated[int, typer.Option(help="Images at a time; results differ by rounding only.", min=1)] = 128
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
     from advkit.reports import envelope
     from advkit.reports import train as reports
     from advkit.training import evaluation
-    from advkit.training.loop import Run
+    from advkit.training.loop import Run, accuracy_with_precise_bn
     from advkit.training.state import resume_path
 
     if world > 1:
@@ -65,6 +65,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
     job = Run(network, images, setup.train, setup.validation, frozen, setup.params, state_path, settings)  # type: ignore[arg-type]
     if setup.params.epochs:
         _fit(job, config, rank)
+    precise = accuracy_with_precise_bn(job) if references else None
     cosines = []
     if images is not None and references and len(setup.validation):
         cosines = evaluation.cosines(network, references, images, setup.validation)
@@ -84,7 +85,11 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
             *([envelope.data_input(images)] if images is not None else []),
             *[envelope.model_input(reference) for reference in references],
         ],
-        flags=[*(envelope.data_flags(images) if images is not None else []), *reports.flags(job)],
+        flags=[
+            *(envelope.data_flags(images) if images is not None else []),
+            *setup.notes(),
+            *reports.flags(job, precise),
+        ],
         processes=world,
     )
 

@@ -31,15 +31,18 @@ class RecipeOptions(Config):
     label_smoothing: Annotated[float, typer.Option(help="Mass spread over all classes.")] = 0.0
     clip: Annotated[float, typer.Option(help="Bound on the norm of the whole gradient; 0 for none.")] = 1.0
     ema: Annotated[float, typer.Option(help="Decay of an average of the weights; 0 for none.")] = 0.0
+    precise_bn: Annotated[
+        int, typer.Option(min=0, help="Training images for batch-norm's statistics; 0: running averages.")
+    ] = 0
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
     misalign_weight: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1.0
     misalign_penalty: Annotated[
-        Literal["abs", "square", "signed"], typer.Option(help="What is made of the cosine.")
+        Literal["abs", "square", "signed"], typer.Option(help="|c|, c^2 or c of the cosine c.")
     ] = "abs"
-    misalign_at: Annotated[str, typer.Option(help="clean, noise, adversarial, or several.")] = "clean"
-    misalign_eps: Annotated[str, typer.Option(help="Linf radius of noise and adversarial.")] = "8/255"
-    misalign_steps: Annotated[int, typer.Option(min=1, help="PGD steps of adversarial.")] = 2
+    misalign_at: Annotated[str, typer.Option(help="clean, noise, adversarial points, or several.")] = "clean"
+    misalign_eps: Annotated[str, typer.Option(help="Linf radius of noise and adversarial points.")] = "8/255"
+    misalign_steps: Annotated[int, typer.Option(min=1, help="PGD steps to adversarial points.")] = 2
     misalign_warm_up: Annotated[float, typer.Option(help="Epochs over which the penalty rises.")] = 1.0
     smoothness_weight: Annotated[float, typer.Option(help="Factor of 2 mean ||gradient||^2.")] = 0.0
 
@@ -64,8 +67,8 @@ class TrainConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
     arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = ""
     init: Annotated[str, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = ""
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = ""
-    mean: Annotated[str | None, typer.Option(help="Normalisation, one number a channel [from the data].")] = None
-    std: Annotated[str | None, typer.Option(help="Likewise.")] = None
+    mean: Annotated[str | None, typer.Option(help="Normalisation: means, one a channel [from the data].")] = None
+    std: Annotated[str | None, typer.Option(help="Likewise, the standard deviations.")] = None
     misalign_from: Annotated[tuple[str, ...], typer.Option(metavar="MODEL", help="Reference; repeatable.")] = ()
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False
 

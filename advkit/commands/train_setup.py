@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices, statistics
-from advkit.commands.loading import is_fresh, load_for, pick_precision
+from advkit.commands.loading import is_fresh, load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -65,6 +65,10 @@ class TrainSetup:
             "references": [reference.spec.sha256 for reference in self.references],
             "processes": processes,
         }
+
+    def notes(self) -> list[str]:
+        """What the loading of the weights to start from and of the references had to say."""
+        return [note for network in (self.network, *self.references) for note in model_notes(network)]
 
 
 def open_setup(config: TrainConfig, device: str) -> TrainSetup:
@@ -240,6 +244,7 @@ def train_params(
         label_smoothing=recipe.label_smoothing,
         clip=recipe.clip,
         ema=recipe.ema,
+        precise_bn=recipe.precise_bn,
         augment=frozenset(kinds),
         precision=pick_precision(recipe.precision, device),
         seed=seed,

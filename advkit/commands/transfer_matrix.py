@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(config: MatrixConfig) -> int:
-    """Attack every MODEL, let every MODEL look at the result, and count.
+    """Attack every MODEL, have every MODEL classify the result, and count.
 
     Rates are over the images that surrogate and victim both get right and that fool the surrogate.
     """

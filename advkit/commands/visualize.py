@@ -37,7 +37,7 @@ def visualize() -> None:
 class AttentionConfig(TestOptions):
     """The options of ``visualize attention``."""
 
-    models: Annotated[tuple[str, ...], typer.Argument(metavar="[NAME=]MODEL...", help="Networks to look through.")]
+    models: Annotated[tuple[str, ...], typer.Argument(metavar="[NAME=]MODEL...", help="Networks to explain.")]
     figure: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .svg or .pdf.")]
     index: Annotated[
         tuple[int, ...], typer.Option(min=0, metavar="I", help="This image of the split; repeatable.")

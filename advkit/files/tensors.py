@@ -1,6 +1,6 @@
 """safetensors, read with suspicion and written the same way twice.
 
-Headers are checked here before any tensor is made, so that a damaged or hostile file is one clear line. Files carry
+Headers are checked before any tensor is made, so that a damaged or hostile file is one clear line. Files carry
 one metadata key, ``advkit``: with several, the library writes them in random order and equal runs differ in bytes.
 """
 
@@ -12,17 +12,18 @@ import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeGuard
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from advkit.files.atomic import atomic_write
 from advkit.files.errors import InputError
 
 METADATA_KEY = "advkit"
-_MAX_HEADER = 100_000_000  # bytes; the format's own limit
+_MOST_AXES = 32  # NumPy's limit before version 2
 DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -45,66 +46,42 @@ def _damaged(path: Path, why: str) -> InputError:
     return InputError(f"{path}: damaged or not a safetensors file: {why}; write or copy it again")
 
 
-def _raw_header(path: Path) -> tuple[dict[str, object], int, int]:
-    """JSON header, where the data starts, size of the file."""
+def _checked(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...], int, int]], dict[str, str], int]:
+    """Dtype, shape, begin and end of each tensor; metadata; where the data starts.
+
+    The library refuses what is damaged: headers over 100 MB, entries of the wrong kind, tensors that overlap, leave
+    holes or don't have the bytes of their shape, files that end early or late. It doesn't tell where a tensor lies.
+    """
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(8)
-            if len(start) < 8:
-                raise _damaged(path, f"only {size} bytes long")
-            (length,) = struct.unpack("<Q", start)
-            if length > min(_MAX_HEADER, size - 8):
-                raise _damaged(path, f"header says {length} bytes, the file has {size - 8} after it")
-            text = file.read(length)
+            with safe_open(path, framework="np") as checked:
+                metadata = dict(checked.metadata() or {})
+            (length,) = struct.unpack("<Q", file.read(8))
+            raw: dict[str, dict[str, Any]] = json.loads(file.read(length))
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "header is not JSON") from error
-    if not isinstance(header, dict):
-        raise _damaged(path, "header is not a JSON object")
-    return header, 8 + length, size
+    except SafetensorError as error:
+        raise _damaged(path, _why(str(error))) from error
+    except (struct.error, ValueError) as error:
+        raise _damaged(path, "the file changed while it was read") from error
+    raw.pop("__metadata__", None)
+    for name, entry in raw.items():
+        if entry["dtype"] not in DTYPES:
+            raise _damaged(path, f"tensor {name!r} has unsupported dtype {entry['dtype'][:20]!r}")
+        if len(entry["shape"]) > _MOST_AXES or any(n >= 2**40 for n in entry["shape"]):  # empty ones pass the library
+            raise _damaged(path, f"tensor {name!r} has an impossible shape")
+    entries = {name: (e["dtype"], tuple(e["shape"]), *map(int, e["data_offsets"])) for name, e in raw.items()}
+    return entries, metadata, 8 + length
 
 
-def _whole_numbers(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**40 for n in value)
-
-
-def _entry(path: Path, name: str, value: object, room: int) -> tuple[str, tuple[int, ...], int, int]:
-    if not isinstance(value, dict):
-        raise _damaged(path, f"entry {name!r} is not an object")
-    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-    if dtype not in DTYPES:
-        raise _damaged(path, f"tensor {name!r} has unsupported dtype {str(dtype)[:20]!r}")
-    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
-        raise _damaged(path, f"tensor {name!r} has a malformed shape or offsets")
-    begin, end = offsets
-    count = 1
-    for n in shape:
-        count *= n
-    if not 0 <= begin <= end <= room:
-        raise _damaged(path, f"cut short: tensor {name!r} ends at byte {end} of {room}")
-    if end - begin != count * DTYPES[dtype].itemsize:
-        raise _damaged(path, f"tensor {name!r} has {end - begin} bytes, its shape {shape} needs another number")
-    return dtype, tuple(shape), begin, end
-
-
-def _checked(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...], int, int]], dict[str, str], int]:
-    raw, start, size = _raw_header(path)
-    metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged(path, "metadata is not a map of strings")
-    entries = {name: _entry(path, name, value, size - start) for name, value in raw.items()}
-    position = 0
-    for _, _, begin, end in sorted(entries.values(), key=lambda entry: entry[2:]):
-        if begin != position:
-            raise _damaged(path, "tensors overlap or leave holes")
-        position = end
-    if position != size - start:
-        raise _damaged(path, f"{size - start - position} bytes after the last tensor")
-    return entries, metadata, start
+def _why(message: str) -> str:
+    """The library's reason in words, fit for a terminal."""
+    if "ncomplete" in message:  # MetadataIncompleteBuffer in older versions
+        return "cut short, or bytes follow the last tensor"
+    if "nvalid offset" in message or "InvalidOffset" in message:
+        return "tensors overlap or leave holes"
+    reason = message.removeprefix("Error while deserializing header: ")
+    return "".join(c if c.isprintable() else "?" for c in reason[:200])
 
 
 def read_header(path: Path) -> tuple[Header, dict[str, str]]:

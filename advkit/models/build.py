@@ -61,7 +61,12 @@ def create(
 
 
 def assemble(
-    net: nn.Module, ref: str, architecture: str, config: ModelConfig, model_args: Mapping[str, Any]
+    net: nn.Module,
+    ref: str,
+    architecture: str,
+    config: ModelConfig,
+    model_args: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> Network:
     """``net`` and its description as a :class:`Network`; the identity is computed from the weights as they are."""
     tensors = {name: value for name, value in net.state_dict().items() if isinstance(value, torch.Tensor)}
@@ -75,6 +80,7 @@ def assemble(
         input_size=config.input_size,
         mean=config.mean,
         std=config.std,
+        notes=tuple(notes),
         crop=config.crop,
     )
     return Network(net, spec)

@@ -15,7 +15,7 @@ from advkit.files.errors import InputError
 from advkit.models import build
 from advkit.models.config import ModelConfig, ModelOverrides, Size
 
-_PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
+PROBE_CLASSES = 131  # a width that no layer of a known net has by itself
 _POSITIONS = ("pos_embed", "pos_embedding")
 _DRAWS = (Tensor.normal_, Tensor.uniform_)
 
@@ -42,7 +42,7 @@ def meta_init(make: Callable[[], nn.Module]) -> nn.Module:
 
 def probe(architecture: str, input_size: Size, model_args: Mapping[str, Any] | None = None) -> nn.Module:
     """The outline of ``architecture`` with a class count that is easily found again."""
-    return meta_init(lambda: build.construct(architecture, _PROBE_CLASSES, input_size, dict(model_args or {})))
+    return meta_init(lambda: build.construct(architecture, PROBE_CLASSES, input_size, dict(model_args or {})))
 
 
 def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default: ModelConfig) -> ModelConfig:
@@ -55,7 +55,7 @@ def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default
     first = next(((name, m) for name, m in layers if isinstance(m, nn.Conv2d)), None)
     for name, layer in layers:
         weight = tensors.get(f"{name}.weight")
-        if layer.weight.shape[0] == _PROBE_CLASSES and weight is not None and weight.dim() > 0:
+        if layer.weight.shape[0] == PROBE_CLASSES and weight is not None and weight.dim() > 0:
             classes = weight.shape[0]
     if first is not None:
         weight = tensors.get(f"{first[0]}.weight")

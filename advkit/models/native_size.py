@@ -12,7 +12,9 @@ from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
 from advkit.models.config import Crop, check_size, said_crop
 from advkit.models.directory import read_directory
+from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
+from advkit.models.torch_file import is_torch_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def native_size(ref: str) -> NativeSize | None:
     if path.is_dir():
         _, config, _, file = read_directory(path)
         channels, height, width = config.input_size
-        names = weights.read_weights(file)[0] if file.suffix in weights.PICKLES else read_header(file)[0]
+        names = weights.read_weights(file).tensors if is_torch_file(file) else read_header(file)[0]
         return NativeSize(height, width, channels, infer.is_positional(names), config.crop, True)
     if path.is_file():
         return _of_checkpoint(path)
@@ -75,9 +77,9 @@ def native_size(ref: str) -> NativeSize | None:
     file = Path(source)
     if found := _of_checkpoint(file):
         return found
-    tensors = weights.read_weights(file)[0]
     probe = infer.probe(architecture, default.input_size, model_args)
-    trained = infer.infer_from_state_dict(probe, weights.without_prefix(tensors, probe.state_dict()), default)
+    tensors = match_names(ref, probe, weights.read_weights(file)).tensors
+    trained = infer.infer_from_state_dict(probe, tensors, default)
     channels, height, width = trained.input_size
     return NativeSize(height, width, channels, infer.is_positional(tensors))
 

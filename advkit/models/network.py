@@ -27,7 +27,7 @@ class ModelSpec:
         model_args: keyword arguments of the architecture beyond classes and size.
         task: what it is for (:data:`advkit.tasks.task.TASKS`).
         crop: how pictures of other sizes are prepared for it; None where it doesn't say.
-        notes: what the user must hear of how it was loaded, each one line.
+        notes: what the user must hear of how it was loaded, each one line, a flag in the reports.
     """
 
     ref: str

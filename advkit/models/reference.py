@@ -17,7 +17,9 @@ from advkit.models import build, factory, infer, libraries, limits, weights
 from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve, said_crop
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
+from advkit.models.match_names import match_names, own_statistics
 from advkit.models.network import Network
+from advkit.models.torch_file import is_torch_file
 
 FACTORY = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)(?:@(?P<weights>.+))?")
 
@@ -37,8 +39,9 @@ def load(
     """The model that ``ref`` names, in evaluation mode and frozen.
 
     Forms of ``ref``: ``FILE.safetensors`` (an advkit checkpoint); ``ARCH`` (fresh weights from ``seed``);
-    ``ARCH@FILE`` with a safetensors file or a ``.pt``, ``.pth``, ``.th`` state dict; ``ARCH@pretrained``; a directory
-    with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs foreign code.
+    ``ARCH@FILE`` with a safetensors file or a state dict that torch.save wrote, of any suffix; ``ARCH@pretrained``;
+    a directory with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs
+    foreign code. After a FILE of weights, ``#KEY`` picks one of several state dicts in it (``#ema``).
     ARCH is ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``advkit/genome:NAME`` or ``advkit/genome:FILE.json``.
 
     What the reference says of itself must agree with what is asked for. Where neither says it: classes and channels
@@ -77,17 +80,17 @@ def _resolve(ref: str, wish: ModelOverrides) -> Network:
     path = Path(ref)
     if path.is_dir():
         architecture, config, model_args, file = read_directory(path)
-        tensors = weights.read_weights(file)[0]
-        return with_weights(ref, architecture, tensors, resolve(ref, config, wish), model_args)
-    if path.is_file() and path.suffix in weights.PICKLES:
-        raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
+        found = weights.read_weights(file)
+        return with_weights(ref, architecture, found.tensors, resolve(ref, config, wish), model_args, found.notes)
     if path.is_file() and path.suffix != ".py":
+        if is_torch_file(path):
+            raise InputError(f"{ref}: a state dict alone names no architecture; write ARCH@{ref}")
         return _load_checkpoint(ref, wish)
     form = FACTORY.fullmatch(ref)
     if form:
         return _load_factory(ref, form, wish)
     genome = ref.startswith("advkit/genome:")
-    if path.suffix in (".safetensors", *weights.PICKLES) and "@" not in ref and not genome:
+    if path.suffix in weights.SUFFIXES and "@" not in ref and not genome:
         raise InputError(f"{ref}: no such file; check the path")
     if path.suffix == ".py":
         raise InputError(f"{ref}: name the function that makes the model; write {ref}:FACTORY")
@@ -133,8 +136,9 @@ def _load_fresh(ref: str, architecture: str, model_args: dict[str, Any], wish: M
 
 
 def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path: Path, wish: ModelOverrides) -> Network:
-    tensors, metadata = weights.read_weights(path)
-    if is_checkpoint(metadata):
+    read = weights.read_weights(path)
+    path = weights.split_key(path)[0]
+    if is_checkpoint(read.metadata):
         meta = read_checkpoint(path).meta
         found = meta["architecture"]
         if found != architecture or (model_args and not genome.same(model_args, meta["model_args"])):
@@ -145,12 +149,13 @@ def _load_foreign(ref: str, architecture: str, model_args: dict[str, Any], path:
         return network
     default = build.defaults(architecture)
     probe = infer.probe(architecture, wish.input_size or default.input_size, model_args)
-    tensors = weights.without_prefix(tensors, probe.state_dict())
-    config = resolve(ref, replace(infer.infer_from_state_dict(probe, tensors, default), crop=None), wish)
-    network = with_weights(ref, architecture, tensors, config, model_args)
-    if wish.mean is None or wish.std is None:
-        network.spec = replace(network.spec, notes=(*network.spec.notes, _assumed(config)))
-    return network
+    named = match_names(ref, probe, read)
+    inferred = replace(infer.infer_from_state_dict(probe, named.tensors, default), crop=None)
+    said, notes = own_statistics(named, inferred, wish)
+    config = resolve(ref, said, wish)
+    if named.statistics is None and (wish.mean is None or wish.std is None):
+        notes = (*notes, _assumed(config))
+    return with_weights(ref, architecture, named.tensors, config, model_args, notes)
 
 
 def _assumed(config: ModelConfig) -> str:
@@ -172,24 +177,32 @@ def _load_pretrained(ref: str, architecture: str, wish: ModelOverrides) -> Netwo
 
 
 def _load_factory(ref: str, form: re.Match[str], wish: ModelOverrides) -> Network:
-    tensors: Mapping[str, Tensor] = {}
+    read = weights.Weights({}, {})
     meta: Mapping[str, Any] | None = None
     if form["weights"]:
-        tensors, metadata = weights.read_weights(Path(form["weights"]))
-        meta = read_checkpoint(Path(form["weights"])).meta if is_checkpoint(metadata) else None
+        read = weights.read_weights(Path(form["weights"]))
+        if is_checkpoint(read.metadata):
+            meta = read_checkpoint(weights.split_key(Path(form["weights"]))[0]).meta
     count = meta["num_classes"] if meta else wish.num_classes
     net = factory.make_net(ref, Path(form["file"]), form["name"], count, wish.seed)
+    config, notes = checkpoint_description(meta) if meta else infer.infer_from_module(net, wish), read.notes
     if form["weights"]:
-        weights.fill(ref, net, weights.without_prefix(tensors, net.state_dict()))
-    config = checkpoint_description(meta) if meta else infer.infer_from_module(net, wish)
+        named = match_names(ref, net, read)
+        weights.fill(ref, net, named.tensors)
+        config, notes = own_statistics(named, config, wish)
     settled = resolve(ref, config, wish, whole=meta is not None)
-    network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {})
+    network = build.assemble(net, ref, f"{form['file']}:{form['name']}", settled, {}, notes)
     build.smoke_test(network)
     return network
 
 
 def with_weights(
-    ref: str, architecture: str, tensors: Mapping[str, Tensor], config: ModelConfig, model_args: dict[str, Any]
+    ref: str,
+    architecture: str,
+    tensors: Mapping[str, Tensor],
+    config: ModelConfig,
+    model_args: dict[str, Any],
+    notes: Sequence[str] = (),
 ) -> Network:
     """The network of ``architecture`` with ``tensors`` in it.
 
@@ -210,7 +223,7 @@ def with_weights(
     weights.check_fit(ref, outline, tensors)
     net = build.seeded(make, 0)
     weights.fill(ref, net, tensors)
-    network = build.assemble(net, ref, architecture, config, model_args)
+    network = build.assemble(net, ref, architecture, config, model_args, notes)
     if not architecture.startswith("advkit/"):
         build.smoke_test(network)
     return network

@@ -14,6 +14,8 @@ from advkit.models.resized import Resized
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.training.loop import Run
 
+_STALE = 0.05  # of the held-out images: more than statistics estimated from other images make a difference
+
 
 class Epoch(StrictModel):
     """One epoch of training; cosines are those of the training images, batch-norm held constant."""
@@ -86,11 +88,15 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
     )
 
 
-def flags(run: Run) -> list[str]:
-    """Reasons for suspicion: images that references resize, a training that ends near chance."""
-    told = list(run.network.spec.notes)
+def flags(run: Run, precise: int | None = None) -> list[str]:
+    """Reasons for suspicion: images that references resize, a training that ends near chance, stale statistics.
+
+    Args:
+        run: after the training.
+        precise: right predictions on the held-out part with batch-norm's statistics estimated anew; None if unknown.
+    """
+    told = []
     for reference in run.references:
-        told += [f"{reference.spec.ref}: {note}" for note in reference.spec.notes]
         if isinstance(reference.net, Resized):
             told.append(f"{reference.spec.ref}: resizes the images to its own {'x'.join(map(str, reference.net.size))}")
     last = run.history[-1] if run.history else None
@@ -102,6 +108,11 @@ def flags(run: Run) -> list[str]:
             told.append(
                 f"the training ends near chance: {correct} of {total} {'held-out' if held else 'training'} images "
                 f"right, where guessing gets 1 in {classes}; train longer, or lower --lr or the weights of penalties"
+            )
+        if held and precise is not None and precise - correct >= _STALE * held:
+            told.append(
+                f"batch-norm's running averages lag behind the weights: {correct} of {held} held-out images right, "
+                f"{precise} with statistics estimated anew; train with --precise-bn 5000"
             )
     return told
 

@@ -19,6 +19,7 @@ from advkit.files.signals import Stop
 from advkit.models.network import Network
 from advkit.training import distributed, state
 from advkit.training.augment import augmented
+from advkit.training.batch_statistics import precise_batch_norm
 from advkit.training.evaluation import accuracy
 from advkit.training.misalign import CachedGradients
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
@@ -129,8 +130,32 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
             _save(run, optimizer, epoch, step, running_sums)
     if run._ema:
         run.network.net.load_state_dict(run._ema)
+    if params.precise_bn and params.epochs:
+        estimate_statistics(run, params.precise_bn, params.epochs - 1)
     run.network.eval().requires_grad_(False)
     return run.history
+
+
+def estimate_statistics(run: Run, images: int, epoch: int) -> None:
+    """Give batch-norms the statistics of ``images`` training images, as ``epoch`` orders and augments them."""
+    size = run.params.batch_size
+    count = max(1, min(images, len(run.train)) // size) * size
+    order = run.train[epoch_order(len(run.train), run.params.seed, epoch)]
+    precise_batch_norm(run.network, run.data, order[:count], run.params, epoch)
+
+
+def accuracy_with_precise_bn(run: Run, images: int = 5000) -> int | None:
+    """Right predictions on the held-out part if batch-norm's statistics were those of so many training images.
+
+    None without a held-out part, and where the statistics were estimated already. The network stays as it is.
+    """
+    if run.params.precise_bn or not run.params.epochs or not len(run.validation):
+        return None
+    live = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
+    estimate_statistics(run, images, run.params.epochs - 1)
+    correct, _ = accuracy(run.network, run.data, run.validation)
+    run.network.net.load_state_dict(live)
+    return correct
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -251,6 +276,8 @@ def _epoch_record(run: Run, epoch: int, running_sums: dict[str, float]) -> dict[
         live = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
         if run._ema:
             run.network.net.load_state_dict(run._ema)
+        if run.params.precise_bn:
+            estimate_statistics(run, run.params.precise_bn, epoch)
         record["validation_right"], record["validation_images"] = accuracy(run.network, run.data, run.validation)
         run.network.net.load_state_dict(live)
     return record

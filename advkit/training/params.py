@@ -54,6 +54,9 @@ class TrainParams:
         augment: subset of :data:`advkit.training.augment.KINDS`.
         precision: ``bfloat16`` autocasts the forward passes; weights, losses and cosines are float32.
         clip: largest norm of the whole gradient; larger ones are scaled down to it. 0 for no bound.
+        precise_bn: training images over which batch-norm's statistics are estimated anew before each measurement and at
+            the end, in whole batches (see :func:`advkit.training.batch_statistics.precise_batch_norm`); 0 leaves the
+            running averages.
         seed: of order, augmentation and dropout.
         misalign: settings of the penalty, None without one.
     """
@@ -70,6 +73,7 @@ class TrainParams:
     augment: frozenset[str] = frozenset()
     precision: Literal["float32", "bfloat16"] = "float32"
     clip: float = 1.0
+    precise_bn: int = 0
     seed: int = 0
     misalign: MisalignParams | None = None
 
@@ -87,11 +91,12 @@ class TrainParams:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainParams:
-        """What :meth:`to_json` gave, further keys ignored.
+        """What :meth:`to_json` gave, further keys ignored; files of before there was ``precise_bn`` lack it.
 
         Raises:
             TypeError, ValueError, KeyError: values that are no settings.
         """
+        values = {"precise_bn": 0, **values}
         own = {field.name: values[field.name] for field in fields(cls)}
         misalign = own["misalign"]
         if misalign is not None:

@@ -112,7 +112,7 @@ def test_result_is_an_image_inside_the_budget(
         Tiny(channels=channels),
         images,
         classes,
-        method=method,
+        method=method if method != "square" else "square:queries=60",
         eps=eps,
         norm=norm,
         steps=3,

@@ -1,26 +1,35 @@
-"""Two small checkpoints that the real executable made, and the executable inside this process."""
+"""Two small trained checkpoints, two made by hand, and the executable inside this process."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import handmade
 import pytest
-from executable import TIMEOUT, TRAIN, Run, start
+from executable import TRAIN, Run
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ``r.safetensors`` and ``r2.safetensors`` and their reports ``r.json``, ``r2.json``."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    running = [
-        start(*TRAIN, "--seed", seed, "-o", f"{name}.safetensors", "--report", f"{name}.json", cwd=folder)
-        for name, seed in (("r", "0"), ("r2", "1"))
-    ]
-    for process in running:
-        out, err = process.communicate(timeout=TIMEOUT)
-        assert (process.returncode, out, err) == (0, "", "")
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # the first of pytest's own processes trains, the others wait for it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, seed in (("r", "0"), ("r2", "1")):
+            made = folder / f"{name}.safetensors"
+            if not made.exists():
+                with single_threaded(), contextlib.redirect_stdout(io.StringIO()):
+                    report = folder / f"{name}.json"
+                    assert run_tool(*TRAIN, "--seed", seed, "-o", made, "--report", report) == 0
     return folder
 
 
@@ -34,24 +43,49 @@ def r2(checkpoints: Path) -> Path:
     return checkpoints / "r2.safetensors"
 
 
-@pytest.fixture
-def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """``advkit ARGUMENTS`` in this process: for tables of many cases."""
-    import signal
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``two.npz``, images that ``r.safetensors`` and ``v.safetensors``, made by hand, tell apart.
 
+    An attack on R with eps 0.25 fools R on every image, and V on those of class 1 alone.
+    """
+    folder = tmp_path_factory.mktemp("two")
+    handmade.write_reference(folder / "r.safetensors")
+    handmade.write_reference(folder / "v.safetensors", threshold=0.6)
+    handmade.write_images(folder / "two.npz")
+    return folder
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """What a run of the tool sets in this process is undone at the end of the block."""
     import torch
-
-    from advkit.commands.app import run
 
     threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        signal.signal(signal.SIGTERM, handler)
+
+
+def run_tool(*arguments: str | Path) -> int:
+    """The exit status of ``advkit ARGUMENTS`` in this process."""
+    from advkit.commands.app import run
+
+    return run([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """``advkit ARGUMENTS`` in this process: wherever the process is not the point."""
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()
-        status = run([str(argument) for argument in arguments])
+        status = run_tool(*arguments)
         found = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, status, found.out, found.err)
 
-    yield call
-    torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, handler)
+    with single_threaded():
+        yield call

@@ -91,6 +91,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "label_smoothing": Flip("--label-smoothing 0.1"),
         "clip": Flip("--clip 0.1"),
         "ema": Flip("--ema 0.9"),
+        "precise_bn": Flip("--precise-bn 64"),
         "augment": Flip("--augment crop"),
         "precision": Flip("--precision bfloat16", "--precision float32"),
         "mean": Flip("--mean 0.1"),

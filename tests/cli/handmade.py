@@ -23,8 +23,8 @@ def write_images(path: Path, count: int = 600) -> Path:
     return path
 
 
-def write_reference(path: Path) -> Path:
-    """A network of two convolutions in which one channel passes and the mean of its map decides; no training."""
+def write_reference(path: Path, threshold: float = 0.5) -> Path:
+    """Two convolutions in which one channel passes and the mean of its map decides: above ``threshold`` is class 1."""
     network = build.create(
         f"advkit/genome:{GENOME}", num_classes=2, input_size=(1, 8, 8), mean=(0.0,), std=(1.0,), labels=("0", "1")
     )
@@ -37,7 +37,7 @@ def write_reference(path: Path) -> Path:
     state["head.0.weight"][1, 0] = 20.0
     network.net.load_state_dict(state)
     with torch.no_grad():
-        middle = network.net.eval()(torch.full((1, 1, 8, 8), 0.5))[0, 1]
+        middle = network.net.eval()(torch.full((1, 1, 8, 8), threshold))[0, 1]
     state["head.0.bias"][1] = -middle
     spec = network.spec
     meta = {

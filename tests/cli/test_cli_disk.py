@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from executable import TIMEOUT, Run, done, environment, one_line, start
+from executable import TIMEOUT, Run, environment, one_line, start
 
 SMALL = 6000  # bytes that a file may have in a run on a full disk; reports and pictures are larger
 FULL = """
@@ -39,17 +42,33 @@ REPORTS = {
 }
 
 
-def full_disk(command: list[str], folder: Path, room: int = SMALL) -> subprocess.CompletedProcess[str]:
+@contextlib.contextmanager
+def full_disk(room: int = SMALL) -> Iterator[None]:
+    """No file of this process grows beyond ``room`` bytes; Python ignores the signal, so that writing fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def on_a_full_disk(command: list[str], folder: Path, room: int = SMALL) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", FULL, str(room), *command, "-q"]
     return subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=folder, check=False)
 
 
 @pytest.mark.parametrize("what", WRITES)
-def test_a_full_disk_leaves_the_old_file_whole(what: str, r: Path, r2: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file_whole(
+    what: str, r: Path, r2: Path, tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     command = WRITES[what].format(r=r, r2=r2, out="out").split()
     out = tmp_path / next(word for word in command if word.startswith("out"))
     out.write_text("old")
-    line = one_line(full_disk(command, tmp_path))
+    with full_disk():
+        found = inside(*command, "-q")
+    line = one_line(found)
     assert "cannot write" in line
     assert "out." in line
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
@@ -58,12 +77,15 @@ def test_a_full_disk_leaves_the_old_file_whole(what: str, r: Path, r2: Path, tmp
 
 def test_pictures_on_a_full_disk_leave_no_folder(r: Path, tmp_path: Path) -> None:
     command = ["attack", str(r), "--data", "digits", "--limit", "8", "-o", "pngs"]
-    assert "cannot write" in one_line(full_disk(command, tmp_path, room=40))
+    assert "cannot write" in one_line(on_a_full_disk(command, tmp_path, room=40))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_goes_on_after_a_disk_that_was_full(tmp_path: Path) -> None:
+def test_training_goes_on_after_a_disk_that_was_full(
+    tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that cannot write its checkpoint keeps the state that it started from."""
+    monkeypatch.chdir(tmp_path)
     command = LONG.split()
     state = tmp_path / "t.resume.safetensors"
     process = start(*command, cwd=tmp_path)
@@ -73,13 +95,13 @@ def test_training_goes_on_after_a_disk_that_was_full(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     before = state.read_bytes()
-    line = one_line(full_disk([*command, "--resume"], tmp_path))
+    line = one_line(on_a_full_disk([*command, "--resume"], tmp_path))
     assert "cannot write" in line
     assert [path.name for path in tmp_path.iterdir()] == [state.name]
     assert state.read_bytes() == before
-    done(*command, "--resume", cwd=tmp_path)
+    assert inside(*command, "--resume").returncode == 0
     resumed = (tmp_path / "t.safetensors").read_bytes()
-    done(*command, "--force", cwd=tmp_path)
+    assert inside(*command, "--force").returncode == 0
     assert (tmp_path / "t.safetensors").read_bytes() == resumed
 
 

@@ -60,15 +60,6 @@ def trainings(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
 PROGRAM = (sys.executable, str(Path(scripted.__file__)))  # candidates turn out as they are told
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ``r.safetensors``, made by hand, and ``two.npz``, the images that it tells apart."""
-    folder = tmp_path_factory.mktemp("two")
-    handmade.write_reference(folder / "r.safetensors")
-    handmade.write_images(folder / "two.npz")
-    return folder
-
-
 def search(two: Path, *options: str | Path) -> list[str | Path]:
     """Arguments of a search against the R made by hand; ``options`` win over those of every search."""
     return ["evolve", two / "r.safetensors", *SMALL, "--data", two / "two.npz", "--eps", handmade.EPS, *options]
@@ -161,7 +152,7 @@ def test_two_workers_find_what_one_process_does_bit_for_bit(whole: Path, two: Pa
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
-    whole: Path, two: Path, tmp_path: Path, number: signal.Signals, status: int
+    whole: Path, two: Path, tmp_path: Path, quick: Run, number: signal.Signals, status: int
 ) -> None:
     out, log = tmp_path / "e.safetensors", tmp_path / "e.run/candidates.jsonl"
     command = search(two, *MORE, "-o", out)
@@ -181,7 +172,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     assert 3 <= len(kept) < len(trainings(whole / "e.run"))
     if number != signal.SIGKILL:
         assert "the same command goes on" in errors
-    done(*command, program=PROGRAM)
+    result_of(quick(*command))
     assert out.read_bytes() == (whole / "e.safetensors").read_bytes()
     assert tree(tmp_path / "e.run") == tree(whole / "e.run")
     assert kept.items() <= trainings(tmp_path / "e.run").items()

@@ -143,10 +143,11 @@ def test_what_would_do_nothing_is_refused(inside: Run, r: Path, tmp_path: Path) 
     assert "twice" in one_line(inside("transfer-matrix", f"R={r}", *FEW, "--surrogate", "R", "--surrogate", "R"))
 
 
-def test_two_names_for_one_network_are_told(inside: Run, r: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(r.read_bytes())
-    report = json.loads(inside("transfer-matrix", f"A={r}", f"B={copy}", *FEW).stdout)
+def test_two_names_for_one_network_are_told(inside: Run, two: Path, tmp_path: Path) -> None:
+    made, copy = two / "r.safetensors", tmp_path / "copy.safetensors"
+    copy.write_bytes(made.read_bytes())
+    data = ("--data", two / "two.npz", "--limit", "60", "--eps", "0.25")
+    report = json.loads(inside("transfer-matrix", f"A={made}", f"B={copy}", *data).stdout)
     assert report["flags"].count("B: has the weights of A") == 1
     pair = next(one for one in report["result"]["pairs"] if (one["surrogate"], one["victim"]) == ("A", "B"))
     assert pair["cond"]["rate"] == 1.0, "a copy takes over everything: a gate must see that"

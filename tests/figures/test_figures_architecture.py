@@ -197,7 +197,7 @@ def test_every_active_node_and_edge_is_drawn_once(tmp_path: Path) -> None:
     assert_clear(figure, SMALL)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 16), st.integers(0, 10_000), st.floats(0, 0.6))
 def test_in_any_graph_boxes_are_apart_and_no_line_runs_through_one(
     tmp_path_factory, count: int, seed: int, density: float

@@ -53,15 +53,15 @@ def soon(condition: Callable[[], bool]) -> bool:
 
 
 def test_the_same_bits_for_any_number_of_workers() -> None:
-    found = {n: mapped(WorkerTask(chores.begin, (), chores.numbers), list(range(9)), workers=n) for n in (1, 2, 3)}
+    found = {n: mapped(WorkerTask(chores.begin, (), chores.numbers), list(range(9)), workers=n) for n in (1, 2)}
     bits = {n: [outcome.value[0] for outcome in outcomes] for n, outcomes in found.items()}
-    assert bits[1] == bits[2] == bits[3]
+    assert bits[1] == bits[2]
     assert len(set(bits[1])) == 9
     processes = {n: {outcome.value[1] for outcome in outcomes} for n, outcomes in found.items()}
     assert len(processes[1]) == 1
     assert os.getpid() not in processes[1], "one worker is a worker too"
-    assert 1 <= len(processes[3]) <= 3
-    assert all(outcome.attempts == 1 and outcome.seconds > 0 for outcome in found[3])
+    assert 1 <= len(processes[2]) <= 2
+    assert all(outcome.attempts == 1 and outcome.seconds > 0 for outcome in found[2])
 
 
 def test_threads_are_limited_before_torch_comes() -> None:

@@ -81,6 +81,14 @@ def measured() -> dict[str, Tensor]:
     }
 
 
+def halved() -> dict[str, Tensor]:
+    """Weights after the same run in bfloat16."""
+    run = a_run()
+    run.params = replace(run.params, precision="bfloat16")
+    train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    return {f"half {name}": tensor.float() for name, tensor in run.network.net.state_dict().items()}
+
+
 def dropped() -> Tensor:
     """Which units dropout keeps for this rank's images in the first step of a run, (N, units) of 0 and 1."""
     run, masks = replace(a_run(), references=[]), []
@@ -114,7 +122,11 @@ def worker(rank: int, folder: str) -> None:
         found["sum"] = distributed.sum_over_ranks(torch.tensor([rank + 1, 10]))
         with pytest.raises(InputError, match="BatchNorm1d"):
             distributed.synchronise_batch_norm(nn.Sequential(nn.BatchNorm1d(3)))
-        found |= measured() | {"kept by dropout": dropped()}
+        odd = a_run()
+        odd.params = replace(odd.params, batch_size=17)
+        with pytest.raises(InputError, match="17 is not shared evenly by 2 processes"):
+            train(odd, resume=False, stop=Stop(), show=lambda progress: None)
+        found |= halved() | measured() | {"kept by dropout": dropped()}
         write_tensors(Path(folder) / f"{rank}.safetensors", {k: v.contiguous() for k, v in found.items()}, "{}")
     finally:
         distributed.stop()
@@ -153,6 +165,16 @@ def test_a_whole_run_agrees_with_that_of_one_process(ranks: list[dict[str, Tenso
             assert torch.equal(found[name], ranks[0][name]), "ranks must not drift apart"
     weight = next(name for name in start if name.endswith("weight"))
     assert float((alone[weight] - start[weight]).abs().max()) > 0.01, "weights moved by more than they may differ"
+
+
+def test_ranks_stay_together_in_bfloat16_too(ranks: list[dict[str, Tensor]]) -> None:
+    weights = [name for name in ranks[0] if name.startswith("half ")]
+    start = a_run().network.net.state_dict()
+    for name in weights:
+        assert torch.equal(ranks[0][name], ranks[1][name])
+        assert bool(ranks[0][name].isfinite().all())
+    moved = [float((ranks[0][name] - start[name.removeprefix("half ")].float()).abs().max()) for name in weights]
+    assert max(moved) > 0.01
 
 
 def test_every_rank_drops_units_of_its_own(ranks: list[dict[str, Tensor]]) -> None:
