@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from advkit.commands.checks import Statistics, statistics
 from advkit.commands.run_options import TestOptions
 from advkit.files.errors import InputError
+from advkit.models.config import is_nameless
 
 if TYPE_CHECKING:
     from advkit.data.images import ImageSet
@@ -117,11 +118,11 @@ class Opened:
         for name, ref, network in zip(self.names, self.refs, self.networks, strict=True):
             flags += model_notes(network, name)
             flags += [f"{name}: {note}" for note in _on_pictures(network, self.images)]
-            if _is_fresh(ref):
+            if is_fresh(ref):
                 flags.append(f"{name}: fresh weights, never trained; @pretrained or @FILE gives it others")
             pairs = list(zip(network.spec.labels, self.images.class_names, strict=False))
             strange = [f"{ours!r} for {theirs!r}" for ours, theirs in pairs if ours != theirs]
-            if strange and not _nameless(network.spec.labels) and not _nameless(self.images.class_names):
+            if strange and not is_nameless(network.spec.labels) and not is_nameless(self.images.class_names):
                 flags.append(f"{name}: calls {len(strange)} classes otherwise than the data, such as {strange[0]}")
             if (own := _own_size(network)) is not None:
                 _, height, width = self.images.size
@@ -198,6 +199,7 @@ def load_for(
         InputError: it can't be opened, takes other channels, or has another number of classes.
     """
     from advkit.models import reference as model_reference
+    from advkit.models.heads import select_classes
     from advkit.models.one_logit import as_two_classes
     from advkit.models.resized import resized
 
@@ -205,13 +207,15 @@ def load_for(
     if native is not None and (native.fixed or own_size):
         size = (channels, native.height, native.width)
     mean, std = (None, None) if native is not None and native.normalised else statistics
-    count = data.num_classes if _is_fresh(ref) else None
+    count = data.num_classes if is_fresh(ref) else None
     network = model_reference.load(ref, num_classes=count, input_size=size, mean=mean, std=std, device=device)
     if network.spec.num_classes == 1 and data.num_classes == 2:
         network = as_two_classes(network)
+    if set(data.class_names) < set(network.spec.labels) and not is_nameless(data.class_names):
+        network = select_classes(network, data.class_names)
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
-    if classes != data.num_classes and not (_nameless(data.class_names) and classes > data.num_classes):
+    if classes != data.num_classes and not (is_nameless(data.class_names) and classes > data.num_classes):
         raise InputError(
             f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
         )
@@ -236,7 +240,7 @@ def _on_pictures(network: Network, images: ImageSet) -> list[str]:
     return list(crop.notes)
 
 
-def _is_fresh(ref: str) -> bool:
+def is_fresh(ref: str) -> bool:
     return "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision") and not Path(ref).exists()
 
 
@@ -249,8 +253,3 @@ def _check_names(ref: str, labels: Sequence[str], other: str, theirs: Sequence[s
                 f"{ref}: its class {place} is {name!r}, which is class {places[name]} of {other}; "
                 "bring the classes into one order"
             )
-
-
-def _nameless(class_names: Sequence[str]) -> bool:
-    """Whether classes have no names but their numbers."""
-    return all(name == str(k) for k, name in enumerate(class_names))

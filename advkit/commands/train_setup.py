@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices, statistics
-from advkit.commands.loading import load_for, model_notes, pick_precision
+from advkit.commands.loading import is_fresh, load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -23,6 +23,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import build
 from advkit.models import reference as model_reference
+from advkit.models.heads import with_classes
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
 from advkit.tasks.sampling import hold_out, limited
@@ -109,12 +110,13 @@ def _open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, d
     if config.init and arch and has_weights:
         raise InputError("--arch with weights and --init both say where to start; give one")
     if has_weights or not arch:
-        return _load_start(arch if has_weights else config.init, images, mean, std, device, config.seed)
+        start = arch if has_weights else config.init
+        return _load_start(start, images, mean, std, device, config.seed, anew=config.epochs > 0)
     if images is None:
         raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
     other = None
     if config.init:  # weights go with the normalisation that they were trained under
-        other = _load_start(config.init, images, None, None, device, 0)
+        other = _load_start(config.init, images, None, None, device, config.seed, anew=config.epochs > 0)
         mean, std = mean or other.spec.mean, std or other.spec.std
         if (mean, std) != (other.spec.mean, other.spec.std):
             raise InputError(f"--init {config.init}: has its own mean and std; leave --mean and --std out")
@@ -142,8 +144,10 @@ def _load_start(
     std: tuple[float, ...] | None,
     device: str,
     seed: int,
+    *,
+    anew: bool = False,
 ) -> Network:
-    """The weights to start from: the one place where a head of another class count would be made anew.
+    """The weights to start from; ``anew`` makes their head anew where it is for other classes than those of ``images``.
 
     Raises:
         InputError: weights for other classes or another size than those of ``images``.
@@ -157,7 +161,10 @@ def _load_start(
         raise InputError(f"{ref}: its weights are for images of {own}, {images.ref} has {found}; {hint}")
     if images is not None:
         known = {"num_classes": images.num_classes, "input_size": images.size, "labels": images.class_names}
-    return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
+    if not anew or images is None or ".py:" in ref or is_fresh(ref):  # a factory makes its own head
+        return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
+    network = model_reference.load(ref, input_size=images.size, mean=mean, std=std, device=device, seed=seed)
+    return with_classes(network, images.class_names, seed)
 
 
 def _try_out(network: Network, images: ImageSet, train: Tensor) -> None:

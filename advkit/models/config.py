@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,3 +136,8 @@ def check_statistic(what: str, value: float, least: float = -_MOST_STATISTIC) ->
         raise InputError(f"{what}: pixels lie in [0, 1], so this is out of scale{hint}")
     if value < least:
         raise InputError(f"{what}: {least:g} or more is needed")
+
+
+def is_nameless(class_names: Sequence[str]) -> bool:
+    """Whether classes have no names but their numbers."""
+    return all(name == str(k) for k, name in enumerate(class_names))

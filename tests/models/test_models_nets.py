@@ -95,7 +95,7 @@ def test_last_spatial_map(name):
         ("torchvision/resnet18", {"input_size": (1, 32, 32), "mean": (0,), "std": (1,)}, "colour"),
         ("advkit/cnn", {"input_size": (3, 7, 9)}, "8x8"),
         ("advkit/cnn", {"num_classes": 0}, "0 classes; give 1 to"),
-        ("advkit/cnn", {"std": (1, 1, 0)}, "std above 0"),
+        ("advkit/cnn", {"std": (1, 1, 0)}, "1e-06 or more"),
         ("advkit/cnn", {"mean": (1, 1)}, "one number for each of 3 channels"),
         ("advkit/cnn", {"labels": ("a", "b")}, "2 labels for 10 classes"),
         ("advkit/cnn", {"model_args": {"width": 3}}, "no model arguments"),

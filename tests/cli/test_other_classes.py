@@ -1,0 +1,85 @@
+"""Fine-tuning to other classes resets the head and says so; a larger model is tested on some of its classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from executable import Run
+from PIL import Image
+
+from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from advkit.models.build import create
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Path:
+    """A checkpoint for cats, dogs and eels of 8x8."""
+    network = create("advkit/cnn", num_classes=3, input_size=(3, 8, 8), labels=("cat", "dog", "eel"), seed=0)
+    spec, path = network.spec, tmp_path / "start.safetensors"
+    meta = {
+        "task": spec.task, "architecture": spec.architecture, "model_args": {}, "num_classes": 3,
+        "labels": list(spec.labels), "input_size": [3, 8, 8], "mean": list(spec.mean), "std": list(spec.std),
+    }  # fmt: skip
+    write_checkpoint(path, Checkpoint(network.net.state_dict(), meta))
+    return path
+
+
+def pictures(path: Path, *names: str) -> Path:
+    rng = np.random.default_rng(0)
+    for name in names:
+        for number in range(6):
+            (path / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path / name / f"{number}.png")
+    return path
+
+
+def report(inside: Run, *arguments: str | Path) -> dict[str, Any]:
+    done = inside(*arguments, "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("arch", [(), ("--arch", "advkit/cnn")])
+def test_train_resets_the_head(inside: Run, tmp_path: Path, start: Path, arch: tuple[str, ...]) -> None:
+    data, out = pictures(tmp_path / "pics", "ant", "bee", "dog", "fox"), tmp_path / "t.safetensors"
+    # Nothing is learnt, so that the checkpoint shows where the training began.
+    training = ("--epochs", "1", "--lr", "0", "--weight-decay", "0", "--batch-size", "4", "--validation", "0")
+    found = report(inside, "train", "--init", start, *arch, "--data", data, *training, "-o", out)
+    assert [flag for flag in found["flags"] if "head is made anew for 4 classes instead of 3: 1 kept by name" in flag]
+    old, new = read_checkpoint(start), read_checkpoint(out)
+    assert (new.meta["num_classes"], new.meta["labels"]) == (4, ["ant", "bee", "dog", "fox"])
+    assert np.allclose(new.tensors["classifier.weight"][2], old.tensors["classifier.weight"][1])
+    assert not np.allclose(new.tensors["classifier.weight"][1], old.tensors["classifier.weight"][1])
+    name = next(name for name in old.tensors if name.startswith("features") and name.endswith("weight"))
+    assert np.allclose(new.tensors[name], old.tensors[name])
+
+
+def test_equal_classes_keep_the_head(inside: Run, tmp_path: Path, start: Path) -> None:
+    data, out = pictures(tmp_path / "pics", "cat", "dog", "eel"), tmp_path / "t.safetensors"
+    training = ("--epochs", "1", "--lr", "0", "--weight-decay", "0", "--batch-size", "4", "--validation", "0")
+    found = report(inside, "train", "--init", start, "--data", data, *training, "-o", out)
+    assert not [flag for flag in found["flags"] if "head" in flag]
+    old, new = read_checkpoint(start), read_checkpoint(out)
+    assert np.allclose(new.tensors["classifier.weight"], old.tensors["classifier.weight"])
+
+
+def test_packing_changes_no_head(inside: Run, tmp_path: Path, start: Path) -> None:
+    data = pictures(tmp_path / "pics", "ant", "bee", "dog", "fox")
+    done = inside("train", "--init", start, "--data", data, "--epochs", "0", "-o", tmp_path / "t.safetensors")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has 3 classes" in done.stderr
+
+
+def test_some_classes_of_a_larger_model(inside: Run, tmp_path: Path, start: Path) -> None:
+    data = pictures(tmp_path / "pics", "cat", "eel")
+    found = report(inside, "evaluate", start, "--data", data)
+    assert [flag for flag in found["flags"] if "of its 3 classes the 2 of the data count" in flag]
+    assert [one["label"] for one in found["result"]["models"][0]["classes"]] == ["cat", "eel"]
+    done = inside("evaluate", start, "--data", pictures(tmp_path / "others", "cat", "fox"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has 3 classes" in done.stderr
