@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import handmade
 import pytest
 from executable import REPOSITORY, TIMEOUT, environment, start
 
@@ -18,9 +19,9 @@ KILLS = 20
 HOOK = Path(__file__).parent / "killed"
 TRAIN = ("train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "200", "--batch-size", "32", "--epochs", "5")
 EVOLVE = (
-    *("evolve", "r.safetensors", "--data", "digits", "--limit", "240", "--candidate-images", "192"),
-    *("--candidate-epochs", "1", "--validation-images", "20", "--budget", "2", "--offspring", "2", "--population", "2"),
-    *("--epochs", "1", "--eps", "0.2", "--steps", "1", "--method", "pgd", "--finalists", "1"),
+    *("evolve", "r.safetensors", "--data", "two.npz", "--candidate-images", "384", "--rungs", "2"),
+    *("--candidate-epochs", "1", "--validation-images", "40", "--budget", "2", "--offspring", "2", "--population", "2"),
+    *("--epochs", "1", "--eps", handmade.EPS, "--steps", "1", "--method", "pgd", "--finalists", "1"),
     *("--accuracy-floor", "0.05", "--max-multiply-adds", "400000", "--max-parameters", "60000"),
 )
 
@@ -138,9 +139,10 @@ def test_train_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_evolve_killed_at_any_moment_ends_in_the_same_bytes(workers: str, r: Path, tmp_path: Path) -> None:
+def test_evolve_killed_at_any_moment_ends_in_the_same_bytes(workers: str, tmp_path: Path) -> None:
+    given = handmade.write_reference(tmp_path / "r.safetensors"), handmade.write_images(tmp_path / "two.npz")
     command = (*EVOLVE, "--workers", workers, "-o", "e.safetensors")
-    runs = Killed(command, tmp_path / "run", (r,), tmp_path / "count")
+    runs = Killed(command, tmp_path / "run", given, tmp_path / "count")
     expected = runs.whole()
     assert not [name for name in expected if ".tmp" in name]
     kill(runs, KILLS // 2, expected, lambda: ())
