@@ -1,1 +1,1 @@
-"""Architectures searched by evolution: selection, and what breeds, measures and spreads its candidates."""
+"""Architectures searched by evolution: selection and variation, and what measures and spreads the candidates."""

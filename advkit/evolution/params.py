@@ -18,11 +18,11 @@ class SearchParams:
     """Everything that decides which candidates are proposed and which stay.
 
     Attributes:
-        search: ``evolution`` breeds from the population; ``random`` draws every candidate afresh. All else is equal.
+        search: ``evolution`` makes offspring of the population; ``random`` draws every candidate afresh. All else is equal.
         objective: ``front``: NSGA-II on validation accuracy (up) and T_cond (down); ``scalar``: their difference.
         ageing: the oldest of the population leave, not the worst (Real et al. 2019).
         budget: full-length candidate trainings that the whole search may cost.
-        population: candidates that breed.
+        population: parents of a generation.
         offspring: candidates proposed in a generation.
         rungs: trainings of growing length; after each but the last, one in three goes on.
         accuracy_floor: validation accuracy below which a candidate loses against every one above; None for

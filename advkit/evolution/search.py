@@ -66,7 +66,7 @@ class Result:
 
     Attributes:
         members: every candidate trained to full length that did not fail, in the order of proposal.
-        population: positions in ``members`` of those that would breed next.
+        population: positions in ``members`` of the next parents.
         counts: what became of the draws.
         failed: trainings that diverged, died or took too long.
         trainings: how many there were, at each rung.
@@ -148,15 +148,15 @@ def _propose(
 ) -> list[Proposal]:
     rng = generator(params.seed, generation)
     given = list(first)
-    breeding = params.search == "evolution" and len(result.population) >= 2
+    reproducing = params.search == "evolution" and len(result.population) >= 2
     parents = [result.members[place] for place in result.population]
-    if breeding:
+    if reproducing:
         ranks, crowd = selection.ranking(*objectives([member.record for member in parents], params, floor))
 
     def make() -> tuple[Genome, Sequence[str]]:
         if given:
             return given.pop(0), ()
-        if not breeding:
+        if not reproducing:
             return random_genome(rng), ()
         a, b = (parents[place] for place in selection.tournament(rng, ranks, crowd, 2, 2).tolist())
         genome, both = child(rng, a.child.genome, b.child.genome)
@@ -165,7 +165,7 @@ def _propose(
     children = []
     for _ in range(params.offspring):
         found = unseen_child(make, space, seen, result.counts)
-        if found is None and breeding:  # the population is all alike
+        if found is None and reproducing:  # the population is all alike
             found = unseen_child(lambda: (random_genome(rng), ()), space, seen, result.counts)
         if found is not None:
             children.append(found)

@@ -1,8 +1,8 @@
-"""Who stays and who breeds: selection by several objectives, every one of them minimised.
+"""Survival and parent selection by several objectives, every one of them minimised.
 
 Sorting, crowding and survival are those of NSGA-II (Deb, Pratap, Agarwal, Meyarivan, 2002) with its constrained
 domination; ageing is that of regularised evolution (Real, Aggarwal, Huang, Le, 2019). All functions are pure, and all
-but the tournament decide ties by position, so a population means the same wherever and whenever it is looked at.
+but the tournament decide ties by position, so a population means the same wherever and whenever it is ranked.
 
 Throughout, ``objectives`` is (N, M) float, finite, or +inf for a candidate that **failed**: such a candidate ranks
 behind every other whatever its violation. ``violations`` is (N) float: by how much a candidate misses the constraint;

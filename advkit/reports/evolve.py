@@ -123,8 +123,8 @@ def flags(result: EvolveResult) -> list[str]:
             found.append(f"{other.directory}: searched under other terms ({', '.join(other.unlike)}): no fair match")
     e, like = result.chosen.measured if result.chosen is not None else None, result.like
     if e is not None and like is not None and (e.cond.rate or 0.0) >= (like.cond.rate or 0.0):
-        counts = f"{_counts(e.cond)} of R's adversarial examples, R' {_counts(like.cond)}"
-        found.append(f"E takes over {counts} (held-out images): a longer search may find better")
+        counts = f"E on {_counts(e.cond)}, R' on {_counts(like.cond)} held-out images"
+        found.append(f"R's adversarial examples fool {counts}: a longer search may find better")
     for name, got in [*((one.id, one.measured) for one in result.finalists), ("R' (--recipe-from)", like)]:
         if got is not None:
             found += _fragile(name, got)

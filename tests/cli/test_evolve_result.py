@@ -88,7 +88,7 @@ def test_an_e_no_better_than_r_prime_is_flagged(calm: EvolveResult) -> None:
     calm.like = calm.chosen.measured
     cond = calm.like.cond
     (flag,) = flags(calm)
-    assert flag.startswith(f"E takes over {cond.successes}/{cond.total} of R's adversarial examples")
+    assert flag.startswith(f"R's adversarial examples fool E on {cond.successes}/{cond.total}")
 
 
 def test_the_population_says_nothing_of_times_and_retries() -> None:

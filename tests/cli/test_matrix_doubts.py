@@ -150,7 +150,7 @@ def test_two_names_for_one_network_are_told(inside: Run, two: Path, tmp_path: Pa
     report = json.loads(inside("transfer-matrix", f"A={made}", f"B={copy}", *data).stdout)
     assert report["flags"].count("B: has the weights of A") == 1
     pair = next(one for one in report["result"]["pairs"] if (one["surrogate"], one["victim"]) == ("A", "B"))
-    assert pair["cond"]["rate"] == 1.0, "a copy takes over everything: a gate must see that"
+    assert pair["cond"]["rate"] == 1.0, "everything transfers to a copy: a gate must see that"
     assert pair["white_box"] is False
 
 
