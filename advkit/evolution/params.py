@@ -18,7 +18,7 @@ class SearchParams:
     """Everything that decides which candidates are proposed and which stay.
 
     Attributes:
-        search: ``evolution`` makes offspring of the population; ``random`` draws every candidate afresh. All else is equal.
+        search: ``evolution`` makes offspring of the population, ``random`` draws every candidate; all else is equal.
         objective: ``front``: NSGA-II on validation accuracy (up) and T_cond (down); ``scalar``: their difference.
         ageing: the oldest of the population leave, not the worst (Real et al. 2019).
         budget: full-length candidate trainings that the whole search may cost.
