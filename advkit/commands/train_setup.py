@@ -78,6 +78,8 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
         InputError: anything that can't be opened or doesn't fit.
     """
     images = _open_images(config)
+    if images is not None and config.epochs and images.num_classes < 2:
+        raise InputError(f"{images.ref}: one class, {images.class_names[0]}, and no other; at least two are needed")
     train, validation = torch.empty(2, 0, dtype=torch.int64)
     references = []
     if images is not None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-import tempfile
+import os
+import re
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,15 +115,55 @@ def image_folder(path: Path, meta: Mapping[str, Any], *, force: bool) -> Iterato
     if foreign is not None:
         raise InputError(f"{path}: holds {foreign.name}, which attack did not write; choose another name")
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-            writer = FolderWriter(folder := Path(temporary) / "pictures", meta)
+        with _temporary_folder(path) as temporary:
+            writer = FolderWriter(folder := temporary / "pictures", meta)
             yield writer
             writer.finish()
-            if path.exists():
-                path.rename(Path(temporary) / "old")  # deleted with the rest, once the new one stands
-            folder.rename(path)
+            _replace(path, folder, temporary / "old")
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """A directory beside ``path``, locked while it is in use; those that killed runs left there are deleted first."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    for orphan in [found for found in path.parent.iterdir() if pattern.fullmatch(found.name) and found.is_dir()]:
+        with contextlib.suppress(OSError), _locked(orphan, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            old = orphan / "old"
+            if old.is_dir() and not path.exists():  # killed between the two renames
+                old.rename(path)
+            shutil.rmtree(orphan)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        with _locked(temporary, fcntl.LOCK_SH):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(held, kind)
+        yield
+    finally:
+        os.close(held)
+
+
+def _replace(path: Path, new: Path, old: Path) -> None:
+    """Let ``new`` take the place of ``path``, which goes to ``old``; it comes back if that fails."""
+    if not path.exists():
+        new.rename(path)
+        return
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
 
 
 def _foreign(path: Path) -> Path | None:

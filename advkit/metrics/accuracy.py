@@ -70,8 +70,10 @@ def near_chance(correct: int, images: int, num_classes: int) -> bool:
     True where the one-sided exact binomial test at 5 % does not reject an accuracy of at most chance plus a margin.
     Chance is one in ``num_classes``; the margin is half of that, but at most 5 points: 55 % of 2 classes, 15 % of 10,
     1.5 % of 100. Few images rarely speak against chance. Where classes are of unequal number, always naming the
-    largest passes for skill.
+    largest passes for skill. One class is always guessed right.
     """
+    if num_classes < 2:
+        return True
     bound = 1.0 / num_classes + min(0.05, 0.5 / num_classes)
     return binomial_upper_tail(correct, images, bound) > 0.05
 

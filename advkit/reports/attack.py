@@ -141,9 +141,8 @@ class AttackSummary:
         """Reasons for suspicion."""
         flags = [*step_flags(self._params), *self._suspicions]
         if self._zero:
-            flags.append(
-                f"zero gradients of the {self._params.loss} loss on {self._zero} images: margin loss used there"
-            )
+            loss = self._params.loss or self._params.method.attack.loss
+            flags.append(f"zero gradients of the {loss} loss on {self._zero} images: margin loss used there")
         if self._dead:
             flags.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
         return flags

@@ -28,8 +28,7 @@ def table(result: TransferMatrixResult, rate: str, data: str) -> list[str]:
     if result.gradients is not None and len(result.models) > 1:
         lines += ["", f"cosine of input gradients, mean (mean absolute; chance {result.gradients.chance:.4f})"]
         lines += _cosines(result)
-    if len(result.comparisons) > 1:
-        lines += ["", f"p-values of {len(result.comparisons)} comparisons, adjusted by Holm's method"]
+    name = "McNemar p" if len(result.comparisons) == 1 else "Holm p"  # of McNemar's test, corrected for their number
     for found in result.comparisons:
         lines += ["", f"{found.surrogate} -> {found.a} against {found.b}, {found.method}, {found.total} common images:"]
         if found.difference is None or found.interval is None:
@@ -38,7 +37,7 @@ def table(result: TransferMatrixResult, rate: str, data: str) -> list[str]:
         low, high = found.interval
         lines.append(
             f"  {100 * found.difference:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], "
-            f"only {found.a} {found.only_a}, only {found.b} {found.only_b}, McNemar p = {found.p_value_holm:.2g}"
+            f"only {found.a} {found.only_a}, only {found.b} {found.only_b}, {name} = {found.p_value_holm:.2g}"
         )
     return lines
 

@@ -29,6 +29,7 @@ def test_the_table_shows_the_adjusted_p_values(r: Path, r2: Path, inside: Run) -
     change = {"total": 40, "difference": 0.25, "interval": (0.1, 0.4), "p_value": 0.0123, "p_value_holm": 0.0369}
     result.comparisons = [found.model_copy(update=change) for found in result.comparisons]
     lines = table(result, "cond", "")
-    assert any("McNemar p = 0.037" in line for line in lines)
-    assert any("3 comparisons, adjusted by Holm" in line for line in lines)
+    assert sum("Holm p = 0.037" in line for line in lines) == 3
     assert not any("0.012" in line for line in lines)
+    result.comparisons = result.comparisons[:1]
+    assert any("McNemar p = 0.037" in line for line in table(result, "cond", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from executable import Run as Command
@@ -52,3 +53,11 @@ def test_the_flag_comes_with_the_report(inside: Command, tmp_path: Path, monkeyp
         done = inside(*arguments, "--force", "-o", tmp_path / "x.safetensors")
         assert done.returncode == 0, done.stderr
         assert ["near chance" in flag for flag in json.loads(done.stdout)["flags"]] == [True] * near
+
+
+def test_one_class_is_refused_before_the_training(inside: Command, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.zeros(40, np.int64))
+    options = ("--arch", "advkit/cnn", "--data", tmp_path / "one.npz", "-o", tmp_path / "x.safetensors")
+    done = inside("train", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "one class, 0, and no other" in done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +45,53 @@ def test_such_a_folder_may_be_replaced(written):
     (path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds notes\.txt"), image_folder(path, {"class_names": ("a",)}, force=True):
         pass
+
+
+def replaced(path):
+    with image_folder(path, {"class_names": ("a", "b")}, force=True) as folder:
+        folder.append(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), labels=torch.tensor([1]), index=torch.tensor([0]))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_folder_that_cannot_be_replaced_stays(failing, written, monkeypatch):
+    path, pixels = written
+    calls, rename = [], Path.rename
+
+    def full(self, target):
+        calls.append(target)
+        if len(calls) == failing + 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(InputError, match="nothing was changed"):
+        replaced(path)
+    assert torch.equal(load(str(path)).batch(slice(None))[0], pixels / 255.0)
+    assert [child.name for child in path.parent.iterdir()] == [path.name]
+
+
+def test_what_killed_runs_left_is_deleted_or_put_back(written):
+    path, pixels = written
+    orphan = path.with_name(f".{path.name}.0123abcd.tmp")
+    (orphan / "pictures").mkdir(parents=True)
+    path.rename(orphan / "old")  # killed between the two renames
+    other = path.with_name(".other.0123abcd.tmp")
+    other.mkdir()
+    with (
+        pytest.raises(InputError, match="stop"),
+        image_folder(path.with_name("adv"), {"class_names": ("a", "b")}, force=True),
+    ):
+        raise InputError("stop")
+    assert torch.equal(load(str(path)).batch(slice(None))[0], pixels / 255.0)
+    assert sorted(child.name for child in path.parent.iterdir()) == [other.name, path.name]
+
+
+def test_a_folder_in_use_is_left_alone(written):
+    path, _ = written
+    with image_folder(path, {"class_names": ("a", "b")}, force=True) as folder:
+        folder.append(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), labels=torch.tensor([0]), index=torch.tensor([0]))
+        replaced(path)
+    assert load(str(path)).targets.tolist() == [0]
 
 
 @pytest.mark.parametrize(
