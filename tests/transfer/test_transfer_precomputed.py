@@ -47,9 +47,9 @@ def test_controls_are_those_of_the_attack_that_made_the_set() -> None:
     images, labels = data.batch(slice(None))
     moved = attack([networks[0]], images, labels, data.indices, PARAMS).images
     order = torch.arange(COUNT).flip(0)  # a set may be in another order than the data
-    columns = (data.targets, data.indices, data.targets, predict_all(networks, moved)[0], torch.ones(COUNT))
-    meta = {"attack": PARAMS.to_json()}
-    made = AdversarialSet(Path("made"), meta, *(column[order] for column in columns), lambda rows: moved[order][rows])
+    labels, indices, own = labels[order], data.indices[order], predict_all(networks, moved)[0][order]
+    meta, outcome = {"attack": PARAMS.to_json()}, torch.ones(COUNT)
+    made = AdversarialSet(Path("made"), meta, labels, indices, labels, own, outcome, lambda rows: moved[order][rows])
     read = precomputed(plan, data, made, "made", (0,), order, lambda adversarial, clean: None)
 
     for name in ("victims", "flipped", "noise"):
