@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,10 @@ from advkit.transfer.matrix import Plan, measure
 from advkit.transfer.precomputed import precomputed
 
 COUNT, BATCH = 40, 16  # the last batch is not full
-PARAMS = AttackParams(parse_method("pgd"), eps=0.5, steps=2, seed=5)
+PARAMS = {
+    "linf": AttackParams(parse_method("pgd"), eps=0.5, steps=2, seed=5),
+    "l2": AttackParams(parse_method("pgd"), eps=3.0, norm="l2", steps=2, seed=5),
+}
 
 
 def random_planes(seed: int) -> Network:
@@ -38,17 +42,19 @@ def random_planes(seed: int) -> Network:
     return network.eval().requires_grad_(False)
 
 
-def test_controls_are_those_of_the_attack_that_made_the_set() -> None:
+@pytest.mark.parametrize("norm", PARAMS)
+def test_controls_are_those_of_the_attack_that_made_the_set(norm: str) -> None:
+    attacked = PARAMS[norm]
     data = limited(CLASSIFICATION, reference.load("digits"), COUNT, 0)
     networks = [random_planes(seed) for seed in (1, 2)]
-    plan = Plan(["A", "B"], networks, networks, [0], [PARAMS], None, False, BATCH, "cpu")
+    plan = Plan(["A", "B"], networks, networks, [0], [attacked], None, False, BATCH, "cpu")
     (fresh,) = measure(plan, data, lambda done: None).attempts
 
     images, labels = data.batch(slice(None))
-    moved = attack([networks[0]], images, labels, data.indices, PARAMS).images
+    moved = attack([networks[0]], images, labels, data.indices, attacked).images
     order = torch.arange(COUNT).flip(0)  # a set may be in another order than the data
     labels, indices, own = labels[order], data.indices[order], predict_all(networks, moved)[0][order]
-    meta, outcome = {"attack": PARAMS.to_json()}, torch.ones(COUNT)
+    meta, outcome = {"attack": attacked.to_json()}, torch.ones(COUNT)
     made = AdversarialSet(Path("made"), meta, labels, indices, labels, own, outcome, lambda rows: moved[order][rows])
     read = precomputed(plan, data, made, "made", (0,), order, lambda adversarial, clean: None)
 
@@ -58,11 +64,12 @@ def test_controls_are_those_of_the_attack_that_made_the_set() -> None:
     def noise(indices: Tensor, params: AttackParams) -> np.ndarray:
         return predict_all(networks, budget.noise(images, indices, params.eps, params.norm, params.seed)).numpy()
 
-    assert np.array_equal(fresh.noise, noise(data.indices, PARAMS))
+    assert np.array_equal(fresh.noise, noise(data.indices, attacked))
     others = {
-        "smaller": noise(data.indices, replace(PARAMS, eps=0.25 * PARAMS.eps)),
-        "of another seed": noise(data.indices, replace(PARAMS, seed=0)),
-        "of other images": noise(torch.arange(COUNT) % BATCH, PARAMS),
+        "smaller": noise(data.indices, replace(attacked, eps=0.25 * attacked.eps)),
+        "of the other norm": noise(data.indices, replace(attacked, norm="linf" if norm == "l2" else "l2")),
+        "of another seed": noise(data.indices, replace(attacked, seed=0)),
+        "of other images": noise(torch.arange(COUNT) % BATCH, attacked),
     }
     for name, other in others.items():
         assert not np.array_equal(fresh.noise, other), f"noise {name} looks the same: this test shows nothing"
