@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 from pathlib import Path
@@ -42,6 +43,22 @@ def test_records_survive_and_a_line_cut_short_is_done_again(tmp_path: Path) -> N
         again.close()
         assert path.read_bytes() == whole
     assert RunDirectory(tmp_path / "run", SETTINGS).known["a", "rung1"] == line("a", "rung1")
+
+
+def test_a_record_is_on_the_disk_when_it_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []  # inode and length
+    fsync = os.fsync
+
+    def watched(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, os.fstat(file).st_size))
+        fsync(file)
+
+    run, path = RunDirectory(tmp_path / "run", SETTINGS), tmp_path / "run/candidates.jsonl"
+    monkeypatch.setattr(os, "fsync", watched)
+    for name in "ab":
+        run.add(line(name))
+        assert synced[-1:] == [(path.stat().st_ino, path.stat().st_size)]
+    run.close()
 
 
 def test_another_run_is_refused_and_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from advkit.data import counter_rng
 from advkit.metrics.gradient_similarity import cosines, expected_abs_cosine
 from advkit.models.build import create
 from advkit.models.network import Network
+from advkit.training import misalign
 from advkit.training.augment import augmented
 from advkit.training.fused_view import FusedView
 from advkit.training.misalign import Misalignment, penalty_of
@@ -224,6 +226,30 @@ class Bilinear(torch.nn.Module):
         x = images.flatten(1)
         margin = 0.5 * ((x @ self.a) * x).sum(1) + x @ self.b
         return torch.stack([torch.zeros_like(margin), margin], 1)
+
+
+def test_noise_points_are_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of black and white pixels, noise in [-eps, eps] keeps what stays in [0, 1]: half of it is cut to nothing."""
+    points: list[Tensor] = []
+    gradients = misalign.margin_gradients
+
+    def watched(model: torch.nn.Module, images: Tensor, *more: Any, **options: Any) -> Any:
+        points.append(images)
+        return gradients(model, images, *more, **options)
+
+    monkeypatch.setattr(misalign, "margin_gradients", watched)
+    network, reference = smooth_network(1), smooth_network(2).requires_grad_(False)
+    _, labels, indices = batch()
+    images = torch.ones(5, *SIZE, dtype=torch.float64)
+    images[:, :, :4] = 0.0
+    params = MisalignParams(at=("noise",), eps=0.25)
+    Misalignment(network, [reference], params, seed=0)(images, labels, indices, 0)
+    assert len(points) == 2
+    assert torch.equal(*points)
+    noisy, moved = points[0], (points[0] - images).abs()
+    assert 0.0 <= float(noisy.min()) <= float(noisy.max()) <= 1.0
+    assert 0.2 < float(moved.max()) <= 0.25
+    assert 0.4 < float((moved == 0).double().mean()) < 0.6
 
 
 def test_every_place_and_every_reference_weighs_the_same() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -92,6 +92,50 @@ def test_stopped_twice_and_once_more(digits: ImageSet, tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             go(a_run(digits, params, path), stop_after=2, resume=turn > 0)
     assert same(go(a_run(digits, params, path), resume=True), go(a_run(digits, params)))
+
+
+class RecordedDropout(nn.Dropout):
+    """Keeps the masks of training; what comes in is never 0."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.masks: list[Tensor] = []
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        dropped: Tensor = super().forward(hidden)
+        if self.training:
+            self.masks.append(dropped == 0)
+        return dropped
+
+
+def dropping_run(data: ImageSet, params: TrainParams, path: Path | None = None) -> tuple[Run, list[Tensor]]:
+    run, dropout = a_run(data, params, path), RecordedDropout()
+    torch.manual_seed(3)
+    run.network.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Sigmoid(), dropout, nn.Linear(16, 10))
+    torch.seed()  # a run must not depend on what was drawn before it
+    return run, dropout.masks
+
+
+def test_dropout_goes_on_with_the_masks_of_the_steps_to_come(digits: ImageSet, tmp_path: Path) -> None:
+    whole, masks = dropping_run(digits, BASE)
+    go(whole)
+    for number in (1, STEPS - 1, STEPS + 1):
+        path = tmp_path / f"{number}.resume.safetensors"
+        run, before = dropping_run(digits, BASE, path)
+        with pytest.raises(Interrupted):
+            go(run, stop_after=number)
+        run, after = dropping_run(digits, BASE, path)
+        assert same(go(run, resume=True), whole), number
+        assert torch.equal(torch.stack(before + after), torch.stack(masks))
+
+
+def test_every_step_and_every_seed_have_dropout_masks_of_their_own(digits: ImageSet) -> None:
+    drawn = []
+    for seed in (0, 1):
+        run, masks = dropping_run(digits, replace(BASE, seed=seed))
+        go(run)
+        drawn += [tuple(mask.flatten().tolist()) for mask in masks]
+    assert len(drawn) == len(set(drawn)) == 2 * BASE.epochs * STEPS
 
 
 def test_a_state_that_does_not_fit_is_refused(digits: ImageSet, tmp_path: Path) -> None:
@@ -267,6 +311,17 @@ def test_the_average_of_the_weights_is_the_recurrence(digits: ImageSet) -> None:
     for name, tensor in run.network.net.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_measuring_an_epoch_leaves_the_weights_in_training_alone(digits: ImageSet) -> None:
+    """It is taken on the averaged weights: were they left in place, the next epoch would go on from them."""
+    params = replace(BASE, ema=0.9)
+    measured, blind = a_run(digits, params), a_run(digits, params)
+    blind.validation = blind.validation[:0]
+    ours, theirs = state_of(go(measured)), state_of(go(blind))
+    assert "validation_right" in measured.history[0]
+    assert "validation_right" not in blind.history[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_only_weights_decay(digits: ImageSet) -> None:
