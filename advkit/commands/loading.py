@@ -155,6 +155,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     known = [native for native in natives if native is not None]
     if said != (None, None) and len(known) == len(refs) and all(native.normalised for native in known):
         raise InputError("--mean, --std: every MODEL here brings its own; leave them out")
+    _check_channels(refs, [None if native is None else native.channels for native in natives])
     crop = common_crop(known)
     largest = max(((native.height, native.width) for native in known), default=None, key=lambda size: size[0] * size[1])
     images = data_reference.load(
@@ -174,6 +175,14 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
         _check_names(ref, network.spec.labels, refs[0], networks[0].spec.labels)
     images = limited(task_of(networks), images, config.limit, config.seed)
     return Opened(names, refs, networks, images, device)
+
+
+def _check_channels(refs: Sequence[str], channels: Sequence[int | None]) -> None:
+    """Raise InputError unless all models that say it take images of one number of channels."""
+    first = {count: ref for ref, count in zip(reversed(refs), reversed(channels), strict=True) if count}
+    if len(first) > 1:
+        told = " and ".join(f"{ref} takes {'grey' if count == 1 else 'colour'} images" for count, ref in first.items())
+        raise InputError(f"{told}; give models that take the same")
 
 
 def load_for(

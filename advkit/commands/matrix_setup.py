@@ -6,7 +6,7 @@ Imported late: it needs torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,25 +83,25 @@ def _methods(config: MatrixConfig, device: str) -> list[AttackParams]:
     return found
 
 
-def precomputed_runs(setup: MatrixSetup, paths: Sequence[Path]) -> list[SurrogateRun]:
+def precomputed_runs(setup: MatrixSetup, config: MatrixConfig) -> list[SurrogateRun]:
     """The rows of ready-made sets.
 
     Raises:
         InputError: a set that was not made from these images.
     """
-    return [_precomputed(setup, path) for path in paths]
+    return [_precomputed(setup, path, config.limit) for path in config.adversarial]
 
 
-def _precomputed(setup: MatrixSetup, path: Path) -> SurrogateRun:
+def _precomputed(setup: MatrixSetup, path: Path, limit: int | None) -> SurrogateRun:
     """A ready-made set as a row; it must have been made from just these images."""
     images = setup.chosen
     found = read_adversarial(path)
     place = {index: position for position, index in enumerate(images.indices.tolist())}
     missing = [index for index in found.index.tolist() if index not in place]
     if missing:
-        raise InputError(
-            f"{path}: {len(missing)} of its {len(found.index)} images are not in {images.ref}; give its DATA"
-        )
+        taken = f"the {limit} images that --limit takes of {images.ref}" if limit is not None else images.ref
+        advice = "give the attack's --limit, or none" if limit is not None else "give its DATA"
+        raise InputError(f"{path}: {len(missing)} of its {len(found.index)} images are not in {taken}; {advice}")
     positions = torch.tensor([place[index] for index in found.index.tolist()], dtype=torch.int64)
     if not torch.equal(images.targets[positions], found.labels):
         raise InputError(f"{path}: its labels are not those of {images.ref}; it was made from other data")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advkit.commands.config import command
-from advkit.commands.loading import pick_device
+from advkit.commands.loading import is_fresh, pick_device
 from advkit.commands.output import Progress
 from advkit.commands.train_config import TrainConfig, check
 from advkit.files.errors import InputError
@@ -73,6 +73,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
     if rank > 0:
         return 0
     _write(job, config, result)
+    untrained = not config.epochs and not config.init and is_fresh(config.arch)
     return envelope.finish(
         "train",
         result,
@@ -88,6 +89,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
         flags=[
             *(envelope.data_flags(images) if images is not None else []),
             *setup.notes(),
+            *(["fresh weights, never trained, packed as they are"] if untrained else []),
             *reports.flags(job, precise),
         ],
         processes=world,

@@ -30,7 +30,7 @@ def run(config: MatrixConfig) -> int:
 
     setup = open_setup(config, device)
     plan, chosen = setup.plan, setup.chosen
-    ready = precomputed_runs(setup, config.adversarial)  # first: they may not fit
+    ready = precomputed_runs(setup, config)  # first: they may not fit
     _require_pair(config, plan, ready)
     with Progress(config.quiet) as progress:
         found = measured(setup, config, lambda done: progress.step("attack and predict", done, len(chosen)))
@@ -45,7 +45,9 @@ def run(config: MatrixConfig) -> int:
         "transfer-matrix",
         result,
         config,
-        table=lambda: transfer_matrix_table.table(result, config.rate, f"{chosen.ref}#{chosen.split}"),
+        table=lambda: transfer_matrix_table.table(
+            result, config.rate, f"{chosen.ref}{chosen.split and f'#{chosen.split}'}"
+        ),
         clock=clock,
         device=device,
         params={

@@ -92,7 +92,8 @@ def match_channels(source: RawDataset, wanted: LoadOptions, where: object) -> Ra
             return read(positions).expand(-1, wanted.channels or 1, -1, -1).contiguous()
 
         size = (wanted.channels, height, width)
-        return replace(source, size=size, read=repeated)
+        told = (*source.warnings, "grey images, repeated to three channels for models of colour")
+        return replace(source, size=size, read=repeated, warnings=told)
     raise InputError(f"{where}: images have {channels} channels, {wanted.channels} are needed; use other data")
 
 

@@ -38,6 +38,8 @@ def is_torch_file(path: Path) -> bool:
         raise InputError(f"{path}: a web page, not weights; download the file itself (its raw or resolve link)")
     if start.startswith(b"\x89HDF"):
         raise InputError(f"{path}: an HDF5 file, as Keras writes; only safetensors and torch state dicts are read")
+    if not start:
+        raise InputError(f"{path}: an empty file; fetch or write it again")
     if start[8:9] == b"{" and not any(start[4:8]):  # a safetensors header may be 128 bytes long, as a pickle begins
         return False
     if start.startswith((_ZIP, _PICKLE)):

@@ -119,7 +119,8 @@ def flags(run: Run, precise: int | None = None) -> list[str]:
 
 def table(result: TrainResult) -> list[str]:
     """Lines for people."""
-    lines = [f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images"]
+    done = f"trained on {result.train_images} images" if result.epochs else "packed as it was"
+    lines = [f"{result.checkpoint}: {result.parameters} parameters, {done}"]
     if result.epochs:
         head = "epoch    loss  train %  held-out %"
         penalised = result.epochs[-1].absolute_cosine is not None

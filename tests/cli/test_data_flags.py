@@ -68,3 +68,37 @@ def test_files_left_out_are_told(
     assert len(told) == 1
     assert told[0].startswith("pictures: ")
     assert told[0].count("pictures:") == 1
+
+
+def test_models_of_grey_and_of_colour_are_not_mixed_and_grey_data_for_colour_are_told(
+    tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, channels in (("grey", 1), ("colour", 3)):
+        np.savez(f"{name}.npz", images=np.zeros((20, 8, 8, channels), np.uint8), labels=np.arange(20) % 10)
+        pack = ("--arch", "advkit/cnn", "--epochs", "0", "--data", f"{name}.npz", "--quiet")
+        assert inside("train", *pack, "-o", f"{name}.safetensors").returncode == 0
+    models = ["grey.safetensors", "colour.safetensors"]
+    for order in (models, models[::-1]):
+        done = inside("evaluate", *order, "--data", "digits", "--limit", "10")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "colour.safetensors takes colour images" in done.stderr
+        assert "grey.safetensors takes grey images" in done.stderr
+    done = inside("evaluate", "colour.safetensors", "--data", "digits", "--limit", "10", "--json")
+    assert any("grey images, repeated" in flag for flag in json.loads(done.stdout)["flags"])
+
+
+def test_a_network_packed_untrained_is_told(tmp_path: Path, inside: Run) -> None:
+    options = ("--arch", "advkit/cnn", "--data", "digits", "--epochs", "0", "-o", tmp_path / "x.safetensors")
+    done = inside("train", *options, "--json")
+    assert any("never trained" in flag for flag in json.loads(done.stdout)["flags"])
+
+
+def test_a_limit_that_leaves_out_images_of_a_ready_made_set_is_named(tmp_path: Path, inside: Run) -> None:
+    r, data = handmade.write_reference(tmp_path / "r.safetensors"), handmade.write_images(tmp_path / "two.npz", 60)
+    few = ("--eps", "0.1", "--steps", "1", "--quiet")
+    assert inside("attack", r, "--data", data, *few, "-o", tmp_path / "a.safetensors").returncode == 0
+    ready = ("--adversarial", tmp_path / "a.safetensors", "--quiet")
+    done = inside("transfer-matrix", r, "--data", data, "--limit", "20", *ready)
+    assert done.returncode == 2
+    assert "the 20 images that --limit takes of" in done.stderr

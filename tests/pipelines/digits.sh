@@ -5,6 +5,7 @@
 #
 # R is trained with SEED, R2 and R' with the next. digits_table.py repeats it over seeds and threads.
 set -eu
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # networks this small gain nothing from a second one
 advkit=${1:-advkit} out=${2:-digits-demo} seed=${SEED:-0}
 next=$((seed + 1))
 mkdir -p "$out"
