@@ -79,7 +79,7 @@ def attack_set(
 
     Args:
         surrogates: as loaded; they choose the targets of ``least-likely``.
-        optimised: the same networks, folded; they give the gradients.
+        gradient_models: the same networks, folded; they give the gradients.
         data: images and what is true of them.
         params: the attack.
         target: a rule of the task's ``aim``, or ``from-data``; None when untargeted.

@@ -45,7 +45,7 @@ def fmn(
         else:
             gradient, outputs = objective.gradient(batch, x)
             hit, losses, _ = objective.verdict(outputs, x, batch)
-        closer = hit & (norm < best_norm) & (norm <= params.eps * (1 + 1e-6))
+        closer = hit & (norm < best_norm)
         best, best_norm = torch.where(per_image(closer), x, best), torch.where(closer, norm, best_norm)
         if number == steps:
             break

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from advkit.metrics.gradient_similarity import pairwise_cosines
-from advkit.metrics.norms import per_image
 from advkit.tasks.task import task_of
 
 
@@ -37,12 +36,6 @@ def margin_gradients(
         m = task.margin(task.outputs([network], x), targets)
         (gradient,) = torch.autograd.grad(m.sum(), x, create_graph=create_graph)
     return gradient, m if create_graph else m.detach()
-
-
-def input_gradients(network: nn.Module, images: Tensor, targets: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Gradient of each image's own loss, (N, C, H, W); arguments as :func:`margin_gradients`."""
-    direction, m = margin_gradients(network, images, targets, create_graph=create_graph)
-    return direction * per_image(m.sigmoid())
 
 
 def input_gradient_cosines(networks: Sequence[nn.Module], images: Tensor, targets: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from advkit.commands.loading import Opened, names_of, open_all, pick_device
 from advkit.commands.output import Progress
 from advkit.commands.run_options import GateOptions, TestOptions
 from advkit.reports.clock import Clock
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

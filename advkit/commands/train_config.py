@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from advkit.commands.checks import check_checkpoint, check_outputs, check_range, statistics
+from advkit.commands.checks import check_checkpoint, check_outputs, check_range, choices, statistics
 from advkit.commands.config import Config
 from advkit.commands.run_options import ForceOption, RunOptions, SizeOption
 from advkit.files.errors import InputError
+from advkit.training.params import PENALTY_POINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +90,15 @@ def check(config: TrainConfig) -> None:
         raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
     check_recipe(config)
     statistics(config.mean, config.std)
+    if config.optimizer != "sgd":
+        config.refuse(("momentum",), f"does nothing with --optimizer {config.optimizer}; leave it out")
     if not config.misalign_from:
         config.refuse(OF_THE_PENALTY, "does nothing without --misalign-from MODEL")
+    at = choices("misalign-at", config.misalign_at, PENALTY_POINTS)
+    if at == ("clean",):
+        config.refuse(("misalign_eps",), "does nothing without noise or adversarial in --misalign-at; leave it out")
+    if "adversarial" not in at:
+        config.refuse(("misalign_steps",), "does nothing without adversarial in --misalign-at; leave it out")
 
 
 def check_recipe(recipe: RecipeOptions) -> None:

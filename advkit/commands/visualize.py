@@ -56,12 +56,25 @@ class AttentionConfig(TestOptions):
         return choices("map", self.maps, MAPS)
 
 
-def run(config: AttentionConfig) -> int:
-    """The same images through every MODEL: smoothed input gradients and Grad-CAM on one colour scale."""
-    clock = Clock()
+def check(config: AttentionConfig) -> None:
+    """What can be found wrong before anything heavy is imported.
+
+    Raises:
+        InputError: values out of range, options that would do nothing, files that can't be written.
+    """
     check_outputs(config, "figure", "report")
     check_figure("figure", config.figure)
     check_range("sigma", config.sigma, 0.0, 1.0)
+    if config.index:
+        config.refuse(("pick", "count"), "does nothing with --index, which names the images; leave it out")
+    if "saliency" not in config.kinds:
+        config.refuse(("samples", "sigma"), "does nothing without saliency in --map; leave it out")
+
+
+def run(config: AttentionConfig) -> int:
+    """The same images through every MODEL: smoothed input gradients and Grad-CAM on one colour scale."""
+    clock = Clock()
+    check(config)
     kinds = config.kinds
     names_of(config.models)
     opened = open_all(config, config.models, pick_device(config.device))
@@ -78,7 +91,9 @@ def run(config: AttentionConfig) -> int:
     pixels = chosen.batch(slice(None))[0]
     labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
     texts = [f"{chosen.class_names[label]} ({place})" for label, place in labelled]
-    note = f"Explained: the true class's logit. SmoothGrad: {config.samples} samples, sigma {config.sigma:g}."
+    note = "Explained: the true class's logit."
+    if "saliency" in kinds:
+        note += f" SmoothGrad: {config.samples} samples, sigma {config.sigma:g}."
     pairs = drawing.draw(config.figure, pixels, texts, panels, footnote=note)
     predictions = predict_all(opened.networks, pixels.to(opened.device))
     result = reports.collect(config.figure, kinds, opened.names, predictions, chosen, pairs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from advkit.data.images import array_reader, images_per_read
@@ -45,7 +44,7 @@ def _source(path: Path, wanted: LoadOptions) -> RawDataset:
         labels,
         _class_names(metadata) or names_for(labels, path),
         (rows.shape[1], rows.shape[2], rows.shape[3]),
-        array_reader(lambda positions: _gather(rows, positions), _checked_scale(path, rows)),
+        array_reader(rows.at, _checked_scale(path, rows)),
         _indices(path, header, len(rows)),
     )
     return match_channels(source, wanted, path)
@@ -59,12 +58,6 @@ def _checked_scale(path: Path, rows: LazyTensor) -> float:
         if scale != 1.0:
             break  # bytes can't be out of range
     return scale
-
-
-def _gather(rows: LazyTensor, positions: Tensor) -> Tensor:
-    if len(positions) and bool((positions.diff() == 1).all()):
-        return rows.rows(int(positions[0]), int(positions[-1]) + 1)
-    return torch.cat([rows.rows(k, k + 1) for k in positions.tolist()]) if len(positions) else rows.rows(0, 0)
 
 
 def _class_names(metadata: dict[str, str]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ class Individual:
     Attributes:
         child: what it is.
         record: what was measured (see :func:`advkit.evolution.candidate.evaluate`).
-        born: generation.
+        generation: in which it was proposed, from 0.
     """
 
     child: Proposal

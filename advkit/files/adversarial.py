@@ -148,13 +148,7 @@ def _open_file(path: Path) -> _Opened:
         numbers[name] = rows.rows(0, len(rows)).long()
         if rows.shape != (count,) or rows.dtype.is_floating_point:
             raise InputError(f"{path}: tensor {name!r} does not fit its {count} images; write it again")
-
-    def read(wanted: Tensor) -> Tensor:
-        source = open_tensor(path, "images")
-        picked = [source.rows(row, row + 1) for row in wanted.tolist()]
-        return torch.cat(picked) if picked else source.rows(0, 0)
-
-    return meta, numbers, read
+    return meta, numbers, open_tensor(path, "images").at
 
 
 def _open_folder(path: Path) -> _Opened:

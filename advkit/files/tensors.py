@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -113,10 +114,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _tensor(path: Path, data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+def _tensor(path: Path, data: bytes | bytearray, dtype: str, shape: tuple[int, ...]) -> Tensor:
     if not data:
         return torch.empty(shape, dtype=DTYPES[dtype])
-    flat = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    flat = torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=torch.uint8)
     try:
         return flat.view(DTYPES[dtype]).view(shape)
     except RuntimeError as error:
@@ -232,6 +233,7 @@ class LazyTensor:
         self.dtype = DTYPES[dtype]
         self._path, self._name, self._offset = Path(path), dtype, start + begin
         self._row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        self._size = start + max(end for *_, end in entries.values())
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -242,12 +244,45 @@ class LazyTensor:
         return np.memmap(self._path, dtype=kind, mode="r", offset=self._offset, shape=self.shape)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows ``start`` to ``stop``, in memory of their own."""
-        stop = min(stop, len(self))
-        with self._path.open("rb") as file:
-            file.seek(self._offset + start * self._row)
-            data = file.read(max(stop - start, 0) * self._row)
-        return _tensor(self._path, data, self._name, (max(stop - start, 0), *self.shape[1:]))
+        """Rows ``start`` to ``stop``, in memory of their own.
+
+        Raises:
+            InputError: the file is gone, or another than it was.
+        """
+        return self._read([(start, max(min(stop, len(self)) - start, 0))])
+
+    def at(self, positions: Tensor) -> Tensor:
+        """The rows at ``positions`` (M,) in their order, in memory of their own.
+
+        Raises:
+            IndexError: no such row.
+            InputError: as :meth:`rows`.
+        """
+        runs: list[tuple[int, int]] = []
+        for row in positions.tolist():
+            if not 0 <= row < len(self):
+                raise IndexError(f"{self._path}: no row {row}, there are {len(self)}")
+            start, count = runs[-1] if runs else (row, 0)
+            if row == start + count:
+                runs[-1:] = [(start, count + 1)]
+            else:
+                runs.append((row, 1))
+        return self._read(runs)
+
+    def _read(self, runs: list[tuple[int, int]]) -> Tensor:
+        """Rows of ``runs`` (first row, how many), one after the other; the file is opened once."""
+        count = sum(length for _, length in runs)
+        data, done = bytearray(count * self._row), 0
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, os.SEEK_END) != self._size:
+                    raise _damaged(self._path, "the file changed while it was read")
+                for start, length in runs:
+                    file.seek(self._offset + start * self._row)
+                    done += file.readinto(memoryview(data)[done : done + length * self._row])
+        except OSError as error:
+            raise InputError(f"{self._path}: cannot read: {error.strerror or error}") from error
+        return _tensor(self._path, data if done == len(data) else data[:done], self._name, (count, *self.shape[1:]))
 
 
 def open_tensor(path: Path, name: str) -> LazyTensor:

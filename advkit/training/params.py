@@ -48,7 +48,7 @@ class TrainParams:
         lr: peak learning rate.
         weight_decay: applied to weights with two or more axes only.
         momentum: of SGD.
-        schedule: see :func:`advkit.training.schedule.factor`.
+        schedule: see :func:`advkit.training.schedule.lr_factor`.
         label_smoothing: in [0, 1).
         ema: decay for each step of an average of the weights that is evaluated and saved in their place; 0 for none.
         augment: subset of :data:`advkit.training.augment.KINDS`.

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.attacks.gradient_similarity import input_gradients
+from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.metrics.gradient_similarity import cosines
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
@@ -63,8 +63,8 @@ def steps(arch: str, images: Tensor, labels: Tensor, indices: Tensor) -> dict[st
         if mode in ("folded", "bfloat16"):
             return (half if mode == "bfloat16" else misalignment)(images, labels, indices, 0).penalty.mean()
         network.train(mode == "train-mode")
-        gradient = input_gradients(network, images, labels, create_graph=True)
-        return cosines(gradient, input_gradients(plain_reference, images, labels)).abs().mean()
+        gradient, _ = margin_gradients(network, images, labels, create_graph=True)
+        return cosines(gradient, margin_gradients(plain_reference, images, labels)[0]).abs().mean()
 
     def step(mode: str) -> Callable[[], None]:
         def run() -> None:

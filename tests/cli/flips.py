@@ -69,7 +69,7 @@ OWN = {  # what every run of a command begins with; {models} and {data} are fill
     "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
     "evaluate": "{models} --data {data}",
-    "visualize attention": "{models} --data {data} --limit 40 --count 1 --samples 2 --figure f.png",
+    "visualize attention": "{models} --data {data} --limit 40 --samples 2 --figure f.png",
 }
 MODELS = {"transfer-matrix": "R=r.safetensors V=r2.safetensors", "visualize attention": "r.safetensors r2.safetensors"}
 FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {

@@ -38,7 +38,7 @@ CONFIGS: dict[str, type[Config]] = {
 TESTS = Path(__file__).parents[1]
 SPENT = ("attack_seconds",)
 # Written somewhere else, a result is the same; only these options are about where.
-PENALTY_POINTS = {"out": "output", "figure": "figure"}
+PLACES = {"out": "output", "figure": "figure"}
 CASES = [(name, option) for name, rows in FLIPS.items() for option, row in rows.items() if isinstance(row, Flip)]
 
 
@@ -109,7 +109,7 @@ def test_a_flipped_option_changes_the_result(
         runner("attack", "r.safetensors", "digits", "-o", "adv.safetensors")
     before = runner(name, models, data, *row.base.split())
     after = runner(name, row.flip_models or models, row.flip_data or data, *row.base.split(), *row.flip.split())
-    for place, key in PENALTY_POINTS.items():
+    for place, key in PLACES.items():
         if option != place:
             before.pop(key, None), after.pop(key, None)
     assert alike(before, after) == row.same

@@ -13,6 +13,7 @@ DIGITS = "--data digits --limit 20 -q"
 ATTACK = f"attack r.safetensors {DIGITS} -o a.safetensors"
 MATRIX = f"transfer-matrix R=r.safetensors V=r2.safetensors {DIGITS}"
 TRAIN = "train --arch advkit/cnn --data digits --limit 100 --batch-size 16 --epochs 1 -q -o t.safetensors"
+PENALTY = f"{TRAIN} --misalign-from r.safetensors"
 VISUALIZE = f"visualize attention r.safetensors {DIGITS} --figure f.png"
 BAD = {  # command line: words of the answer
     f"{ATTACK} --method pgd:decay=0.5": ("pgd", "'decay'"),
@@ -47,6 +48,10 @@ BAD = {  # command line: words of the answer
     f"{VISUALIZE} --pick best": ("--pick best", "disagree"),
     f"{VISUALIZE} --map cam": ("--map cam", "grad-cam"),
     f"{VISUALIZE} --sigma -1": ("--sigma -1",),
+    f"{VISUALIZE} --index 491 --pick first": ("--pick:", "does nothing with --index"),
+    f"{VISUALIZE} --index 491 --count 1": ("--count:", "does nothing with --index"),
+    f"{VISUALIZE} --map grad-cam --samples 16": ("--samples:", "does nothing without saliency"),
+    f"{VISUALIZE} --map grad-cam --sigma 0.1": ("--sigma:", "does nothing without saliency"),
     f"{TRAIN} --optimizer adam": ("--optimizer adam", "adamw"),
     f"{TRAIN} --lr -1": ("--lr -1",),
     f"{TRAIN} --validation 1": ("--validation 1", "[0, 1)"),
@@ -57,6 +62,11 @@ BAD = {  # command line: words of the answer
     f"{TRAIN} --misalign-weight 1.0": ("--misalign-weight", "--misalign-from"),
     f"{TRAIN} --misalign-steps 2": ("--misalign-steps", "--misalign-from"),
     f"{TRAIN} --smoothness-weight 0": ("--smoothness-weight", "--misalign-from"),
+    f"{TRAIN} --optimizer adamw --momentum 0.9": ("--momentum:", "does nothing with --optimizer adamw"),
+    f"{PENALTY} --misalign-eps 8/255": ("--misalign-eps:", "does nothing without noise or adversarial"),
+    f"{PENALTY} --misalign-steps 2": ("--misalign-steps:", "does nothing without adversarial"),
+    f"{PENALTY} --misalign-at clean,noise --misalign-steps 2": ("--misalign-steps:", "without adversarial"),
+    f"{PENALTY} --misalign-at noisy --misalign-eps 0.1": ("--misalign-at noisy", "adversarial"),
     "train digits --arch advkit/cnn -o t.safetensors": ("train: unexpected digits", "--data digits"),
     "evolve r.safetensors digits -o e.safetensors": ("--data",),
     f"{TRAIN} --batch-size 1000": ("100", "--batch-size"),
@@ -82,6 +92,27 @@ def test_refused(line: str, r: Path, r2: Path, inside: Run, tmp_path: Path, monk
     for word in BAD[line]:
         assert word in answer
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.safetensors", "r2.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{TRAIN} --optimizer sgd --momentum 0.5",
+        f"{TRAIN} --optimizer adamw --lr 0.001",
+        f"{PENALTY} --misalign-at noise --misalign-eps 0.1",
+        f"{PENALTY} --misalign-at clean,adversarial --misalign-eps 0.1 --misalign-steps 1",
+        f"{VISUALIZE} --index 491 --index 17 --map grad-cam",
+        f"{VISUALIZE} --pick first --count 1 --map saliency,grad-cam --samples 1 --sigma 0.2",
+    ],
+    ids=lambda line: line.replace(DIGITS, "").replace(".safetensors", "")[-60:],
+)
+def test_options_that_go_together_are_taken(
+    line: str, r: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(r, tmp_path)
+    found = inside(*line.replace("--limit 20 -q --figure", "-q --figure").split())
+    assert found.returncode == 0, found.stderr
 
 
 def test_a_radius_is_no_bound_only_beyond_rounding(r: Path, inside: Run, tmp_path: Path) -> None:

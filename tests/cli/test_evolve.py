@@ -194,6 +194,20 @@ def test_a_run_killed_in_a_later_generation_or_the_final_training_goes_on(
         assert tree(folder / "e.run") == tree(whole / "e.run")
 
 
+def test_a_search_without_finalists_keeps_the_epochs_for_a_later_run_with_some(
+    two: Path, tmp_path: Path, quick: Run
+) -> None:
+    command = search(two, "--epochs", "2", "-o", tmp_path / "e.safetensors")
+    assert not result_of(quick(*command, "--finalists", "0"))["finalists"]
+    before = trainings(tmp_path / "e.run")
+    other = ("--finalists", "1", "--epochs", "3", "-o", tmp_path / "f.safetensors", "--run-dir", tmp_path / "e.run")
+    assert "--epochs 2, not 3" in one_line(quick(*command, *other))
+    assert len(result_of(quick(*command, "--finalists", "1"))["finalists"]) == 1
+    after = trainings(tmp_path / "e.run")
+    assert {key: after[key] for key in before} == before, "no candidate is trained again"
+    assert {stage for _, stage in after.keys() - before.keys()} == {"final"}
+
+
 def test_inherited_weights_survive_a_second_start(
     two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,7 @@ def test_a_radius_as_wide_as_the_cube_passes(inside: Run, r: Path, tmp_path: Pat
 
 
 def test_the_option_that_is_wrong_is_named(inside: Run, r: Path, tmp_path: Path) -> None:
-    options = ("--misalign-from", r, "--misalign-eps", "8", "-o", tmp_path / "t.safetensors")
+    options = ("--misalign-from", r, "--misalign-at", "noise", "--misalign-eps", "8", "-o", tmp_path / "t.safetensors")
     said = refused(inside, "train", "--arch", "advkit/cnn", "--data", "digits", "--epochs", "1", *options)
     assert "--misalign-eps 8:" in said
     assert "8/255" in said

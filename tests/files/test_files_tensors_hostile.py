@@ -128,4 +128,34 @@ def test_rows_lie_where_the_header_says(tmp_path: Path) -> None:
     path = written(tmp_path / "w.safetensors", header, data.numpy().tobytes())
     assert open_tensor(path, "w").rows(1, 3).tolist() == [[8, 9], [10, 11]]
     assert open_tensor(path, "v").rows(5, 9).tolist() == [[5]]
+    assert open_tensor(path, "v").rows(8, 9).shape == (0, 1)
+    for wanted in ([0, 1, 2], [2, 0], [1, 2, 0, 1], [1, 1, 2], []):
+        found = open_tensor(path, "w").at(torch.tensor(wanted, dtype=torch.int64))
+        assert torch.equal(found, data[6:].view(3, 2)[wanted])
+    for beyond in (-1, 3):
+        with pytest.raises(IndexError, match="there are 3"):
+            open_tensor(path, "w").at(torch.tensor([0, beyond]))
     assert read_header(path) == ({"w": ("F32", (3, 2)), "v": ("F32", (6, 1))}, {"a": "b"})
+
+
+def test_rows_are_read_with_the_file_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(
+        tmp_path / "w.safetensors", {"w": {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, 12]}}, bytes(12)
+    )
+    rows, opened, honest = open_tensor(path, "w"), [], Path.open
+    monkeypatch.setattr(Path, "open", lambda file, *mode: opened.append(file) or honest(file, *mode))
+    assert rows.at(torch.tensor([2, 0, 1])).shape == (3, 1)
+    assert opened == [path]
+
+
+def test_a_file_that_changes_between_two_reads_is_told(tmp_path: Path) -> None:
+    header = {"w": {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, 12]}}
+    path = written(tmp_path / "w.safetensors", header, bytes(12))
+    rows = open_tensor(path, "w")
+    path.write_bytes(path.read_bytes()[:-4])
+    for read in (lambda: rows.rows(0, 1), lambda: rows.at(torch.tensor([0]))):
+        with pytest.raises(InputError, match="changed while it was read"):
+            read()
+    path.unlink()
+    with pytest.raises(InputError, match="cannot read: No such file"):
+        rows.at(torch.tensor([0]))

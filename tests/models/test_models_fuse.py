@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.func import functional_call
 
 from advkit.models.build import assemble, create
 from advkit.models.config import ModelConfig
-from advkit.models.fuse import fold_pairs, fold_weights, folded_skeleton, fuse_conv_bn
+from advkit.models.fuse import AGREEMENT, fold_pairs, fold_weights, folded_skeleton, fuse_conv_bn
 from advkit.models.nets import NETS
 
 SIZE = (3, 16, 16)
@@ -164,6 +164,40 @@ def test_only_what_may_be_folded_is(how, folds):
     assert len(fold_pairs(net)) == folds
     torch.testing.assert_close(fuse_conv_bn(network)(images()), network(images()), rtol=1e-5, atol=1e-6)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()), "the original was changed"
+
+
+class TracedOtherwise(nn.Module):
+    """Runs as it is traced but for a factor 1 + ``k`` before batch-norm, which the fold makes a difference of ``k``."""
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.bn = nn.BatchNorm2d(3)
+        with torch.no_grad():
+            self.conv.weight.copy_(0.1 * torch.eye(3)[:, :, None, None])
+            self.conv.bias.zero_()
+            self.bn.bias.fill_(1.0)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.bn(y if isinstance(y, fx.Proxy) else y * (1 + self.k)).mean((2, 3))
+
+
+@pytest.mark.parametrize(("part", "folded"), [(0.0, True), (0.5, True), (2.0, False), (1000.0, False)])
+def test_a_fold_that_differs_by_more_than_it_says_is_given_up(part, folded):
+    network = as_network(TracedOtherwise(part * AGREEMENT), classes=3).eval()
+    quick = fuse_conv_bn(network)
+    assert isinstance(quick.net.bn, nn.Identity) == folded
+    expected = network(images())
+    assert 1 < expected.max() < 1.1
+    assert (quick(images()) - expected).abs().max() <= (part if folded else 0) * AGREEMENT + 1e-6
+
+
+@pytest.mark.parametrize("name", ["timm/resnet50", "timm/efficientnet_b0", "torchvision/vgg16_bn"])
+def test_library_networks_fold_with_random_weights(name):
+    network = create(name, num_classes=4, input_size=(3, 64, 64)).eval()
+    assert not [m for m in fuse_conv_bn(network).modules() if isinstance(m, nn.BatchNorm2d)]
 
 
 def test_linear_then_batch_norm():
