@@ -7,6 +7,8 @@ finds does not hang on how tiny networks happen to train on one kind of processo
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +39,7 @@ def outcome(name: str, images: int, methods: int) -> dict[str, Any]:
 def evaluate(context: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
     """As :func:`advkit.evolution.candidate.evaluate`, with counts that are told."""
     found = candidate.evaluate(context, job)
+    time.sleep(float(os.environ.get("SCRIPTED_PAUSE", "0")))  # so that a signal meets a run that is not over yet
     if found["error"] is not None:
         return found
     told = found | outcome(job.id, len(context.validation), len(context.spec.adversarial))

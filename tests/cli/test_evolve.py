@@ -19,7 +19,7 @@ import handmade
 import pytest
 import scripted
 import torch
-from executable import Run, advkit, done, load, one_line, start
+from executable import Run, advkit, done, environment, load, one_line, start
 from terminal import on_terminal
 
 from advkit.evolution import run_search
@@ -156,7 +156,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
 ) -> None:
     out, log = tmp_path / "e.safetensors", tmp_path / "e.run/candidates.jsonl"
     command = search(two, *MORE, "-o", out)
-    process = start(*command, stdout=subprocess.DEVNULL, start_new_session=True, program=PROGRAM)
+    slow = environment(SCRIPTED_PAUSE="0.5")
+    process = start(*command, stdout=subprocess.DEVNULL, start_new_session=True, program=PROGRAM, env=slow)
     deadline = time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
