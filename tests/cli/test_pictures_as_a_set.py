@@ -115,4 +115,6 @@ def test_a_spoiled_folder_is_one_line(attacked: Callable[..., None], inside: Run
         shutil.copytree(tmp_path / "png" / "adv", folder)
         spoil(folder)
         assert words in one_line(inside("transfer-matrix", r, *DATA, "--adversarial", folder)), name
-    assert "not in digits" in one_line(inside("transfer-matrix", r, *DATA[:3], "20", "--adversarial", "png/adv"))
+    assert "not in the 20 images that --limit takes of digits" in one_line(
+        inside("transfer-matrix", r, *DATA[:3], "20", "--adversarial", "png/adv")
+    )
