@@ -119,7 +119,9 @@ def kill(runs: Killed, kills: int, expected: dict[str, bytes], go_on: Callable[[
             assert files(runs.folder) == expected
             runs.anew()
         else:
-            assert (process.returncode, err) == (-signal.SIGKILL, "")
+            # A worker that was only just started finds nobody to read from; multiprocessing says so before it ends.
+            assert process.returncode == -signal.SIGKILL
+            assert err == "" or err.endswith("EOFError: Ran out of input\n"), err
             done += 1
         if done == kills:
             break
