@@ -87,7 +87,7 @@ def precise_batch_norm(network: Network, data: ImageSet, positions: Tensor, para
     network.eval()  # inference has no dropout
     if not norms:
         return
-    counted = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
+    counted = [(tracked, tracked.clone()) for norm in norms if (tracked := norm.num_batches_tracked) is not None]
     observers = [BatchNormObserver("", norm.train()) for norm in norms]
     sums: list[list[Tensor]] = [[] for _ in norms]
     device = next(network.parameters()).device
@@ -106,6 +106,6 @@ def precise_batch_norm(network: Network, data: ImageSet, positions: Tensor, para
             mean, square = torch.stack(found).mean(0)
             norm.running_mean.copy_(mean)  # type: ignore[union-attr]
             norm.running_var.copy_((square - mean.square()).clamp(min=0))  # type: ignore[union-attr]
-        for norm, count in zip(norms, counted, strict=False):
-            norm.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
+        for tracked, count in counted:
+            tracked.copy_(count)
     network.eval()
