@@ -22,21 +22,24 @@ Reader = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images of one size.
+    """Labelled images on a canvas of one size.
 
     Attributes:
         ref: the reference they came from.
         split: ``train``, ``test`` or another name; empty when the set has no splits.
         class_names: K names.
-        size: (C, H, W).
-        targets: (N,) int64 in [0, K): what a task wants to be predicted of each image.
+        size: (C, H, W) of the canvas.
+        targets: what a task wants to be predicted of each image: (N,) int64 in [0, K) for classification, (N, B, 6)
+            float32 for detection (see :mod:`advkit.data.boxes`).
         indices: (N,) int64: the identity of an image, its position in the whole split it came from.
         rows: (N,) int64, where ``read`` finds it; differs from ``indices`` in a set made from another one.
-        read: from rows (M,) to images (M, C, H, W) float32 in [0, 1].
+        read: from rows (M,) to images (M, C, H, W) float32 in [0, 1]; NaN right of and below an image that is smaller
+            than the canvas (see :mod:`advkit.data.canvas`).
         target_classes: (N,) int64 in [0, K), the class that an attack is to aim at on each image; None where the data
             do not say.
         warnings: what the user must hear of how the data were read, each one line: files left out, conventions taken.
         resize: how pictures of other sizes became ``size``; None for arrays.
+        task: what the targets are of (:data:`advkit.tasks.task.TASKS`).
     """
 
     ref: str
@@ -50,6 +53,7 @@ class ImageSet:
     target_classes: Tensor | None = None
     warnings: tuple[str, ...] = ()
     resize: Resize | None = None
+    task: str = "classification"
 
     def __len__(self) -> int:
         return len(self.targets)

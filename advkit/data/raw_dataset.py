@@ -40,13 +40,13 @@ class RawDataset:
     """One split of a data set.
 
     Attributes:
-        targets: (N,) int64.
+        targets: (N,) int64, or for detection (N, K, 6) as in :mod:`advkit.data.boxes`.
         class_names: K names.
-        size: (C, H, W).
+        size: (C, H, W); of pictures of several sizes the canvas that holds each.
         read: as in :class:`advkit.data.images.ImageSet`.
         indices: (N,) identities, for sets that say so themselves (adversarial sets); None counts from 0.
         target_classes: (N,) int64, classes to aim at; None where the data do not say.
-        warnings, resize: as in :class:`advkit.data.images.ImageSet`.
+        warnings, resize, task: as in :class:`advkit.data.images.ImageSet`.
     """
 
     targets: Tensor
@@ -57,6 +57,7 @@ class RawDataset:
     target_classes: Tensor | None = None
     warnings: tuple[str, ...] = ()
     resize: Resize | None = None
+    task: str = "classification"
 
 
 Splits = dict[str, Callable[[LoadOptions], RawDataset]]

@@ -73,6 +73,7 @@ def load(
         source.target_classes,
         source.warnings,
         source.resize,
+        source.task,
     )
 
 
@@ -89,6 +90,8 @@ def _parted(ref: str) -> tuple[str, str | None]:
 def _check_labels(ref: str, source: RawDataset) -> None:
     if not len(source.targets):
         raise InputError(f"{ref}: no images; give a data set that has some")
+    if source.task != "classification":
+        return  # boxes are checked one by one where they are read
     low, high, classes = int(source.targets.min()), int(source.targets.max()), len(source.class_names)
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
