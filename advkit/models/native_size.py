@@ -11,6 +11,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
 from advkit.models.config import Crop, check_size, said_crop
+from advkit.models.detectors import build as detectors
 from advkit.models.directory import read_directory
 from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
@@ -27,6 +28,7 @@ class NativeSize:
         fixed: whether it was trained at just this size; other models are built for the size of the data.
         crop: how pictures of other sizes are prepared; None where the model doesn't say.
         normalised: whether it brings a mean and std of its own.
+        scales: whether it takes images of any size and scales them to its own inside, as detectors do.
     """
 
     height: int
@@ -35,6 +37,7 @@ class NativeSize:
     fixed: bool = False
     crop: Crop | None = None
     normalised: bool = False
+    scales: bool = False
 
 
 def common_crop(models: Sequence[NativeSize]) -> Crop:
@@ -69,6 +72,8 @@ def native_size(ref: str) -> NativeSize | None:
     except InputError:
         return None  # opening it says what is wrong
     channels, height, width = default.input_size
+    if detectors.is_detector(architecture) and (not at or source == "pretrained"):
+        return NativeSize(height, width, channels, normalised=bool(at), scales=True)
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
@@ -81,7 +86,8 @@ def native_size(ref: str) -> NativeSize | None:
     tensors = match_names(ref, probe, weights.read_weights(file)).tensors
     trained = infer.infer_from_state_dict(probe, tensors, default)
     channels, height, width = trained.input_size
-    return NativeSize(height, width, channels, infer.is_positional(tensors))
+    scales = detectors.is_detector(architecture)
+    return NativeSize(height, width, channels, infer.is_positional(tensors), scales=scales)
 
 
 def _of_checkpoint(path: Path) -> NativeSize | None:
@@ -92,4 +98,5 @@ def _of_checkpoint(path: Path) -> NativeSize | None:
     except (InputError, ValueError, TypeError, KeyError, OverflowError):
         return None
     check_size(str(path), (channels, height, width))
-    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True)
+    scales = meta.get("task") == "detection"
+    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True, scales=scales)

@@ -112,14 +112,17 @@ def _block(before: int, channels: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(8, channels), nn.ReLU(inplace=True))
 
 
-def load_features(ref: str, features: TimmFeatures, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the ``tensors`` of a classifier of the same name into ``features``; its head is left over.
+def load_features(ref: str, detector: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the ``tensors`` of a classifier into the backbone of ``detector``; its head is left over.
 
     timm writes some names with underscores for dots once a network is cut into stages.
 
     Raises:
-        InputError: a tensor that is missing or of another shape.
+        InputError: a tensor that is missing or of another shape; a detector without a backbone of timm.
     """
+    features = next((module for module in detector.modules() if isinstance(module, TimmFeatures)), None)
+    if features is None:
+        raise InputError(f"--init {ref}: is a classifier; only advkit/ssd and advkit/fcos start from one")
     found = {name.replace(".", "_"): tensor for name, tensor in tensors.items()}
     state = features.body.state_dict()
     for name, own in state.items():
