@@ -15,6 +15,7 @@ from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices
 from advkit.commands.loading import check_task, load_for, model_notes, pick_precision
 from advkit.commands.train_config import RecipeOptions, TrainConfig
+from advkit.commands.train_start import open_network, try_out
 from advkit.data import reference as data_reference
 from advkit.data.augment import KINDS
 from advkit.data.images import ImageSet

@@ -89,7 +89,7 @@ def _load_start(
     """
     known: dict[str, Any] = {}
     native = native_size(ref) if images is not None else None
-    if images is not None and images.task != _task(ref):  # a classifier to see with
+    if images is not None and native is not None and images.task != native.task:  # a classifier to see with
         return model_reference.load(ref, mean=mean, std=std, device=device)
     scales = native is not None and native.scales
     if native is None or images is None or scales:
@@ -140,12 +140,6 @@ def _other_size(network: Network, images: ImageSet) -> str:
     if images.resize is not None:
         return f"give {wanted}"
     return f"{wanted} would resize pictures in folders, but arrays stay as they are: choose another --arch"
-
-
-def _task(ref: str) -> str:
-    """What the MODEL ``ref`` is for."""
-    native = native_size(ref)
-    return "detection" if native is not None and native.scales else "classification"
 
 
 def _start_from(network: Network, other: Network, ref: str) -> None:

@@ -53,9 +53,9 @@ def _resampled(images: Tensor, extent: Tensor, side: Tensor, start: Tensor, mirr
     y = torch.arange(height, dtype=images.dtype, device=images.device) + 0.5
     x = torch.where(mirrored[:, None], extent[:, :1] - x, x)  # (N, W), pixels of the result
     seen_x, seen_y = start[:, :1] + side * x, start[:, 1:] + side * y  # pixels of the image
-    grid = torch.stack(
-        torch.broadcast_tensors(seen_x[:, None, :] * (2.0 / width) - 1.0, seen_y[:, :, None] * (2.0 / height) - 1.0), 3
-    )
+    across = (seen_x * (2.0 / width) - 1.0)[:, None, :].expand(-1, height, -1)
+    down = (seen_y * (2.0 / height) - 1.0)[:, :, None].expand(-1, -1, width)
+    grid = torch.stack([across, down], 3)
     there = canvas.is_pixel(images)
     inner = F.grid_sample(torch.where(there, images, 0.0), grid, padding_mode="zeros", align_corners=False)
     return torch.where(there, inner.clamp(0.0, 1.0), canvas.NOWHERE)
@@ -63,7 +63,7 @@ def _resampled(images: Tensor, extent: Tensor, side: Tensor, start: Tensor, mirr
 
 def _moved(targets: Tensor, extent: Tensor, side: Tensor, start: Tensor, mirrored: Tensor) -> Tensor:
     """``targets`` in the windows, cut at their edges; what is hardly left is difficult, or no object if it is gone."""
-    corners = (targets[..., :4].unflatten(2, (2, 2)) - start[:, None, None]) / side[:, None, None]
+    corners = (targets[..., :4].reshape(*targets.shape[:2], 2, 2) - start[:, None, None]) / side[:, None, None]
     flipped = corners.clone()
     flipped[..., 0] = extent[:, None, :1] - corners[..., 0].flip(2)
     corners = torch.where(mirrored[:, None, None, None], flipped, corners)

@@ -11,7 +11,7 @@ IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # x of n objects reach the j-th recall where 100 x >= j n, but for these j: as COCO rounds them, they lie a hair above
 # j / 100, and x / n = j / 100 falls short.
-_ABOVE = _RECALLS > np.arange(101) / 100
+_ABOVE = np.arange(101) / 100 < _RECALLS
 _CHUNK = 4_000_000  # numbers in one array of a bootstrap
 
 

@@ -54,7 +54,9 @@ class MeanAveragePrecision:
         """
         predictions, targets = predictions.detach().float().cpu(), targets.detach().float().cpu()
         if len(targets) and (largest := int(targets[..., boxes.LABEL].amax())) >= self.num_classes:
-            raise InputError(f"an object of class {largest}: the detector's classes go from 0 to {self.num_classes - 1}")
+            raise InputError(
+                f"an object of class {largest}: the detector's classes go from 0 to {self.num_classes - 1}"
+            )
         self.not_finite += int(box_matching.not_finite(predictions).sum())
         predictions = box_matching.ranked(predictions)
         unknown = predictions[..., box_matching.LABEL] >= self.num_classes
@@ -131,7 +133,9 @@ class MeanAveragePrecision:
         if not np.allclose(own, ap, rtol=0.0, atol=_AGREE, equal_nan=True):
             import faster_coco_eval
 
-            raise RuntimeError(f"average precision differs from that of faster-coco-eval {faster_coco_eval.__version__}")
+            raise RuntimeError(
+                f"average precision differs from that of faster-coco-eval {faster_coco_eval.__version__}"
+            )
 
 
 def _beyond_best(predictions: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class NativeSize:
         fixed: whether it was trained at just this size; other models are built for the size of the data.
         crop: how pictures of other sizes are prepared; None where the model doesn't say.
         normalised: whether it brings a mean and std of its own.
-        scales: whether it takes images of any size and scales them to its own inside, as detectors do.
+        task: what it is for.
     """
 
     height: int
@@ -37,7 +37,12 @@ class NativeSize:
     fixed: bool = False
     crop: Crop | None = None
     normalised: bool = False
-    scales: bool = False
+    task: str = "classification"
+
+    @property
+    def scales(self) -> bool:
+        """Whether it takes images of any size and scales them to its own inside, as detectors do."""
+        return self.task == "detection"
 
 
 def common_crop(models: Sequence[NativeSize]) -> Crop:
@@ -73,7 +78,7 @@ def native_size(ref: str) -> NativeSize | None:
         return None  # opening it says what is wrong
     channels, height, width = default.input_size
     if detectors.is_detector(architecture) and (not at or source == "pretrained"):
-        return NativeSize(height, width, channels, normalised=bool(at), scales=True)
+        return NativeSize(height, width, channels, normalised=bool(at), task="detection")
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
@@ -86,8 +91,7 @@ def native_size(ref: str) -> NativeSize | None:
     tensors = match_names(ref, probe, weights.read_weights(file)).tensors
     trained = infer.infer_from_state_dict(probe, tensors, default)
     channels, height, width = trained.input_size
-    scales = detectors.is_detector(architecture)
-    return NativeSize(height, width, channels, infer.is_positional(tensors), scales=scales)
+    return NativeSize(height, width, channels, infer.is_positional(tensors), task=build.task_name(architecture))
 
 
 def _of_checkpoint(path: Path) -> NativeSize | None:
@@ -98,5 +102,5 @@ def _of_checkpoint(path: Path) -> NativeSize | None:
     except (InputError, ValueError, TypeError, KeyError, OverflowError):
         return None
     check_size(str(path), (channels, height, width))
-    scales = meta.get("task") == "detection"
-    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True, scales=scales)
+    task = str(meta.get("task", "classification"))
+    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True, task=task)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from advkit.models.detectors.output import DenseGroup, DenseOutput, Wanted
+from advkit.models.detectors.output import DenseGroup, DenseOutput, ObjectTargets
 from advkit.models.detectors.resize import grouped
 
 
@@ -43,7 +43,7 @@ class DenseDetector(nn.Module):
             parts.append(DenseGroup(group, heads, anchors, levels))
         return DenseOutput(self, parts)
 
-    def group_losses(self, part: DenseGroup, found: Wanted) -> dict[str, Tensor]:
+    def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` and ``loc``, (n,) each."""
         raise NotImplementedError
 

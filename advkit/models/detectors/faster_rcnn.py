@@ -12,15 +12,15 @@ from torch import Tensor
 from torchvision.models.detection import faster_rcnn
 from torchvision.models.detection.image_list import ImageList
 
-from advkit.models.detectors.output import Wanted, as_predictions, in_order, wanted
-from advkit.models.detectors.resize import Group, grouped
+from advkit.models.detectors.output import ObjectTargets, as_predictions, in_order, object_targets
+from advkit.models.detectors.resize import ImageGroup, grouped
 
 
 @dataclass(frozen=True)
 class TwoStageGroup:
     """Features of the images of one group, by level (n, C, h, w)."""
 
-    group: Group
+    group: ImageGroup
     features: dict[str, Tensor]
 
     def of(self, row: int) -> tuple[ImageList, dict[str, Tensor]]:
@@ -39,7 +39,9 @@ class TwoStageOutput:
 
     def losses(self, targets: Tensor) -> dict[str, Tensor]:
         """``cls`` of objectness and classes, ``loc`` of proposals and boxes; (N,) each."""
-        return in_order([self.net.group_losses(part, wanted(targets, part.group)) for part in self.parts], self.groups)
+        return in_order(
+            [self.net.group_losses(part, object_targets(targets, part.group)) for part in self.parts], self.groups
+        )
 
     def predictions(self) -> Tensor:
         """See :class:`~advkit.models.detectors.output.DetectorOutput`."""
@@ -66,12 +68,12 @@ class TwoStageOutput:
         return replace(self, parts=parts)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ImageGroup]:
         """The groups of images."""
         return [part.group for part in self.parts]
 
 
-class FasterRCNN(faster_rcnn.FasterRCNN):
+class FasterRCNN(faster_rcnn.FasterRCNN):  # type: ignore[misc]  # torchvision has no types
     """torchvision's Faster R-CNN.
 
     Its losses are taken over a sample of anchors and proposals. Here each image's sample is drawn from one fixed seed,
@@ -88,7 +90,7 @@ class FasterRCNN(faster_rcnn.FasterRCNN):
             parts.append(TwoStageGroup(group, {name: level.float() for name, level in features.items()}))
         return TwoStageOutput(self, parts)
 
-    def group_losses(self, part: TwoStageGroup, found: Wanted) -> dict[str, Tensor]:
+    def group_losses(self, part: TwoStageGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` and ``loc``, (n,) each; difficult objects are background here, as in torchvision's recipe."""
         cls, loc = [], []
         for row in range(len(part.group.positions)):

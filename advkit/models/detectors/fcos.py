@@ -10,7 +10,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from advkit.models.detectors import matching
 from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.output import DenseGroup, Wanted
+from advkit.models.detectors.output import DenseGroup, ObjectTargets
 
 
 class FCOS(DenseDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has no types
@@ -22,7 +22,7 @@ class FCOS(DenseDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has n
 
     label_offset = 0
 
-    def group_losses(self, part: DenseGroup, found: Wanted) -> dict[str, Tensor]:
+    def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` focal loss; ``loc`` generalised IoU loss and cross-entropy of the centreness; (n,) each."""
         match = matching.match_fcos(found, part.anchors, part.levels, self.center_sampling_radius)
         foreground, boxes, labels = matching.matched(found, match)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advkit.models.detectors.output import Wanted
+from advkit.models.detectors.output import ObjectTargets
 
 BACKGROUND, IGNORED = -1, -2
 
@@ -21,14 +21,14 @@ def box_iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     return inner / (areas[:, :, None] + own - inner)
 
 
-def _asked_iou(found: Wanted, anchors: Tensor) -> tuple[Tensor, Tensor]:
+def _asked_iou(found: ObjectTargets, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """(n, B, A) overlaps of the objects that are asked for, -1 in other rows; (n, A) bool, over a difficult one."""
     overlaps = box_iou(found.boxes, anchors)
     hard = ((overlaps >= 0.5) & (found.difficult & (found.labels >= 0))[:, :, None]).any(1)
     return overlaps.masked_fill(~found.asked[:, :, None], -1.0), hard
 
 
-def match_ssd(found: Wanted, anchors: Tensor, threshold: float) -> Tensor:
+def match_ssd(found: ObjectTargets, anchors: Tensor, threshold: float) -> Tensor:
     """Anchors over ``threshold`` match their best object, each object's best anchor that object (Liu et al. 2016)."""
     overlaps, hard = _asked_iou(found, anchors)
     best, rows = overlaps.max(1)
@@ -40,7 +40,7 @@ def match_ssd(found: Wanted, anchors: Tensor, threshold: float) -> Tensor:
     return match
 
 
-def match_retinanet(found: Wanted, anchors: Tensor, low: float, high: float) -> Tensor:
+def match_retinanet(found: ObjectTargets, anchors: Tensor, low: float, high: float) -> Tensor:
     """Anchors from ``high`` match, below ``low`` are background; each object's best anchors match (Lin et al. 2017)."""
     overlaps, hard = _asked_iou(found, anchors)
     best, rows = overlaps.max(1)
@@ -50,7 +50,7 @@ def match_retinanet(found: Wanted, anchors: Tensor, low: float, high: float) -> 
     return torch.where(kept, rows, match)
 
 
-def match_fcos(found: Wanted, anchors: Tensor, levels: list[int], radius: float) -> Tensor:
+def match_fcos(found: ObjectTargets, anchors: Tensor, levels: list[int], radius: float) -> Tensor:
     """Points near an object's centre, inside it, on the level of its size, match the smallest (Tian et al. 2019)."""
     points, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
     centres = (found.boxes[..., :2] + found.boxes[..., 2:]) / 2
@@ -70,7 +70,7 @@ def match_fcos(found: Wanted, anchors: Tensor, levels: list[int], radius: float)
     return torch.where(least < float("inf"), rows, torch.where(hard, IGNORED, BACKGROUND))
 
 
-def matched(found: Wanted, match: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def matched(found: ObjectTargets, match: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(n, A) bool foreground; (n, A, 4) boxes and (n, A) int64 classes of the matched objects, row 0's elsewhere."""
     rows = match.clamp_min(0)
     boxes = found.boxes.gather(1, rows[..., None].expand(-1, -1, 4))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advkit.data.boxes import COLUMNS, DIFFICULT, LABEL, NO_OBJECT
-from advkit.models.detectors.resize import Group
+from advkit.models.detectors.resize import ImageGroup
 
 MOST_PREDICTIONS = 100  # of one image, as COCO counts them
 SCORE, CLASS = 4, 5  # columns of predictions
@@ -37,7 +37,7 @@ class DetectorOutput(Protocol):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ObjectTargets:
     """The objects of n images in pixels of the scaled images.
 
     Attributes:
@@ -56,13 +56,13 @@ class Wanted:
         return (self.labels >= 0) & ~self.difficult
 
 
-def wanted(targets: Tensor, group: Group) -> Wanted:
+def object_targets(targets: Tensor, group: ImageGroup) -> ObjectTargets:
     """``targets`` (N, B, 6) of the images of ``group``."""
     rows = targets[group.positions]
-    return Wanted(rows[..., :4] * group.scale[:, None], rows[..., LABEL].long(), rows[..., DIFFICULT] > 0)
+    return ObjectTargets(rows[..., :4] * group.scale[:, None], rows[..., LABEL].long(), rows[..., DIFFICULT] > 0)
 
 
-def as_predictions(found: Sequence[Sequence[dict[str, Tensor]]], groups: Sequence[Group], offset: int) -> Tensor:
+def as_predictions(found: Sequence[Sequence[dict[str, Tensor]]], groups: Sequence[ImageGroup], offset: int) -> Tensor:
     """(N, 100, 6) of torchvision's ``boxes``, ``scores`` and ``labels``.
 
     Args:
@@ -93,7 +93,7 @@ class DenseGroup:
         levels: anchors at each level; their sum is A.
     """
 
-    group: Group
+    group: ImageGroup
     heads: dict[str, Tensor]
     anchors: Tensor
     levels: list[int]
@@ -117,7 +117,9 @@ class DenseOutput:
 
     def losses(self, targets: Tensor) -> dict[str, Tensor]:
         """See :class:`DetectorOutput`."""
-        return in_order([self.net.group_losses(part, wanted(targets, part.group)) for part in self.parts], self.groups)
+        return in_order(
+            [self.net.group_losses(part, object_targets(targets, part.group)) for part in self.parts], self.groups
+        )
 
     def predictions(self) -> Tensor:
         """See :class:`DetectorOutput`."""
@@ -134,12 +136,12 @@ class DenseOutput:
         return replace(self, parts=parts)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ImageGroup]:
         """The groups of images."""
         return [part.group for part in self.parts]
 
 
-def in_order(found: Sequence[dict[str, Tensor]], groups: Sequence[Group]) -> dict[str, Tensor]:
+def in_order(found: Sequence[dict[str, Tensor]], groups: Sequence[ImageGroup]) -> dict[str, Tensor]:
     """Tensors (n, ...) of each group by name, put together to (N, ...) in the order of the images."""
     places = torch.cat([group.positions for group in groups]).argsort()
     return {name: torch.cat([one[name] for one in found])[places] for name in found[0]}

@@ -14,7 +14,7 @@ from advkit.data import canvas
 
 
 @dataclass(frozen=True)
-class Group:
+class ImageGroup:
     """Images of one size once they are scaled and padded.
 
     Attributes:
@@ -30,7 +30,7 @@ class Group:
     scale: Tensor
 
 
-def grouped(images: Tensor, transform: Any) -> list[Group]:
+def grouped(images: Tensor, transform: Any) -> list[ImageGroup]:
     """``images`` (N, C, H, W), normalised, on their canvas, as torchvision's ``transform`` would scale each.
 
     Bilinear and without antialiasing, as in torchvision's own detectors; differentiable.
@@ -50,9 +50,9 @@ def grouped(images: Tensor, transform: Any) -> list[Group]:
     return [_joined(found) for found in parts.values()]
 
 
-def _joined(found: list[tuple[Tensor, Tensor, Tensor]]) -> Group:
+def _joined(found: list[tuple[Tensor, Tensor, Tensor]]) -> ImageGroup:
     positions, images, numbers = (torch.cat(one) if len(found) > 1 else one[0] for one in zip(*found, strict=True))
-    return Group(positions, images, numbers[:, :2].long(), numbers[:, 2:])
+    return ImageGroup(positions, images, numbers[:, :2].long(), numbers[:, 2:])
 
 
 def _scaled(images: Tensor, transform: Any) -> tuple[Tensor, tuple[int, int]]:

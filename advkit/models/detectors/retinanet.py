@@ -10,7 +10,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from advkit.models.detectors import matching
 from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.output import DenseGroup, Wanted
+from advkit.models.detectors.output import DenseGroup, ObjectTargets
 
 
 class RetinaNet(DenseDetector, retinanet.RetinaNet):  # type: ignore[misc]  # torchvision has no types
@@ -18,7 +18,7 @@ class RetinaNet(DenseDetector, retinanet.RetinaNet):  # type: ignore[misc]  # to
 
     label_offset = 1
 
-    def group_losses(self, part: DenseGroup, found: Wanted) -> dict[str, Tensor]:
+    def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` focal loss, ``loc`` L1; (n,) each."""
         matcher = self.proposal_matcher
         match = matching.match_retinanet(found, part.anchors, matcher.low_threshold, matcher.high_threshold)

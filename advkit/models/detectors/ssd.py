@@ -9,7 +9,7 @@ from torchvision.models.detection import ssd
 
 from advkit.models.detectors import matching
 from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.output import DenseGroup, Wanted
+from advkit.models.detectors.output import DenseGroup, ObjectTargets
 
 
 class SSD(DenseDetector, ssd.SSD):  # type: ignore[misc]  # torchvision has no types
@@ -22,7 +22,7 @@ class SSD(DenseDetector, ssd.SSD):  # type: ignore[misc]  # torchvision has no t
 
     label_offset = 1
 
-    def group_losses(self, part: DenseGroup, found: Wanted) -> dict[str, Tensor]:
+    def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` cross-entropy with three hard negatives for a match, ``loc`` smooth L1; (n,) each."""
         match = matching.match_ssd(found, part.anchors, self.proposal_matcher.high_threshold)
         foreground, boxes, labels = matching.matched(found, match)
