@@ -1,0 +1,135 @@
+"""Scenes as a hand draws them: in watercolour, as clip art, as a pencil sketch."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from advkit.data.scenes_layout import SIDE, Scene
+from advkit.data.scenes_parts import Colour, Material
+from advkit.data.scenes_photo import Bytes, Pixels, owners, relief, smooth
+
+_TWICE = 2 * SIDE
+_ROWS, _COLUMNS = np.mgrid[:_TWICE, :_TWICE].astype(np.int32)
+_PAPER = np.array([0.985, 0.97, 0.935], np.float32)
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma (ITU-R BT.601)
+
+
+def _doubled(field: Pixels) -> Pixels:
+    return field.repeat(2, 0).repeat(2, 1)
+
+
+def _wobbly(scene: Scene, reach: float, one: Bytes, other: Bytes) -> Bytes:
+    """The map of the parts, two points for each pixel, as an unsteady hand traces it.
+
+    Args:
+        scene: the scene.
+        reach: how far the hand strays, in points.
+        one, other: coarse random bytes for the two directions.
+    """
+    rows = _ROWS + np.rint(_doubled(smooth(one)) * np.float32(reach)).astype(np.int32)
+    columns = _COLUMNS + np.rint(_doubled(smooth(other)) * np.float32(reach)).astype(np.int32)
+    whole = np.asarray(scene.labels)[1::2, 1::2]
+    traced: Bytes = whole[rows.clip(0, _TWICE - 1), columns.clip(0, _TWICE - 1)]
+    return traced
+
+
+def _edges(ids: Bytes) -> Bytes:
+    """255 on both sides of each border between parts, two points wide, 0 elsewhere."""
+    lines = np.zeros(ids.shape, np.uint8)
+    across, down = (ids[:, 1:] != ids[:, :-1]) * np.uint8(255), (ids[1:] != ids[:-1]) * np.uint8(255)
+    lines[:, 1:] |= across
+    lines[:, :-1] |= across
+    lines[1:] |= down
+    lines[:-1] |= down
+    return lines
+
+
+def _halved(field: Bytes) -> Pixels:
+    """Means of 2 x 2 points, in [0, 1]."""
+    return np.asarray(Image.fromarray(field).reduce(2), dtype=np.float32) / 255
+
+
+def _colours(scene: Scene) -> Pixels:
+    return np.array([part.colour for part in scene.parts], np.float32)
+
+
+def watercolor(scene: Scene, noise: Bytes) -> Bytes:
+    """Thin washes that pool at their edges and run into each other, on grained paper."""
+    ids = _wobbly(scene, 3.0, noise[0, :14, :14], noise[0, 20:34, :14])
+    wash = 1 - _colours(scene)
+    grey = wash.mean(1, keepdims=True)
+    wash = np.clip((grey + (wash - grey) * np.float32(1.35)) * np.float32(0.86), 0, 1)
+    picture = Image.fromarray((wash * 255).astype(np.uint8)[ids]).reduce(2)
+    crisp = np.asarray(picture.filter(ImageFilter.BoxBlur(0.4)), dtype=np.float32) / 255
+    run = np.asarray(picture.filter(ImageFilter.BoxBlur(3)), dtype=np.float32) / 255
+    wet = np.clip(0.32 + 0.75 * smooth(noise[0, 40:50, :10]), 0.08, 0.75)[..., None]
+    pools = np.asarray(Image.fromarray(_edges(ids)).reduce(2).filter(ImageFilter.BoxBlur(1)), np.float32) / 255
+    blooms = smooth(noise[1, :9, :9]) * np.float32(0.3) + smooth(noise[1, 20:50, :30]) * np.float32(0.22)
+    grain = (noise[2].astype(np.float32) + noise[2, ::-1]) / 255 - 1
+    density = (crisp * (1 - wet) + run * wet) * (1 + blooms + 0.55 * pools + 0.16 * grain)[..., None]
+    image = (_PAPER * (1 + 0.025 * grain)[..., None]) * (1 - np.clip(density, 0, 0.97))
+    return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
+
+
+def _vivid(colour: Colour) -> tuple[int, int, int]:
+    """The nearest of a few loud colours."""
+    mean = sum(colour) / 3
+    red, green, blue = (int(max(0, min(4, round(4 * (mean + (c - mean) * 2.4 + 0.06))))) * 255 // 4 for c in colour)
+    return red, green, blue
+
+
+_BACKS = ("ffffff", "ffe680", "b3ecff", "ffccdd", "ccffcc", "e6ccff", "ffd9b3", "99ddff")
+
+
+def _pattern(noise: Bytes, kind: int) -> Bytes:
+    """Plain, dotted, striped or chequered paper, (2 SIDE, 2 SIDE, 3)."""
+    codes = [bytes.fromhex(_BACKS[int(k) % len(_BACKS)]) for k in noise[0, 0, :2]]
+    back, front = (np.frombuffer(code, np.uint8) for code in codes)
+    size = 14 + int(noise[0, 0, 2]) % 14
+    y, x = _ROWS % (2 * size) - size, _COLUMNS % (2 * size) - size
+    marks = (
+        np.zeros_like(x) > 0,
+        x * x + y * y < size * size // 4,
+        (_ROWS + _COLUMNS) // size % 2 == 0,
+        (x < 0) ^ (y < 0),
+    )
+    return np.where(marks[kind][..., None], front, back)
+
+
+def clipart(scene: Scene, noise: Bytes) -> Bytes:
+    """Flat loud colours within black outlines, in front of plain or patterned paper or a flat landscape."""
+    ids = np.asarray(scene.labels)[1::2, 1::2]
+    table = np.array([_vivid(part.colour) for part in scene.parts], np.uint8)
+    image = table[ids]
+    kind = int(noise[0, 0, 3]) % 7
+    what = owners(scene)[ids]
+    if kind < 4:
+        image = np.where((what > 0)[..., None], image, _pattern(noise, kind))
+        ids = np.where(what > 0, ids, 0)
+    lines = _edges(ids) | np.asarray(Image.fromarray(_edges(what)).filter(ImageFilter.MaxFilter(3)))
+    image = np.where((lines > 0)[..., None], np.uint8(12), image)
+    return np.asarray(Image.fromarray(image).reduce(2))
+
+
+def sketch(scene: Scene, noise: Bytes) -> Bytes:
+    """Grey pencil lines on white paper: contours drawn over, and hatching where it is dark."""
+    ids = _wobbly(scene, 2.0, noise[0, :22, :22], noise[0, 30:52, :22])
+    again = _wobbly(scene, 2.6, noise[0, 60:76, :16], noise[0, 80:96, :16])
+    luma = _colours(scene) @ _GREY
+    first = scene.objects[0].parts.start if scene.objects else len(scene.parts)
+    stands = np.arange(len(scene.parts)) >= first
+    wave = np.rint(_doubled(smooth(noise[1, :20, :20])) * 3).astype(np.int32)
+    tone = (luma + 2 * ~stands)[ids] + np.float32(0.22) * _doubled(relief(owners(scene)[ids], scene.light, (4, 9, 14)))
+    strokes = (tone < 0.62) & ((_ROWS + _COLUMNS + wave) % 7 < 2)
+    strokes |= (tone < 0.3) & ((_ROWS - _COLUMNS + wave) % 7 < 2)
+    water = np.array([part.material == Material.WATER for part in scene.parts])[ids]
+    strokes |= water & ((_ROWS + 2 * wave) % 15 < 2) & (_doubled(smooth(noise[1, 40:60, 40:56])) > 0.1)
+    weight = np.where(stands, np.uint8(255), np.uint8(150))
+    lines = np.minimum(_edges(ids), weight[ids]), np.minimum(_edges(again), weight[again])
+    lead = 0.72 * _halved(lines[0]) + 0.42 * _halved(lines[1]) + 0.42 * _halved(strokes * np.uint8(255))
+    grain = noise[2].astype(np.float32) / 255
+    pressure = 0.82 + 0.25 * smooth(noise[1, 64:74, :10]) - 0.45 * grain * grain
+    image = np.float32(0.975) - np.float32(0.03) * grain - np.minimum(lead * pressure, np.float32(0.85))
+    grey = np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
+    return np.stack([grey, grey, grey], 2)
