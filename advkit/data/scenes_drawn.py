@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from advkit.data.scenes_layout import SIDE, Scene
-from advkit.data.scenes_parts import Colour, Material
-from advkit.data.scenes_photo import Bytes, Pixels, owners, relief, smooth
+from advkit.data.scenes_parts import Colour, Material, palette
+from advkit.data.scenes_photo import Bytes, Pixels, codes, levels, owners, painted, planes, relief, smooth
 
 _TWICE = 2 * SIDE
 _ROWS, _COLUMNS = np.mgrid[:_TWICE, :_TWICE].astype(np.int32)
-_PAPER = np.array([0.985, 0.97, 0.935], np.float32)
+_PAPER = np.array([0.985, 0.97, 0.935], np.float32)[:, None, None]
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma (ITU-R BT.601)
 
 
@@ -61,15 +61,15 @@ def watercolor(scene: Scene, noise: Bytes) -> Bytes:
     grey = wash.mean(1, keepdims=True)
     wash = np.clip((grey + (wash - grey) * np.float32(1.35)) * np.float32(0.86), 0, 1)
     picture = Image.fromarray((wash * 255).astype(np.uint8)[ids]).reduce(2)
-    crisp = np.asarray(picture.filter(ImageFilter.BoxBlur(0.4)), dtype=np.float32) / 255
-    run = np.asarray(picture.filter(ImageFilter.BoxBlur(3)), dtype=np.float32) / 255
-    wet = np.clip(0.32 + 0.75 * smooth(noise[0, 40:50, :10]), 0.08, 0.75)[..., None]
+    crisp = planes(picture.filter(ImageFilter.BoxBlur(0.4))) / np.float32(255)
+    run = planes(picture.filter(ImageFilter.BoxBlur(3))) / np.float32(255)
+    wet = np.clip(0.32 + 0.75 * smooth(noise[0, 40:50, :10]), 0.08, 0.75)
     pools = np.asarray(Image.fromarray(_edges(ids)).reduce(2).filter(ImageFilter.BoxBlur(1)), np.float32) / 255
-    blooms = smooth(noise[1, :9, :9]) * np.float32(0.3) + smooth(noise[1, 20:50, :30]) * np.float32(0.22)
+    blooms = smooth(noise[1, :6, :6]) * np.float32(0.34) + smooth(noise[1, 20:42, :22]) * np.float32(0.12)
     grain = (noise[2].astype(np.float32) + noise[2, ::-1]) / 255 - 1
-    density = (crisp * (1 - wet) + run * wet) * (1 + blooms + 0.55 * pools + 0.16 * grain)[..., None]
-    image = (_PAPER * (1 + 0.025 * grain)[..., None]) * (1 - np.clip(density, 0, 0.97))
-    return np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
+    density = (crisp * (1 - wet) + run * wet) * (1 + blooms + 0.7 * pools + 0.13 * grain)
+    image = (_PAPER * (1 + 0.025 * grain)) * (1 - np.clip(density, 0, 0.97))
+    return levels(image * 255)
 
 
 def _vivid(colour: Colour) -> tuple[int, int, int]:
@@ -79,37 +79,39 @@ def _vivid(colour: Colour) -> tuple[int, int, int]:
     return red, green, blue
 
 
-_BACKS = ("ffffff", "ffe680", "b3ecff", "ffccdd", "ccffcc", "e6ccff", "ffd9b3", "99ddff")
+_BACKS = palette("ffffff ffe680 b3ecff ffccdd ccffcc e6ccff ffd9b3 99ddff")
+_BACK, _FRONT, _LINE = 253, 254, 255  # parts of the map that a pattern and outlines take
 
 
 def _pattern(noise: Bytes, kind: int) -> Bytes:
-    """Plain, dotted, striped or chequered paper, (2 SIDE, 2 SIDE, 3)."""
-    codes = [bytes.fromhex(_BACKS[int(k) % len(_BACKS)]) for k in noise[0, 0, :2]]
-    back, front = (np.frombuffer(code, np.uint8) for code in codes)
+    """Plain, dotted, striped or chequered paper, (2 SIDE, 2 SIDE) of _BACK and _FRONT."""
     size = 14 + int(noise[0, 0, 2]) % 14
     y, x = _ROWS % (2 * size) - size, _COLUMNS % (2 * size) - size
-    marks = (
-        np.zeros_like(x) > 0,
-        x * x + y * y < size * size // 4,
-        (_ROWS + _COLUMNS) // size % 2 == 0,
-        (x < 0) ^ (y < 0),
-    )
-    return np.where(marks[kind][..., None], front, back)
+    if kind == 0:
+        marked = np.zeros_like(_ROWS)
+    elif kind == 1:
+        marked = x * x + y * y < size * size // 4
+    elif kind == 2:
+        marked = (_ROWS + _COLUMNS) // size % 2
+    else:
+        marked = (x < 0) ^ (y < 0)
+    return (_BACK + marked).astype(np.uint8)
 
 
 def clipart(scene: Scene, noise: Bytes) -> Bytes:
     """Flat loud colours within black outlines, in front of plain or patterned paper or a flat landscape."""
     ids = np.asarray(scene.labels)[1::2, 1::2]
-    table = np.array([_vivid(part.colour) for part in scene.parts], np.uint8)
-    image = table[ids]
-    kind = int(noise[0, 0, 3]) % 7
     what = owners(scene)[ids]
-    if kind < 4:
-        image = np.where((what > 0)[..., None], image, _pattern(noise, kind))
-        ids = np.where(what > 0, ids, 0)
-    lines = _edges(ids) | np.asarray(Image.fromarray(_edges(what)).filter(ImageFilter.MaxFilter(3)))
-    image = np.where((lines > 0)[..., None], np.uint8(12), image)
-    return np.asarray(Image.fromarray(image).reduce(2))
+    kind = int(noise[0, 0, 3]) % 7
+    shown = ids if kind > 3 else np.where(what > 0, ids, np.uint8(0))
+    lines = _edges(shown) | np.asarray(Image.fromarray(_edges(what)).filter(ImageFilter.MaxFilter(3)))
+    if kind <= 3:
+        shown = np.where(what > 0, ids, _pattern(noise, kind))
+    colours = [_vivid(part.colour) for part in scene.parts]
+    colours += [(0, 0, 0)] * (_BACK - len(colours))
+    colours += [codes(_BACKS[k % len(_BACKS)]) for k in noise[0, 0, :2].tolist()] + [(12, 12, 12)]
+    image = painted(Image.fromarray(np.maximum(shown, lines)), colours).reduce(2)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def sketch(scene: Scene, noise: Bytes) -> Bytes:
@@ -120,7 +122,7 @@ def sketch(scene: Scene, noise: Bytes) -> Bytes:
     first = scene.objects[0].parts.start if scene.objects else len(scene.parts)
     stands = np.arange(len(scene.parts)) >= first
     wave = np.rint(_doubled(smooth(noise[1, :20, :20])) * 3).astype(np.int32)
-    tone = (luma + 2 * ~stands)[ids] + np.float32(0.22) * _doubled(relief(owners(scene)[ids], scene.light, (4, 9, 14)))
+    tone = (luma + 2 * ~stands)[ids] + np.float32(0.22) * relief(owners(scene)[ids], scene.light, (4, 9, 14))
     strokes = (tone < 0.62) & ((_ROWS + _COLUMNS + wave) % 7 < 2)
     strokes |= (tone < 0.3) & ((_ROWS - _COLUMNS + wave) % 7 < 2)
     water = np.array([part.material == Material.WATER for part in scene.parts])[ids]
@@ -131,5 +133,4 @@ def sketch(scene: Scene, noise: Bytes) -> Bytes:
     grain = noise[2].astype(np.float32) / 255
     pressure = 0.82 + 0.25 * smooth(noise[1, 64:74, :10]) - 0.45 * grain * grain
     image = np.float32(0.975) - np.float32(0.03) * grain - np.minimum(lead * pressure, np.float32(0.85))
-    grey = np.clip(image * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
-    return np.stack([grey, grey, grey], 2)
+    return np.broadcast_to(levels(image * 255), (3, SIDE, SIDE))

@@ -227,7 +227,7 @@ def _drawn(parts: Sequence[Part], objects: Sequence[Object]) -> tuple[Any, list[
         if not seen:
             continue
         own = [255 * (one.parts.start <= k < one.parts.stop) for k in range(256)]
-        x0, y0, x1, y1 = ((v + window[k % 2]) / OVER for k, v in enumerate(shown.point(own).getbbox()))
+        x0, y0, x1, y1 = ((v + window[k % 2]) / OVER for k, v in enumerate(shown.point(own).getbbox() or ()))
         difficult = seen < _SEEN * area or min(x1 - x0, y1 - y0) < _SMALLEST_BOX
         boxes.append([x0, y0, x1, y1, float(one.label), float(difficult)])
     return labels, boxes

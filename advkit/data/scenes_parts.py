@@ -94,7 +94,7 @@ def ellipse(x: float, y: float, rx: float, ry: float | None = None, tilt: float 
     """An ellipse about (x, y), turned by ``tilt`` radians."""
     ring = _CIRCLE * (rx, rx if ry is None else ry)
     c, s = math.cos(tilt), math.sin(tilt)
-    return ring @ np.array([[c, s], [-s, c]]) + (x, y)
+    return np.stack([x + c * ring[:, 0] - s * ring[:, 1], y + s * ring[:, 0] + c * ring[:, 1]], 1)
 
 
 def limb(x: float, y: float, length: float, angle: float, start: float, end: float) -> Points:
