@@ -10,7 +10,8 @@ from advkit.data.scenes_parts import Colour, Material, palette
 from advkit.data.scenes_photo import Bytes, Pixels, codes, levels, owners, painted, planes, relief, smooth
 
 _TWICE = 2 * SIDE
-_ROWS, _COLUMNS = np.mgrid[:_TWICE, :_TWICE].astype(np.int32)
+_ROWS, _COLUMNS = np.mgrid[:_TWICE, :_TWICE].astype(np.intp)
+_SUM, _DIFFERENCE, _ACROSS = (grid.astype(np.int16) for grid in (_ROWS + _COLUMNS, _ROWS - _COLUMNS, _ROWS))
 _PAPER = np.array([0.985, 0.97, 0.935], np.float32)[:, None, None]
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma (ITU-R BT.601)
 
@@ -27,11 +28,12 @@ def _wobbly(scene: Scene, reach: float, one: Bytes, other: Bytes) -> Bytes:
         reach: how far the hand strays, in points.
         one, other: coarse random bytes for the two directions.
     """
-    rows = _ROWS + np.rint(_doubled(smooth(one)) * np.float32(reach)).astype(np.int32)
-    columns = _COLUMNS + np.rint(_doubled(smooth(other)) * np.float32(reach)).astype(np.int32)
-    whole = np.asarray(scene.labels)[1::2, 1::2]
-    traced: Bytes = whole[rows.clip(0, _TWICE - 1), columns.clip(0, _TWICE - 1)]
-    return traced
+    rows, columns = (
+        grid + _doubled(np.rint(smooth(field) * np.float32(reach)).astype(np.intp))
+        for grid, field in ((_ROWS, one), (_COLUMNS, other))
+    )
+    where = rows.clip(0, _TWICE - 1) * _TWICE + columns.clip(0, _TWICE - 1)
+    return np.ascontiguousarray(np.asarray(scene.labels)[1::2, 1::2]).ravel()[where]
 
 
 def _edges(ids: Bytes) -> Bytes:
@@ -118,15 +120,15 @@ def sketch(scene: Scene, noise: Bytes) -> Bytes:
     """Grey pencil lines on white paper: contours drawn over, and hatching where it is dark."""
     ids = _wobbly(scene, 2.0, noise[0, :22, :22], noise[0, 30:52, :22])
     again = _wobbly(scene, 2.6, noise[0, 60:76, :16], noise[0, 80:96, :16])
-    luma = _colours(scene) @ _GREY
+    luma = (_colours(scene) * _GREY).sum(1)
     first = scene.objects[0].parts.start if scene.objects else len(scene.parts)
     stands = np.arange(len(scene.parts)) >= first
-    wave = np.rint(_doubled(smooth(noise[1, :20, :20])) * 3).astype(np.int32)
+    wave = _doubled(np.rint(smooth(noise[1, :20, :20]) * 3).astype(np.int16))
     tone = (luma + 2 * ~stands)[ids] + np.float32(0.22) * relief(owners(scene)[ids], scene.light, (4, 9, 14))
-    strokes = (tone < 0.62) & ((_ROWS + _COLUMNS + wave) % 7 < 2)
-    strokes |= (tone < 0.3) & ((_ROWS - _COLUMNS + wave) % 7 < 2)
+    strokes = (tone < 0.62) & ((_SUM + wave) & 7 < 2)
+    strokes |= (tone < 0.3) & ((_DIFFERENCE + wave) & 7 < 2)
     water = np.array([part.material == Material.WATER for part in scene.parts])[ids]
-    strokes |= water & ((_ROWS + 2 * wave) % 15 < 2) & (_doubled(smooth(noise[1, 40:60, 40:56])) > 0.1)
+    strokes |= water & ((_ACROSS + 2 * wave) & 15 < 2) & _doubled(smooth(noise[1, 40:60, 40:56]) > 0.1)
     weight = np.where(stands, np.uint8(255), np.uint8(150))
     lines = np.minimum(_edges(ids), weight[ids]), np.minimum(_edges(again), weight[again])
     lead = 0.72 * _halved(lines[0]) + 0.42 * _halved(lines[1]) + 0.42 * _halved(strokes * np.uint8(255))

@@ -6,6 +6,7 @@ differ in appearance alone.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -196,9 +197,13 @@ def _overlap(a: Extent, b: Extent) -> float:
     return max(0.0, w) * max(0.0, h) / min((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
 
 
-def draw(canvas: Any, points: Points, value: int, over: int = OVER) -> None:
-    """Fill a polygon given in pixels of the picture, ``over`` points of the canvas for each."""
-    canvas.polygon(np.rint(points * over).astype(int).ravel().tolist(), fill=value)
+def outlines(polygons: Sequence[Points], over: int = OVER) -> list[list[int]]:
+    """Polygons in pixels as lists x, y, x, y, ... of points of a map, ``over`` for each pixel."""
+    if not polygons:
+        return []
+    flat = np.rint(np.concatenate(polygons) * over).astype(np.int64).ravel().tolist()
+    ends = itertools.accumulate(2 * len(points) for points in polygons)
+    return [flat[end - 2 * len(points) : end] for end, points in zip(ends, polygons, strict=True)]
 
 
 def _window(parts: Sequence[Part]) -> tuple[int, int, int, int]:
@@ -213,12 +218,13 @@ def _drawn(parts: Sequence[Part], objects: Sequence[Object]) -> tuple[Any, list[
     """The map of ``parts`` and the boxes of ``objects``."""
     labels = Image.new("L", (SIDE * OVER, SIDE * OVER))
     canvas, whole = ImageDraw.Draw(labels), []
+    lines = outlines([part.points for part in parts])
     for k in range(1, objects[0].parts.start if objects else len(parts)):
-        draw(canvas, parts[k].points, k)
+        canvas.polygon(lines[k], fill=k)
     windows = [_window(parts[one.parts]) for one in objects]
     for one, window in zip(objects, windows, strict=True):
         for k in range(one.parts.start, one.parts.stop):
-            draw(canvas, parts[k].points, k)
+            canvas.polygon(lines[k], fill=k)
         whole.append(sum(labels.crop(window).histogram()[one.parts]))
     boxes = []
     for one, window, area in zip(objects, windows, whole, strict=True):

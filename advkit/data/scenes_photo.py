@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from advkit.data.scenes_layout import CLASSES, OVER, SIDE, Scene, draw
+from advkit.data.scenes_layout import CLASSES, OVER, SIDE, Scene, outlines
 from advkit.data.scenes_parts import Colour, Material
 
 Pixels = NDArray[Any]  # float32, (SIDE, SIDE) or (SIDE, SIDE, 3)
@@ -35,7 +35,7 @@ _LOOKS = {
     Material.SKIN: (0.02, 0.02, 0.0, 0.2),
     Material.FUR: (0.13, 0.08, 0.05, 0.22),
 }
-_LOOK = np.array([_LOOKS[material] for material in Material], np.float32).T
+_LOOK = np.array([_LOOKS[material] for material in Material], np.float32).T.copy()
 _GLOSS = {Material.GLASS: 0.5, Material.PAINT: 0.35, Material.RUBBER: 0.1, Material.SKIN: 0.05}
 _BLANK = np.array([m in (Material.GROUND, Material.ROAD, Material.HILL) for m in Material])
 
@@ -108,11 +108,13 @@ def _shadow(scene: Scene, wet: bool) -> Pixels | float:
         return 0.0
     image = Image.new("L", (SIDE, SIDE))
     canvas = ImageDraw.Draw(image)
+    slant, length = (0.0, 0.5) if wet else (-0.55 * scene.light, -0.3)
     for one in standing:
-        for part in scene.parts[one.parts]:
-            height = one.foot - part.points[:, 1]
-            x = part.points[:, 0] + (0.0 if wet else -0.55 * scene.light) * height
-            draw(canvas, np.stack([x, one.foot + (0.5 if wet else -0.3) * height], 1), 255, 1)
+        for line in outlines([part.points for part in scene.parts[one.parts]], 1):
+            heights = [one.foot - y for y in line[1::2]]
+            line[::2] = [x + slant * height for x, height in zip(line[::2], heights, strict=True)]
+            line[1::2] = [one.foot + length * height for height in heights]
+            canvas.polygon(line, fill=255)
     return np.asarray(image.filter(ImageFilter.BoxBlur(1)), dtype=np.float32) / 255
 
 
@@ -124,8 +126,8 @@ def _nearness(scene: Scene) -> Pixels:
 
 def _gain(scene: Scene, ids: Bytes, noise: Bytes, bulge: Pixels) -> Pixels:
     """What texture, relief, shadows and the height of the sun make of the brightness, (SIDE, SIDE)."""
-    stuff = np.array([part.material for part in scene.parts], np.uint8)[ids]
-    gain: Pixels = _LOOK[0][stuff] * (noise[0] / np.float32(127.5) - 1) + 1
+    stuff = np.array([part.material.value for part in scene.parts])[ids]
+    gain: Pixels = 1 + _LOOK[0][stuff] * (noise[0] / np.float32(127.5) - 1)
     gain += _LOOK[1][stuff] * smooth(noise[1, :26, :26])
     gain += _LOOK[2][stuff] * smooth(noise[1, 32:128, 32:42])
     gain += _LOOK[3][stuff] * bulge
@@ -144,8 +146,8 @@ def _lit(scene: Scene, noise: Bytes) -> Pixels:
     """The scene in light, (3, SIDE, SIDE) of 0 to 1, before the camera."""
     flat = painted(scene.labels, [codes(part.colour) for part in scene.parts]).reduce(OVER)
     image = planes(flat) / np.float32(255)
-    double = np.asarray(scene.labels)[1::2, 1::2]
-    ids = np.ascontiguousarray(double[1::2, 1::2])
+    double = np.ascontiguousarray(np.asarray(scene.labels)[1::2, 1::2])
+    ids = double[1::2, 1::2].astype(np.intp)  # what indexing wants, or it converts each time
     edges = relief(double, scene.light, (1, 2, 3, 5))
     edge = (edges[::2, ::2] + edges[1::2, ::2] + edges[::2, 1::2] + edges[1::2, 1::2]) / 4
     body = relief(owners(scene)[ids], scene.light, (2, 4, 6, 8))
