@@ -88,6 +88,8 @@ def check(config: TrainConfig) -> None:
         raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
     if config.misalign_from and not config.epochs and not config.data:
         raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
+    if not config.data:
+        config.refuse(("fix_boxes",), "does nothing without --data; leave it out")
     check_recipe(config)
     statistics(config.mean, config.std)
     if config.optimizer != "sgd":
