@@ -165,6 +165,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
         crop_pct=crop.crop_pct,
         interpolation=crop.interpolation,
         download=config.download,
+        fix_boxes=config.fix_boxes,
     )
     scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
     networks = [

@@ -92,6 +92,8 @@ def check(config: TrainConfig) -> None:
         raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
     if config.backbone and config.arch not in ("advkit/ssd", "advkit/fcos"):
         raise InputError(f"--backbone {config.backbone}: is for --arch advkit/ssd and advkit/fcos; leave it out")
+    if not config.data:
+        config.refuse(("fix_boxes",), "does nothing without --data; leave it out")
     check_recipe(config)
     statistics(config.mean, config.std)
     if config.optimizer != "sgd":

@@ -99,6 +99,7 @@ def _open_images(config: TrainConfig) -> ImageSet | None:
         role="train",
         size=(config.size, config.size) if config.size else None,
         download=config.download,
+        fix_boxes=config.fix_boxes,
     )
     return limited(task_named(images.task), images, config.limit, config.seed)
 

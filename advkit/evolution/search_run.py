@@ -103,7 +103,9 @@ def prepare(request: SearchRequest, usual: UsualRecipe, attacks_by_seed: Callabl
     told = read_recipe(request.recipe_from, reference.spec, request.device) if request.recipe_from else None
     limit, seed = (told.limit, told.data_seed) if told is not None else (request.limit, request.search.seed)
     task, size = task_of([reference]), reference.spec.input_size
-    images = load_training_images(request.data, task, size, limit=limit, seed=seed, download=request.download)
+    images = load_training_images(
+        request.data, task, size, limit=limit, seed=seed, download=request.download, fix_boxes=request.fix_boxes
+    )
     _check_images(request, reference, images)
     if told is not None and told.fingerprint != images.fingerprint:
         raise InputError(
@@ -170,6 +172,7 @@ def _context_spec(request: SearchRequest, recipe: Recipe, reference: Network) ->
         limit=recipe.limit,
         size=reference.spec.input_size,
         download=request.download,
+        fix_boxes=request.fix_boxes,
         validation=recipe.validation,
         data_seed=recipe.data_seed,
         validation_images=request.validation_images,

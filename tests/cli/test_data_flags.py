@@ -31,6 +31,15 @@ EVOLVE = (
     *("--eps", handmade.EPS, "--max-multiply-adds", "400000", "--max-parameters", "60000", "--accuracy-floor", "0.1"),
 )
 
+COMMANDS = [
+    ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
+    ["evaluate", "r.safetensors"],
+    ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
+    ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
+    ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
+    ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
+]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -45,18 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
-        ["evaluate", "r.safetensors"],
-        ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
-        ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
-        ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
-        ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
-    ],
-    ids=lambda command: command[0],
-)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_files_left_out_are_told(
     command: list[str], folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +66,24 @@ def test_files_left_out_are_told(
     assert len(told) == 1
     assert told[0].startswith("pictures: ")
     assert told[0].count("pictures:") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_tool_asks_for_boxes_to_be_mended(
+    command: list[str], folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data of classes have none, so that asking for it is refused."""
+    monkeypatch.chdir(folder)
+    done = inside(*command, "--data", "digits", "--fix-boxes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fix-boxes: does nothing with digits" in done.stderr
+
+
+def test_without_data_there_is_nothing_to_mend(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    done = inside("train", "--arch", "advkit/cnn@r.safetensors", "--epochs", "0", "-o", "x.safetensors", "--fix-boxes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fix-boxes: does nothing without --data" in done.stderr
 
 
 def test_models_of_grey_and_of_colour_are_not_mixed_and_grey_data_for_colour_are_told(
