@@ -18,8 +18,8 @@ class DetectionMetric:
         self.total = self.correct = 0
 
     def update(self, outputs: Any, targets: Tensor) -> None:
-        """Count one batch: the ``DetectorOutput`` of N images, and their targets (N, B, 6)."""
-        predictions = outputs.predictions().cpu()
+        """Count one batch: a ``DetectorOutput`` of N images or its predictions (N, D, 6), and targets (N, B, 6)."""
+        predictions = (outputs if isinstance(outputs, Tensor) else outputs.predictions()).cpu()
         self.precision.update(predictions, targets)
         self.total += len(targets)
         self.correct += int(images_right(predictions, targets).sum())

@@ -139,8 +139,8 @@ def table(result: TrainResult) -> list[str]:
                 else f"{'-':>10}"
             )
             if record.right is None:
-                found = [precision(value) for value in (record.validation_map50, record.validation_map50_95)]
-                lines.append(f"{record.epoch:5}  {record.cross_entropy:6.3f}  {found[0]:>15}  {found[1]:>12}")
+                shown = [precision(value) for value in (record.validation_map50, record.validation_map50_95)]
+                lines.append(f"{record.epoch:5}  {record.cross_entropy:6.3f}  {shown[0]:>15}  {shown[1]:>12}")
                 continue
             line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
             if penalised:

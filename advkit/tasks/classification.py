@@ -54,7 +54,9 @@ class Classification:
 
     name = "classification"
     attack_losses: Mapping[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "logit": logit}
+    strongest_of: Mapping[str, Sequence[str]] = {}
     fallback = "margin"
+    has_places = False
     least_classes = 2
     stops_early = True
     counts_in_training = True
@@ -133,13 +135,9 @@ class Classification:
         """(N,) the classes themselves."""
         return targets
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
-        """``labels``."""
-        return {"labels": targets}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """From ``labels``."""
-        return tensors["labels"].long()
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+        """``labels``, ``target`` and ``prediction``, (N,) each."""
+        return {"labels": targets, "target": aims, "prediction": predictions}
 
     def metric(self, num_classes: int) -> AccuracyMetric:
         """Top-1, top-5, by class, and calibration."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advkit.data import augment_boxes, boxes, counter_rng
+from advkit.data import augment_boxes, boxes, canvas, counter_rng
 from advkit.files.errors import InputError
 from advkit.metrics.box_matching import images_right
 from advkit.metrics.detection import DetectionMetric
@@ -73,7 +73,9 @@ class Detection:
         "vanishing": vanishing,
         "fabrication": fabrication,
     }
+    strongest_of: Mapping[str, Sequence[str]] = {"mtd": ("cls", "loc")}  # Zhang and Wang 2019
     fallback = "sum"
+    has_places = True
     least_classes = 1
     stops_early = False
     counts_in_training = False
@@ -173,18 +175,14 @@ class Detection:
         """See :func:`advkit.data.augment_boxes.augmented`."""
         return augment_boxes.augmented(images, targets, indices, kinds, seed, epoch)
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
-        """``boxes`` (N, B, 4), ``labels`` (N, B) and ``difficult`` (N, B)."""
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+        """``boxes`` (N, B, 4), ``labels`` and ``difficult`` (N, B), and ``sizes`` (N, 2) of the images."""
         return {
+            "sizes": canvas.sizes(images),
             "boxes": targets[..., :4].contiguous(),
             "labels": targets[..., boxes.LABEL].long(),
             "difficult": targets[..., boxes.DIFFICULT].to(torch.uint8),
         }
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """From what :meth:`pack` made."""
-        rest = [tensors["labels"], tensors["difficult"]]
-        return torch.cat([tensors["boxes"].float(), *(column.float()[..., None] for column in rest)], 2)
 
     def metric(self, num_classes: int) -> DetectionMetric:
         """Average precisions."""

@@ -39,17 +39,22 @@ class Task(Protocol):
     Attributes:
         name: as checkpoints spell it.
         attack_losses: what an attack may maximise, by name; the first is the default.
-        fallback: the one of them whose gradient never underflows.
+        strongest_of: further losses by name: an attack by each of several of them, of which the one counts, image by
+            image, that makes the fallback loss largest.
+        fallback: the one of them whose gradient never underflows, and which stands for the whole of what is asked.
         least_classes: fewer can't be trained on.
+        has_places: whether targets lie somewhere in the image, so that who moves it must move them.
         stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
-        figures: of what :class:`Metric` computes, those that a training tells of its held-out images beside correctness.
+        figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
     name: str
     attack_losses: Mapping[str, AttackLoss]
+    strongest_of: Mapping[str, Sequence[str]]
     fallback: str
     least_classes: int
+    has_places: bool
     stops_early: bool
     counts_in_training: bool
     figures: tuple[str, ...]
@@ -134,12 +139,14 @@ class Task(Protocol):
         """(N,) int64: images of one number are of one kind, for samples that keep proportions."""
         ...
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
-        """Targets as named tensors of a file, N rows each."""
-        ...
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+        """What an adversarial set says of each image, as named tensors, N rows each: a data set again.
 
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The targets that :meth:`pack` made tensors of."""
+        Args:
+            images: (N, C, H, W) as attacked.
+            targets, aims: (N, ...) what is true of them, and what was aimed at.
+            predictions: (N, ...) of the surrogates.
+        """
         ...
 
     def metric(self, num_classes: int) -> Metric:
