@@ -26,6 +26,8 @@ def random_detections(
     found = targets.gather(1, source[..., None].expand(-1, -1, 6)).clone()
     blur = 10 * uniform(images, predictions, 1) ** 2
     found[..., :4] += blur * torch.randn(images, predictions, 4, generator=chance)
+    corners = found[..., :4].view(images, predictions, 2, 2)
+    found[..., :4] = torch.cat([corners.amin(2), corners.amax(2)], 2)
     wrong = (uniform(images, predictions) < 0.2) | (found[..., 4] < 0)
     other = torch.randint(0, num_classes, (images, predictions), generator=chance).float()
     found[..., 5] = torch.where(wrong, other, found[..., 4])
