@@ -52,7 +52,10 @@ class MeanAveragePrecision:
 
         Raises:
             InputError: an object's class is not one of K.
+            ValueError: predictions and targets are of unequal numbers of images.
         """
+        if len(predictions) != len(targets):
+            raise ValueError(f"predictions for {len(predictions)} images, but targets of {len(targets)}")
         predictions, targets = predictions.detach().float().cpu(), targets.detach().float().cpu()
         if len(targets) and (largest := int(targets[..., boxes.LABEL].amax())) >= self.num_classes:
             raise InputError(f"an object of class {largest}, but the detector has classes 0 to {self.num_classes - 1}")
