@@ -12,7 +12,7 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 # x of n objects reach the j-th recall where 100 x >= j n, but for these j: as COCO rounds them, they lie a hair above
 # j / 100, and x / n = j / 100 falls short.
 _ABOVE = np.arange(101) / 100 < _RECALLS
-_CHUNK = 4_000_000  # numbers in one array of a bootstrap
+_CHUNK = 1_000_000  # numbers in one array of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -73,33 +73,51 @@ def weighted_ap(matched: MatchedDetections, weights: np.ndarray) -> np.ndarray:
     """
     found = np.full((len(weights), matched.objects.shape[1], matched.hit.shape[1]), np.nan)
     for label, order in matched.ranks():
-        rows = max(1, _CHUNK // max(1, len(order)))
-        for start in range(0, len(weights), rows):
-            part = slice(start, start + rows)
-            found[part, label] = _class_ap(matched, label, order, weights[part])
+        if matched.objects[:, label].any():
+            ranking = _Ranking(matched, label, order)
+            rows = max(1, _CHUNK // max(1, len(order)))
+            for start in range(0, len(weights), rows):
+                found[start : start + rows, label] = ranking.average_precision(weights[start : start + rows])
     return found
 
 
-def _class_ap(matched: MatchedDetections, label: int, order: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R, T) average precision of one class; precision is looked at where a hit is, since it falls elsewhere."""
-    objects = weights.astype(np.float64) @ matched.objects[:, label]
-    images, hit, neutral = matched.image[order], matched.hit[order], matched.neutral[order]
-    places = np.flatnonzero(hit.any(1))
-    counts = np.take(weights, images, axis=1)
-    seen = np.cumsum(counts, axis=1, dtype=np.int32)[:, places]
-    counts = counts[:, places]
-    found = np.empty((len(weights), hit.shape[1]))
-    for threshold in range(hit.shape[1]):
-        here = np.flatnonzero(hit[places, threshold])
-        total, aside = seen[:, here], np.flatnonzero(neutral[:, threshold])
-        if len(aside):  # predictions that are neither: not seen at all
-            skipped = np.zeros((len(weights), len(aside) + 1), dtype=np.int32)
-            np.cumsum(np.take(weights, images[aside], axis=1), axis=1, out=skipped[:, 1:])
-            total = total - skipped[:, np.searchsorted(aside, places[here])]
-        true = np.cumsum(counts[:, here], axis=1, dtype=np.int32)
-        found[:, threshold] = _interpolated(true, total, objects)
-    found[objects == 0] = np.nan
-    return found
+class _Ranking:
+    """One class: its predictions from the best score down. Precision is looked at where a hit is: it falls elsewhere.
+
+    Attributes:
+        objects: (N,) asked for in each image.
+        images: (P,) images of the predictions.
+        hits: (M,) ranks that are a hit at any overlap.
+        by_overlap: at each overlap, places in ``hits``; images of the predictions that are neither true nor false;
+            and how many of these come before each of the hits.
+    """
+
+    def __init__(self, matched: MatchedDetections, label: int, order: np.ndarray) -> None:
+        hit, neutral = matched.hit[order], matched.neutral[order]
+        self.objects = matched.objects[:, label].astype(np.float64)
+        self.images = matched.image[order]
+        self.hits = np.flatnonzero(hit.any(1))
+        self.by_overlap = []
+        for number in range(hit.shape[1]):
+            here, aside = np.flatnonzero(hit[self.hits, number]), np.flatnonzero(neutral[:, number])
+            self.by_overlap.append((here, self.images[aside], np.searchsorted(aside, self.hits[here])))
+
+    def average_precision(self, weights: np.ndarray) -> np.ndarray:
+        """(R, T) for images that count ``weights`` (R, N) times."""
+        objects = weights @ self.objects
+        seen = np.cumsum(np.take(weights, self.images, axis=1), axis=1, dtype=np.int32)[:, self.hits]
+        counts = np.take(weights, self.images[self.hits], axis=1)
+        found = np.empty((len(weights), len(self.by_overlap)))
+        for number, (here, aside, before) in enumerate(self.by_overlap):
+            total = seen[:, here]
+            if len(aside):  # as if they had not been predicted
+                skipped = np.zeros((len(weights), len(aside) + 1), dtype=np.int32)
+                np.cumsum(np.take(weights, aside, axis=1), axis=1, out=skipped[:, 1:])
+                total -= skipped[:, before]
+            true = np.cumsum(counts[:, here], axis=1, dtype=np.int32)
+            found[:, number] = _interpolated(true, total, objects)
+        found[objects == 0] = np.nan
+        return found
 
 
 def _interpolated(true: np.ndarray, total: np.ndarray, objects: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ def coco_ap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Average precision over 101 recalls, and the largest recall, of each class at each overlap.
 
-    Difficult objects are crowds: neither asked for, nor is it false to predict them, any number of times.
+    Difficult objects are crowds: neither asked for, nor is it false to predict them, any number of times. Boxes of
+    every size count, inverted ones too, which are false; COCO's own range of areas passes over those.
 
     Args:
         predictions: of each image (D, 6), finite, see :mod:`advkit.metrics.box_matching`; rows of class -1 are none.
@@ -57,7 +58,7 @@ def _annotations(images: Sequence[Tensor], label: int, name: str, column: int) -
             "image_id": image,
             "category_id": int(row[label]),
             "bbox": row[:4],
-            "area": 0.0,  # every size counts
+            "area": 0.0,  # in the range, so that every box counts
             name: row[column],
         }
         for place, (image, row) in enumerate(zip(numbers, rows.tolist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,13 @@ class MeanAveragePrecision:
 
         Raises:
             InputError: an object's class is not one of K.
+            ValueError: predictions and targets are of unequal numbers of images.
         """
+        if len(predictions) != len(targets):
+            raise ValueError(f"predictions for {len(predictions)} images, but targets of {len(targets)}")
         predictions, targets = predictions.detach().float().cpu(), targets.detach().float().cpu()
         if len(targets) and (largest := int(targets[..., boxes.LABEL].amax())) >= self.num_classes:
-            raise InputError(
-                f"an object of class {largest}: the detector's classes go from 0 to {self.num_classes - 1}"
-            )
+            raise InputError(f"an object of class {largest}, but the detector has classes 0 to {self.num_classes - 1}")
         self.not_finite += int(box_matching.not_finite(predictions).sum())
         predictions = box_matching.ranked(predictions)
         unknown = predictions[..., box_matching.LABEL] >= self.num_classes
@@ -89,7 +91,7 @@ class MeanAveragePrecision:
         self._check(ap)
         per_class = self._per_class(ap, recall)
         resampled = image_bootstrap.resampled(self.matched, resamples=self.resamples, seed=self.seed)
-        several = self.matched.images > 1  # one image, drawn again, says nothing about others
+        map50, map50_95 = _mean(ap[:, 0]), _mean(ap.mean(1))
         return {
             "images": self.matched.images,
             "objects": int(self.matched.objects.sum()),
@@ -98,14 +100,18 @@ class MeanAveragePrecision:
             "not_finite": self.not_finite,
             "unknown_class": self.unknown_class,
             "classes_without_objects": sum(not found["objects"] for found in per_class),
-            "map50": _mean(ap[:, 0]),
-            "map50_interval": image_bootstrap.interval(resampled[:, 0]) if several else None,
-            "map50_95": _mean(ap.mean(1)),
-            "map50_95_interval": image_bootstrap.interval(resampled.mean(1)) if several else None,
+            "map50": map50,
+            "map50_interval": self._interval(resampled[:, 0], map50),
+            "map50_95": map50_95,
+            "map50_95_interval": self._interval(resampled.mean(1), map50_95),
             **{f"{name}_map50": _mean_of(per_class, f"{name}_ap50") for name in ("voc2007", "voc2010")},
             "recall50": _mean(recall[:, 0]),
             "per_class": per_class,
         }
+
+    def _interval(self, values: np.ndarray, point: float | None) -> tuple[float, float] | None:
+        """None for one image, which says nothing about others."""
+        return image_bootstrap.interval(values, point) if point is not None and self.matched.images > 1 else None
 
     def _per_class(self, ap: np.ndarray, recall: np.ndarray) -> list[dict[str, int | float | None]]:
         objects = self.matched.objects
@@ -131,11 +137,8 @@ class MeanAveragePrecision:
         """The bootstrap's average precision and the reference's are one thing."""
         own = weighted_ap(self.matched, np.ones((1, self.matched.images), dtype=np.int32))[0]
         if not np.allclose(own, ap, rtol=0.0, atol=_AGREE, equal_nan=True):
-            import faster_coco_eval
-
-            raise RuntimeError(
-                f"average precision differs from that of faster-coco-eval {faster_coco_eval.__version__}"
-            )
+            installed = metadata.version("faster-coco-eval")
+            raise RuntimeError(f"average precision differs from that of faster-coco-eval {installed}")
 
 
 def _beyond_best(predictions: Tensor) -> Tensor:
