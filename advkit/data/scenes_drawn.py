@@ -33,7 +33,8 @@ def _wobbly(scene: Scene, reach: float, one: Bytes, other: Bytes) -> Bytes:
         for grid, field in ((_ROWS, one), (_COLUMNS, other))
     )
     where = rows.clip(0, _TWICE - 1) * _TWICE + columns.clip(0, _TWICE - 1)
-    return np.ascontiguousarray(np.asarray(scene.labels)[1::2, 1::2]).ravel()[where]
+    traced: Bytes = np.ascontiguousarray(np.asarray(scene.labels)[1::2, 1::2]).ravel()[where]
+    return traced
 
 
 def _edges(ids: Bytes) -> Bytes:
@@ -61,16 +62,16 @@ def watercolor(scene: Scene, noise: Bytes) -> Bytes:
     ids = _wobbly(scene, 3.0, noise[0, :14, :14], noise[0, 20:34, :14])
     wash = 1 - _colours(scene)
     grey = wash.mean(1, keepdims=True)
-    wash = np.clip((grey + (wash - grey) * np.float32(1.35)) * np.float32(0.86), 0, 1)
+    wash = np.clip((grey + (wash - grey) * np.float32(1.3)) * np.float32(0.66), 0, 1)
     picture = Image.fromarray((wash * 255).astype(np.uint8)[ids]).reduce(2)
     crisp = planes(picture.filter(ImageFilter.BoxBlur(0.4))) / np.float32(255)
     run = planes(picture.filter(ImageFilter.BoxBlur(3))) / np.float32(255)
-    wet = np.clip(0.32 + 0.75 * smooth(noise[0, 40:50, :10]), 0.08, 0.75)
+    wet = np.clip(0.25 + 0.7 * smooth(noise[0, 40:50, :10]), 0.08, 0.75)
     pools = np.asarray(Image.fromarray(_edges(ids)).reduce(2).filter(ImageFilter.BoxBlur(1)), np.float32) / 255
-    blooms = smooth(noise[1, :6, :6]) * np.float32(0.34) + smooth(noise[1, 20:42, :22]) * np.float32(0.12)
+    blooms = smooth(noise[1, :6, :6]) * np.float32(0.55) + smooth(noise[1, 20:42, :22]) * np.float32(0.2)
     grain = (noise[2].astype(np.float32) + noise[2, ::-1]) / 255 - 1
-    density = (crisp * (1 - wet) + run * wet) * (1 + blooms + 0.7 * pools + 0.13 * grain)
-    image = (_PAPER * (1 + 0.025 * grain)) * (1 - np.clip(density, 0, 0.97))
+    density = (crisp * (1 - wet) + run * wet) * (1 + blooms + 1.1 * pools + 0.19 * grain)
+    image = (_PAPER * (1 + 0.025 * grain)) * (1 - np.clip(density, 0, 0.95))
     return levels(image * 255)
 
 
@@ -97,7 +98,8 @@ def _pattern(noise: Bytes, kind: int) -> Bytes:
         marked = (_ROWS + _COLUMNS) // size % 2
     else:
         marked = (x < 0) ^ (y < 0)
-    return (_BACK + marked).astype(np.uint8)
+    paper: Bytes = (_BACK + marked).astype(np.uint8)
+    return paper
 
 
 def clipart(scene: Scene, noise: Bytes) -> Bytes:

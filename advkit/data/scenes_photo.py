@@ -110,7 +110,8 @@ def _shadow(scene: Scene, wet: bool) -> Pixels | float:
     canvas = ImageDraw.Draw(image)
     slant, length = (0.0, 0.5) if wet else (-0.55 * scene.light, -0.3)
     for one in standing:
-        for line in outlines([part.points for part in scene.parts[one.parts]], 1):
+        for outline in outlines([part.points for part in scene.parts[one.parts]], 1):
+            line: list[float] = list(outline)
             heights = [one.foot - y for y in line[1::2]]
             line[::2] = [x + slant * height for x, height in zip(line[::2], heights, strict=True)]
             line[1::2] = [one.foot + length * height for height in heights]
@@ -121,10 +122,11 @@ def _shadow(scene: Scene, wet: bool) -> Pixels | float:
 def _nearness(scene: Scene) -> Pixels:
     """(SIDE, 1): how near the ground is in each row, from 0 at the horizon to 1 at the lower edge."""
     rows = np.arange(SIDE, dtype=np.float32)[:, None]
-    return np.clip((rows - np.float32(scene.horizon)) / np.float32(SIDE - scene.horizon), 0, 1)
+    near: Pixels = np.clip((rows - np.float32(scene.horizon)) / np.float32(SIDE - scene.horizon), 0, 1)
+    return near
 
 
-def _gain(scene: Scene, ids: Bytes, noise: Bytes, bulge: Pixels) -> Pixels:
+def _gain(scene: Scene, ids: NDArray[np.intp], noise: Bytes, bulge: Pixels) -> Pixels:
     """What texture, relief, shadows and the height of the sun make of the brightness, (SIDE, SIDE)."""
     stuff = np.array([part.material.value for part in scene.parts])[ids]
     gain: Pixels = 1 + _LOOK[0][stuff] * (noise[0] / np.float32(127.5) - 1)
@@ -185,6 +187,6 @@ def fog(scene: Scene, noise: Bytes) -> Bytes:
     which = owners(scene)[np.asarray(scene.labels)[2::4, 2::4]]
     for k, one in enumerate(scene.objects):
         near[which == k + 1] = (one.foot - scene.horizon) / (SIDE - scene.horizon)
-    clear = np.float32(0.42) + np.float32(0.46) * near + np.float32(0.05) * smooth(noise[1, 60:64, 60:64])
+    clear = np.float32(0.67) + np.float32(0.28) * near + np.float32(0.05) * smooth(noise[1, 60:64, 60:64])
     haze = np.array([0.8, 0.82, 0.84], np.float32)[:, None, None]
     return _exposed(haze + (_lit(scene, noise) - haze) * clear, noise)
