@@ -22,7 +22,7 @@ AttackLoss = Callable[[Any, Tensor, bool], Tensor]
 
 
 class Metric(Protocol):
-    """Counts over the images seen so far."""
+    """Counts over the images seen so far, on the CPU."""
 
     def update(self, outputs: Any, targets: Tensor) -> None:
         """Count one batch."""
@@ -40,11 +40,17 @@ class Task(Protocol):
         name: as checkpoints spell it.
         attack_losses: what an attack may maximise, by name; the first is the default.
         fallback: the one of them whose gradient never underflows.
+        least_classes: fewer can't be trained on.
+        stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
+        counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
     name: str
     attack_losses: Mapping[str, AttackLoss]
     fallback: str
+    least_classes: int
+    stops_early: bool
+    counts_in_training: bool
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
@@ -108,6 +114,20 @@ class Task(Protocol):
         """
         ...
 
+    def output_flags(self, first: Any, second: Any) -> list[str]:
+        """Reasons not to trust an attack on a network: what two passes over the same images have to say."""
+        ...
+
+    def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
+        """Whether ``correct`` of ``images`` is no better than guessing, or hardly."""
+        ...
+
+    def augmented(
+        self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Randomly changed copies of images and the targets that hold for them."""
+        ...
+
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) int64: images of one number are of one kind, for samples that keep proportions."""
         ...
@@ -126,7 +146,10 @@ class Task(Protocol):
 
 
 # A new task is one file and one line.
-TASKS: dict[str, str] = {"classification": "advkit.tasks.classification:CLASSIFICATION"}
+TASKS: dict[str, str] = {
+    "classification": "advkit.tasks.classification:CLASSIFICATION",
+    "detection": "advkit.tasks.detection:DETECTION",
+}
 
 
 def task_named(name: str) -> Task:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
@@ -17,8 +18,8 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.files.malloc import tune_malloc
 from advkit.files.signals import Stop
 from advkit.models.network import Network
+from advkit.tasks.task import task_of
 from advkit.training import distributed, state
-from advkit.training.augment import augmented
 from advkit.training.batch_statistics import precise_batch_norm
 from advkit.training.evaluation import accuracy
 from advkit.training.misalign import CachedGradients
@@ -201,13 +202,14 @@ def _step(
     indices = run.data.indices[share]
     device = next(run.network.parameters()).device
     images, targets, indices = images.to(device), targets.to(device), indices.to(device)
-    images = augmented(images, indices, params.augment, params.seed, epoch)
+    task = task_of([run.network])
+    images, targets = task.augmented(images, targets, indices, params.augment, params.seed, epoch)
     images = images.contiguous(memory_format=torch.channels_last)
     torch.manual_seed(dropout_seed(params.seed, number, distributed.rank()))
     for group in optimizer.param_groups:
         group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
-    run.network.train().requires_grad_(True)
+    training_mode(run.network, freeze_bn=params.freeze_bn).requires_grad_(True)
     terms = objective(TrainingStep(images, targets, indices, epoch, number, steps))
     loss = torch.stack(list(terms.losses.values())).sum(0).mean()
     sums = [torch.tensor(float(len(targets))), *(terms.measures[name].sum() for name in objective.measures)]
@@ -222,6 +224,16 @@ def _step(
         raise Diverged(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower --lr or the weights")
     for name, value in zip(("images", *objective.measures), values.tolist(), strict=True):
         running_sums[name] += value
+
+
+def training_mode(network: Network, *, freeze_bn: bool) -> Network:
+    """``network`` in training mode; with ``freeze_bn`` batch-norms normalise by the statistics that they have."""
+    network.train()
+    if freeze_bn:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+    return network
 
 
 def _average(run: Run, number: int) -> None:

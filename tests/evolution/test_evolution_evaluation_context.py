@@ -30,7 +30,7 @@ from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.presets import named
 from advkit.tasks.sampling import sample
-from advkit.training.augment import augmented
+from advkit.data.augment import augmented
 from advkit.training.loop import Diverged, Run
 from advkit.training.params import TrainParams
 

@@ -56,6 +56,9 @@ class MultiLabel:
     name = "multi-label"
     attack_losses: Mapping[str, tasks.AttackLoss] = {"ce": loss, "margin": loss}
     fallback = "margin"
+    least_classes = 1
+    stops_early = True
+    counts_in_training = True
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         return torch.stack([network(images) for network in networks]).mean(0)
@@ -83,6 +86,17 @@ class MultiLabel:
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs * targets).sum(1)
+
+    def output_flags(self, first: Tensor, second: Tensor) -> list[str]:
+        return [] if torch.equal(first, second) else ["random-forward"]
+
+    def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
+        return correct < images / 2**LABELS
+
+    def augmented(
+        self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        return images, targets
 
     def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:
         return "opposite" if text == "opposite" else int(text)

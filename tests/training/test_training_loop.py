@@ -21,7 +21,7 @@ from advkit.models.network import Network
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import misalign
-from advkit.training.augment import augmented
+from advkit.data.augment import augmented
 from advkit.training.loop import Diverged, Run, train
 from advkit.training.params import MisalignParams, TrainParams
 from advkit.training.schedule import lr_factor, warm_up
