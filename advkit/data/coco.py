@@ -156,9 +156,11 @@ def _number(value: Any) -> float | None:
 
 
 def _root(file: Path, split: str, pictures: list[Path]) -> Path:
-    """The folder that names of pictures start from: the first usual one where one of them lies."""
+    """The folder that names of pictures start from: the first usual one where one of the first 1,000 lies."""
     here, above = file.parent, file.parent.parent
     own = file.stem.removeprefix(_PREFIX)
     inside = dict.fromkeys(name for name in ("", own, split, "images", f"images/{own}", f"images/{split}"))
     roots = [place / name for place in (here, above) for name in inside]
-    return next((root for root in roots if any((root / picture).is_file() for picture in pictures)), above / own)
+    roots = [root for root in roots if root.is_dir()]
+    first = pictures[:1000]
+    return next((root for root in roots if any((root / picture).is_file() for picture in first)), above / own)

@@ -79,9 +79,13 @@ def read_boxes(
         raise InputError(f"{path}: sizes are of 1 pixel to the {canvas[0]}x{canvas[1]} of images; write them again")
     if ((difficult != 0) & (difficult != 1)).any():
         raise InputError(f"{path}: difficult is 0 or 1; write it again")
+    if 0 in shape:
+        raise InputError(
+            f"{path}: boxes {list(boxes.shape)}, but at least one image and one box (maybe of label -1) are needed"
+        )
     there = labels >= 0
-    if not there.any():
-        raise InputError(f"{path}: no objects; give a data set that has some")
+    if not there.any() and not class_names:
+        raise InputError(f"{path}: no objects, and no names of classes; give a data set that has some")
     names = class_names or names_for(labels[there], path)
     if int(labels.min()) < -1 or int(labels.max()) >= len(names):
         wrong = int(labels.min()) if int(labels.min()) < -1 else int(labels.max())

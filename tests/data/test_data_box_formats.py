@@ -15,6 +15,7 @@ from boxed import (
     NAMES,
     Boxed,
     Object,
+    boxed,
     boxed_tensors,
     coco,
     some,
@@ -316,7 +317,7 @@ def test_names_among_the_labels_as_label_img_leaves_them(tmp_path: Path) -> None
         ({"boxes": torch.zeros(3, 4, 4)}, ("boxes [3, 4, 4]", "4 images")),
         ({"labels": torch.zeros(4, 3, dtype=torch.int64)}, ("labels [4, 3]",)),
         ({"labels": torch.full((4, 4), 0.5)}, ("labels", "fractions")),
-        ({"labels": torch.full((4, 4), -1)}, ("no objects",)),
+        ({"boxes": torch.zeros(4, 0, 4), "labels": torch.zeros(4, 0), "difficult": torch.zeros(4, 0)}, ("one box",)),
         ({"labels": torch.full((4, 4), 3)}, ("label 3", "3 classes")),
         ({"labels": torch.tensor([[0, -2, 0, 0]] * 4)}, ("label -2",)),
         ({"difficult": torch.full((4, 4), 2)}, ("difficult",)),
@@ -343,6 +344,21 @@ def test_tensors_may_lack_difficult_sizes_and_names_and_have_holes(tmp_path: Pat
     assert data.indices.tolist() == [5, 3, 9, 0]
     assert rows(data)[3] == [[5.0, 2.0, 12.0, 16.0, 0.0, 0.0], [4.0, 4.0, 8.0, 8.0, 2.0, 0.0]]
     assert not data.batch(slice(None))[0].isnan().any()
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "safetensors"])
+def test_images_without_any_object(kind: str, tmp_path: Path, refused) -> None:
+    images = boxed([(8, 9), (5, 4)], [[], []])
+    data = load(str(WRITERS[kind](tmp_path / "data", images)))
+    assert rows(data) == [[], []]
+    assert data.class_names == NAMES
+    assert load(str(WRITERS[kind](tmp_path / "data2", images)), fix_boxes=True).fingerprint == data.fingerprint
+    if kind == "safetensors":
+        write_tensors(tmp_path / "data.safetensors", boxed_tensors(images), "{}")
+        refused(tmp_path / "data.safetensors", "no objects, and no names")
+        nothing = {name: tensor[:0] for name, tensor in boxed_tensors(images).items()}
+        write_tensors(tmp_path / "data.safetensors", nothing, json.dumps({"class_names": NAMES}))
+        refused(tmp_path / "data.safetensors", "at least one image")
 
 
 def test_floats_beyond_an_image_are_no_pixels(tmp_path: Path) -> None:
