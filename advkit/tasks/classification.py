@@ -58,6 +58,7 @@ class Classification:
     least_classes = 2
     stops_early = True
     counts_in_training = True
+    figures: tuple[str, ...] = ()
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         """(N, K) mean of the networks' logits, float32 at least."""

@@ -7,7 +7,7 @@ Targets and predictions are (N, B, 6) and (N, D, 6), see :mod:`advkit.data.boxes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from advkit.data import augment_boxes, boxes, counter_rng
 from advkit.files.errors import InputError
 from advkit.metrics.box_matching import images_right
+from advkit.metrics.detection import DetectionMetric
 from advkit.models.detectors.output import DetectorOutput
 from advkit.tasks import class_targets
 from advkit.tasks.task import AttackLoss
-
-if TYPE_CHECKING:
-    from advkit.metrics.mean_average_precision import MeanAveragePrecision
 
 
 def sum_of_losses(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor:
@@ -79,6 +77,7 @@ class Detection:
     least_classes = 1
     stops_early = False
     counts_in_training = False
+    figures: tuple[str, ...] = ("map50", "map50_95")
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """The ``DetectorOutput`` of one network.
@@ -194,27 +193,6 @@ class Detection:
     def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
         """Whether nothing was found at all."""
         return correct == 0
-
-
-class DetectionMetric:
-    """A :class:`~advkit.tasks.task.Metric`: average precisions, and how many images are right."""
-
-    def __init__(self, num_classes: int) -> None:
-        from advkit.metrics.mean_average_precision import MeanAveragePrecision
-
-        self.precision: MeanAveragePrecision = MeanAveragePrecision(num_classes)
-        self.total = self.correct = 0
-
-    def update(self, outputs: DetectorOutput, targets: Tensor) -> None:
-        """Count one batch."""
-        predictions = outputs.predictions().cpu()
-        self.precision.update(predictions, targets)
-        self.total += len(targets)
-        self.correct += int(images_right(predictions, targets).sum())
-
-    def compute(self) -> dict[str, Any]:
-        """See :meth:`advkit.metrics.mean_average_precision.MeanAveragePrecision.compute`."""
-        return self.precision.compute() | {"images_right": self.correct}
 
 
 DETECTION = Detection()

@@ -42,6 +42,7 @@ class Task(Protocol):
         fallback: the one of them whose gradient never underflows.
         least_classes: fewer can't be trained on.
         stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
+        figures: of what :class:`Metric` computes, those that a training tells of its held-out images beside correctness.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
@@ -51,6 +52,7 @@ class Task(Protocol):
     least_classes: int
     stops_early: bool
     counts_in_training: bool
+    figures: tuple[str, ...]
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""

@@ -21,7 +21,7 @@ from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training import distributed, state
 from advkit.training.batch_statistics import precise_batch_norm
-from advkit.training.evaluation import accuracy
+from advkit.training.evaluation import accuracy, figures
 from advkit.training.misalign import CachedGradients
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.params import TrainParams
@@ -40,7 +40,7 @@ class TrainProgress:
     step: int
     steps: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     seconds: float
     left: float
 
@@ -98,7 +98,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
     objective = objective_of(run.network, run.references, params, run.recorded)
-    names = ("images", *objective.measures)
+    names, counted = ("images", *objective.measures), task_of([run.network]).counts_in_training
     epoch, step, running_sums = 0, 0, dict.fromkeys(names, 0.0)
     run._ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
@@ -121,7 +121,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
             step, taken = step + 1, taken + 1
             spent = time.perf_counter() - began
             left = spent / taken * (params.epochs * steps - first - taken)
-            show(_progress(epoch, step, steps, running_sums, spent, left))
+            show(_progress(epoch, step, steps, running_sums, counted, spent, left))
             if _stopped(stop):
                 _save(run, optimizer, epoch, step, running_sums)
                 raise Interrupted(stop.signum or 2, f"state written to {run.state_path}; go on with --resume")
@@ -249,10 +249,11 @@ def _average(run: Run, number: int) -> None:
 
 
 def _progress(
-    epoch: int, step: int, steps: int, running_sums: dict[str, float], spent: float, left: float
+    epoch: int, step: int, steps: int, running_sums: dict[str, float], counted: bool, spent: float, left: float
 ) -> TrainProgress:
     seen = max(running_sums["images"], 1.0)
-    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, running_sums["correct"] / seen, spent, left)
+    accuracy = running_sums["correct"] / seen if counted else None
+    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, accuracy, spent, left)
 
 
 def _stopped(stop: Stop) -> bool:
@@ -274,7 +275,7 @@ def _epoch_record(run: Run, epoch: int, running_sums: dict[str, float]) -> dict[
     record: dict[str, Any] = {
         "epoch": epoch + 1,
         "images": int(seen),
-        "right": int(running_sums["correct"]),
+        "right": int(running_sums["correct"]) if task_of([run.network]).counts_in_training else None,
         "cross_entropy": running_sums["loss"] / seen,
     }
     if run.params.misalign is not None:
@@ -291,5 +292,7 @@ def _epoch_record(run: Run, epoch: int, running_sums: dict[str, float]) -> dict[
         if run.params.precise_bn:
             estimate_statistics(run, run.params.precise_bn, epoch)
         record["validation_right"], record["validation_images"] = accuracy(run.network, run.data, run.validation)
+        found = figures(run.network, run.data, run.validation)
+        record |= {f"validation_{name}": value for name, value in found.items()}
         run.network.net.load_state_dict(live)
     return record

@@ -59,6 +59,7 @@ class MultiLabel:
     least_classes = 1
     stops_early = True
     counts_in_training = True
+    figures: tuple[str, ...] = ()
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         return torch.stack([network(images) for network in networks]).mean(0)
