@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advkit.data.box_checks import CheckedBoxes, check_boxes, turned
-from advkit.data.boxes import stacked
+from advkit.data.box_checks import sound_targets, turned
 from advkit.data.canvas import on_canvas
 from advkit.data.decoding import SHRINK, check_whole, decode_whole, orientation, upright_size
 from advkit.data.raw_dataset import LoadOptions, RawDataset
@@ -72,24 +73,22 @@ def from_annotations(
         sizes.append(upright_size(annotation.picture))
         check_whole(annotation.picture, sizes[-1], SHRINK)
     per_image = [len(annotation.objects) for annotation in annotations]
-    size_of_each = torch.tensor(sizes).repeat_interleave(torch.tensor(per_image), 0)
+    shapes = torch.tensor(sizes)
     boxes = torch.tensor(_on_upright(annotations, sizes), dtype=torch.float64).reshape(-1, 4)
     if style.relative:
-        boxes = boxes * size_of_each[:, [1, 0, 1, 0]]
-    checked = check_boxes(boxes, size_of_each, style.least)
-    warnings = [_size_doubts(annotations, sizes)]
-    wrong = checked.degenerate | checked.outside
-    if wrong.any():
-        first = _named(annotations, per_image, int(wrong.nonzero()[0]), style, boxes, size_of_each)
-        if not wanted.fix_boxes:
-            counts = _counted(checked, "degenerate", "out of range")
-            raise InputError(f"{path}: of {len(boxes)} boxes {counts}, first {first}; mend them, or give --fix-boxes")
-        counts = _counted(checked, "dropped as degenerate", "clipped to their image")
-        warnings.append(f"--fix-boxes: of {len(boxes)} boxes {counts}, first {first}")
+        boxes = boxes * shapes.repeat_interleave(torch.tensor(per_image), 0)[:, [1, 0, 1, 0]]
     rest = torch.tensor([found[4:] for annotation in annotations for found in annotation.objects]).reshape(-1, 2)
-    rows = torch.split(torch.cat([checked.clipped, rest.float()], 1), per_image)
-    kept = torch.split(~checked.degenerate, per_image)
-    targets = stacked([row[keep] for row, keep in zip(rows, kept, strict=True)])
+
+    def named(which: int) -> str:
+        image = bisect.bisect_right(ends, which)
+        annotation, number = annotations[image], which - ends[image] + per_image[image]
+        return f"{annotation.source.name} {style.word} {annotation.numbers[number]}"
+
+    ends = list(itertools.accumulate(per_image))
+    targets, mended = sound_targets(
+        path, boxes, rest, per_image, shapes, named, least=style.least, fix=wanted.fix_boxes
+    )
+    warnings = (_size_doubts(annotations, sizes), mended)
     pictures = [annotation.picture for annotation in annotations]
     read = DecodedPictures(pictures, sizes, wanted.channels or 3)
     return RawDataset(
@@ -129,24 +128,6 @@ def _size_doubts(annotations: Sequence[Annotation], sizes: Sequence[tuple[int, i
         f"{len(wrong)} of {len(sizes)} annotations tell another size than their picture's, which counts, such as "
         f"{first.picture.name}: {width}x{height}, not {said[1]}x{said[0]}"
     )
-
-
-def _counted(checked: CheckedBoxes, degenerate: str, outside: str) -> str:
-    counts = ((int(checked.outside.sum()), outside), (int(checked.degenerate.sum()), degenerate))
-    return " and ".join(f"{count} {what}" for count, what in counts if count)
-
-
-def _named(
-    annotations: Sequence[Annotation], per_image: list[int], which: int, style: BoxStyle, boxes: Tensor, sizes: Tensor
-) -> str:
-    """Box number ``which`` of all, by its file and its number there."""
-    ends = torch.tensor(per_image).cumsum(0)
-    image = int(torch.searchsorted(ends, which, right=True))
-    annotation, number = annotations[image], which - int(ends[image]) + per_image[image]
-    edges = ", ".join(f"{edge:g}" for edge in boxes[which].tolist())
-    height, width = sizes[which].tolist()
-    where = f"{annotation.source.name} {style.word} {annotation.numbers[number]}"
-    return f"{where} ({edges} counted from 0, in {width}x{height} pixels)"
 
 
 class DecodedPictures:

@@ -10,7 +10,19 @@ from typing import Literal
 
 import torch
 
-from advkit.data import cifar, cifar_python, folder, idx, labels_csv, npz, safetensors, torchvision_datasets, voc
+from advkit.data import (
+    cifar,
+    cifar_python,
+    coco,
+    folder,
+    idx,
+    labels_csv,
+    npz,
+    safetensors,
+    torchvision_datasets,
+    voc,
+    yolo,
+)
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
@@ -26,6 +38,8 @@ FORMATS = {
     "image-folder": folder.splits,
     "labels-csv": labels_csv.splits,
     "voc": voc.splits,
+    "coco": coco.splits,
+    "yolo": yolo.splits,
 }
 
 

@@ -141,7 +141,7 @@ def _check_images(request: SearchRequest, reference: Network, images: ImageSet) 
             f"{request.reference}: takes {wanted} images of {spec.num_classes} classes, {request.data} has "
             f"{size} of {images.num_classes}; use data that it was made for"
         )
-    if images.split == "test":
+    if images.split.partition(":")[0] == "test":
         raise InputError(f"{request.data}: are test images, which evolve would choose on; give the training split")
 
 

@@ -11,6 +11,7 @@ import pytest
 import scripted
 from executable import Run
 from PIL import Image
+from safetensors.torch import load_file
 
 from advkit.evolution import run_search
 
@@ -77,6 +78,24 @@ def test_every_tool_asks_for_boxes_to_be_mended(
     done = inside(*command, "--data", "digits", "--fix-boxes")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--fix-boxes: does nothing with digits" in done.stderr
+
+
+def test_a_report_names_files_that_a_pattern_chose(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacked images keep the index that they have among all of them."""
+    monkeypatch.chdir(folder)
+    few = ("--eps", "0.1", "--steps", "1", "-o", "x.safetensors", "--report", "report.json", "--quiet")
+    done = inside("attack", "r.safetensors", "--data", "pictures#:00[13579]", *few)
+    assert done.returncode == 0, done.stderr
+    told = next(found for found in json.loads(Path("report.json").read_text())["inputs"] if found["kind"] == "data")
+    assert (told["ref"], told["split"], told["images"]) == ("pictures", ":00[13579]", 5)
+    files = sorted(Path("pictures").rglob("*.png"))
+    indices = load_file("x.safetensors")["index"].tolist()
+    assert sorted(files[k].stem for k in indices) == ["001", "003", "005", "007", "009"]
+    done = inside("transfer-matrix", "r.safetensors", "--data", "pictures#:00[13579]", "--adversarial", "x.safetensors")
+    assert done.returncode == 0, done.stderr
+    done = inside("evaluate", "r.safetensors", "--data", "pictures#:9999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no name matches 9999" in done.stderr
 
 
 def test_without_data_there_is_nothing_to_mend(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:

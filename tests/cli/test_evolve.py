@@ -20,6 +20,7 @@ import pytest
 import scripted
 import torch
 from executable import Run, advkit, done, environment, load, one_line, start
+from PIL import Image
 from terminal import on_terminal
 
 from advkit.evolution import run_search
@@ -612,6 +613,15 @@ def test_bad_options_are_one_line(name: str, r: Path, tmp_path: Path, inside: Ru
     found = inside("evolve", *reference, "-o", "e.safetensors", *SMALL, *options)
     assert word in one_line(found)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_makes_no_training_images_of_test_images(r: Path, tmp_path: Path, inside: Run) -> None:
+    for k in range(40):
+        file = tmp_path / "digits" / "test" / str(k % 10) / f"a{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), k).save(file)
+    options = ["--data", f"{tmp_path / 'digits'}#test:a*", "-o", tmp_path / "e.safetensors"]
+    assert "training split" in one_line(inside("evolve", r, *SMALL, *options))
 
 
 def test_another_class_count_or_image_size_is_said(r: Path, tmp_path: Path, inside: Run) -> None:

@@ -57,7 +57,7 @@ def _csv(path):
     (path / "test.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
 
 
-BOXES = {"voc"}  # formats of boxes have tests of their own
+BOXES = {"voc", "coco", "yolo"}  # formats of boxes have tests of their own
 # kind: how to write it, what to name, and the order in which the images come back
 WRITERS = {
     "cifar-binary": (_binary, "", range(6)),
