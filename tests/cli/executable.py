@@ -36,7 +36,7 @@ def start(
         arguments: of the command line.
         program: what stands for the executable.
         fresh: start a new interpreter instead: wherever the birth of the process is the point.
-        options: of :class:`subprocess.Popen`; output goes to pipes unless they say otherwise.
+        options: of :class:`preloaded.Process`; output goes to pipes unless they say otherwise.
     """
     settings: dict[str, Any] = {
         "stdout": subprocess.PIPE,

@@ -18,6 +18,7 @@ import array
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import inspect
@@ -30,6 +31,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +60,32 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 class Process(subprocess.Popen[str]):
-    """``subprocess.Popen(words, ...)`` of a Python program: ``(sys.executable, "-m", MODULE or SCRIPT, ...)``."""
+    """``subprocess.Popen(words, ...)`` of a Python program: ``(sys.executable, "-m", MODULE or SCRIPT, ...)``.
+
+    With ``forked_workers`` those that multiprocessing spawns there are forks with the libraries, too.
+    """
+
+    def __init__(self, words: Sequence[str], forked_workers: bool = False, **options: Any) -> None:
+        self._forked_workers = forked_workers
+        super().__init__(words, **options)
 
     def _execute_child(self, *values: Any) -> None:
         given = inspect.signature(subprocess.Popen._execute_child).bind(self, *values).arguments
         if not _is_for_a_fork(given):
             super()._execute_child(*values)
             return
-        self.pid = _forkserver().fork(
-            given["args"],
-            os.fspath(given["cwd"] or os.getcwd()),
-            given["env"],
-            given["start_new_session"],
-            [given[name] if given[name] != -1 else k for k, name in enumerate(("p2cread", "c2pwrite", "errwrite"))],
-        )
+        numbers = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+        request = {
+            "words": given["args"][1:],
+            "cwd": os.fspath(given["cwd"] or os.getcwd()),
+            "env": given["env"],
+            "session": given["start_new_session"],
+            "workers": self._forked_workers,
+            "descriptors": [0, 1, 2],
+            "blocked": [],
+        }
+        here = [number if number != -1 else place for place, number in enumerate(numbers)]
+        self.pid = fork(_forkserver().line, request, here)
         self._child_created = True
         names = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(given[name] for name in names))
@@ -93,7 +108,7 @@ class _Forkserver:
         from executable import environment
 
         self.owner, self.environment = os.getpid(), environment()
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # As the executable sets them before it imports a library, unless the user does.
         more = {"OMP_WAIT_POLICY": self.environment.get("OMP_WAIT_POLICY", "passive"), "MPLBACKEND": "Agg"}
         with theirs:
@@ -107,23 +122,10 @@ class _Forkserver:
             )
         atexit.register(self.close)
 
-    def fork(self, words: list[str], cwd: str, env: dict[str, str], session: bool, descriptors: list[int]) -> int:
-        """The number of a new process, a child of this one."""
-        libc = ctypes.CDLL(None)
-        request = json.dumps({"words": words[1:], "cwd": cwd, "env": env, "session": session}).encode()
-        # An orphan falls to its nearest living ancestor that is a "subreaper": to this process, for as long as it
-        # takes. Not for longer, or orphans of other processes would stay here as zombies.
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        try:
-            socket.send_fds(self._line, [request], descriptors)
-            return int(self._line.recv(LARGEST))
-        finally:
-            libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
     def close(self) -> None:
         """End it."""
         if os.getpid() == self.owner:
-            self._line.close()
+            self.line.close()
             self._process.wait()
 
 
@@ -136,10 +138,23 @@ def _forkserver() -> _Forkserver:
     return _servers[0]
 
 
+def fork(line: socket.socket, request: dict[str, Any], descriptors: Sequence[int]) -> int:
+    """The number of a new process, a child of this one."""
+    # An orphan falls to its nearest living ancestor that is a "subreaper": to this process, for as long as it takes.
+    # Not for longer, or orphans of other processes would stay here as zombies.
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        socket.send_fds(line, [json.dumps(request).encode()], descriptors)
+        return int(line.recv(LARGEST))
+    finally:
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 def serve(line: socket.socket) -> tuple[dict[str, Any], array.array[int]]:
     """Answer requests until pytest is gone; returns, in each fork alone, the request and its descriptors."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(line, LARGEST, 3)
+        request, descriptors, _, _ = socket.recv_fds(line, LARGEST, 16)
         if not request:
             os._exit(0)
         reading, writing = os.pipe()
@@ -160,11 +175,17 @@ def serve(line: socket.socket) -> tuple[dict[str, Any], array.array[int]]:
 
 def become(request: dict[str, Any], descriptors: array.array[int]) -> None:
     """Give this fork what a process is born with, and run its program."""
-    for number, descriptor in enumerate(descriptors):
+    above = max(request["descriptors"]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for descriptor in descriptors]
+    for number, descriptor in zip(request["descriptors"], moved, strict=True):
         os.dup2(descriptor, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in request["descriptors"]:
+            with contextlib.suppress(OSError):  # that of the listing itself
+                os.close(int(name))
     if request["session"]:
         os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -173,13 +194,51 @@ def become(request: dict[str, Any], descriptors: array.array[int]) -> None:
     sys.stdout = sys.__stdout__ = _stream(1, sys.__stdout__)
     sys.stderr = sys.__stderr__ = _stream(2, sys.__stderr__)
     sys.modules["numpy"].random.seed()  # or all forks would draw the same
+    if request["workers"]:
+        _fork_workers()
     first, *rest = request["words"]
-    if first == "-m":
+    if first == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(rest[0], sys.modules["__main__"].__dict__)
+    elif first == "-m":
         sys.path[0], sys.argv = os.getcwd(), rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     else:
         sys.path[0], sys.argv = str(Path(first).parent), request["words"]
         runpy.run_path(first, run_name="__main__")
+
+
+def _fork_workers() -> None:
+    """Let multiprocessing's spawn ask for a fork, from a server of this process's own: a worker is its child."""
+    line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment, spawn = dict(os.environ), util.spawnv_passfds
+    if os.fork() == 0:
+        line.close()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with open(os.devnull, "r+b") as nothing:
+            for number in range(3):
+                os.dup2(nothing.fileno(), number)
+        become(*serve(socket.socket(fileno=theirs.detach())))
+        sys.exit()
+    theirs.close()
+
+    def forked(path: bytes, words: list[str], descriptors: Sequence[int]) -> int:
+        changed = {name for name, _ in os.environ.items() ^ environment.items()}
+        if "--multiprocessing-fork" not in words or changed - {*LATE, "MPLBACKEND", "OMP_WAIT_POLICY"}:
+            return int(spawn(path, words, descriptors))
+        here = [0, 1, 2, *descriptors]
+        request = {
+            "words": words[words.index("-c") :],
+            "cwd": os.getcwd(),
+            "env": dict(os.environ),
+            "session": False,
+            "workers": False,
+            "descriptors": here,
+            "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        }
+        return fork(line, request, here)
+
+    util.spawnv_passfds = forked
 
 
 _status: list[int] = []

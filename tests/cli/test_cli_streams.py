@@ -15,10 +15,10 @@ from executable import Run, advkit, done, environment, one_line, start
 from terminal import on_terminal
 
 RUNS = {
-    "train": "train --arch advkit/cnn --data digits --limit 100 --epochs 2 --batch-size 16 --force -o t.safetensors",
-    "attack": "attack {r} --data digits --limit 60 --batch-size 20 --eps 0.3 --method mi,di -o a.safetensors",
-    "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 60 "
-    "--batch-size 20 --method pgd --method mi --eps 0.3 --compare First:Third,First",
+    "train": "train --arch advkit/cnn --data digits --limit 50 --epochs 2 --batch-size 16 --force -o t.safetensors",
+    "attack": "attack {r} --data digits --limit 24 --batch-size 8 --eps 0.3 --method mi,di --steps 4 -o a.safetensors",
+    "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 24 "
+    "--batch-size 8 --method pgd --method mi --steps 4 --eps 0.3 --compare First:Third,First",
     "evaluate": "evaluate {r} --data digits --limit 60 --batch-size 20",
     "visualize": "visualize attention {r} {r2} --data digits --count 1 --samples 2 --figure f.png",
 }

@@ -81,6 +81,50 @@ def test_it_is_born_with_what_exec_would_give_it(session: bool, tmp_path: Path) 
         assert found["leads"] == session
 
 
+SPAWN = """
+import json, multiprocessing, os, signal, sys
+sys.path[:0] = ["mine"]
+os.environ["ADVKIT_DEBUG"] = "2"
+
+def work(pipe):
+    imported = "torch" in sys.modules
+    pipe.send([os.getppid(), __name__, sys.argv, sys.path, os.getcwd(), os.environ["ADVKIT_DEBUG"],
+               sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), len(os.listdir("/proc/self/fd")), imported])
+    if pipe.recv() == "end":
+        print("worker", flush=True)
+        sys.exit(5)
+    os.kill(os.getpid(), 9)
+
+if __name__ == "__main__":
+    context, found = multiprocessing.get_context("spawn"), []
+    for word in ("end", "die"):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs,))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        parent, *others = ours.recv()
+        ours.send(word)
+        process.join()
+        found.append([parent == os.getpid(), *others, process.exitcode])
+    print(json.dumps(found))
+"""
+
+
+def test_workers_are_children_of_it(tmp_path: Path) -> None:
+    words = program(tmp_path, SPAWN)
+    fresh, fork = (
+        born(kind, "a", program=words, cwd=tmp_path, **more)
+        for kind, more in ((True, {}), (False, {"forked_workers": True}))
+    )
+    assert (fork[0], fork[2]) == (fresh[0], fresh[2]) == (0, "")
+    (heard, expected), (also, found) = fresh[1].splitlines(), fork[1].splitlines()
+    assert heard == also == "worker"
+    assert [[*row[:-2], row[-1]] for row in json.loads(found)] == [[*row[:-2], row[-1]] for row in json.loads(expected)]
+    assert [row[-2:] for row in json.loads(found)] == [[True, 5], [True, -signal.SIGKILL]]
+    assert [row[-2] for row in json.loads(expected)] == [False, False]
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_it_ends_as_a_new_interpreter_does(end: str, tmp_path: Path) -> None:
     code, status = ENDS[end]
