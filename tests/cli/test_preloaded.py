@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import preloaded
+import forkserver
 import pytest
 from executable import TIMEOUT, environment, start
 
@@ -154,7 +154,7 @@ def test_no_two_of_them_draw_the_same(tmp_path: Path) -> None:
 
 
 def test_libraries_are_there_and_have_started_no_thread(tmp_path: Path) -> None:
-    code = f"import os, sys; print({set(preloaded.LIBRARIES)} - set(sys.modules), len(os.listdir('/proc/self/task')))"
+    code = f"import os, sys; print({forkserver.LIBRARIES} - set(sys.modules), len(os.listdir('/proc/self/task')))"
     assert born(False, program=program(tmp_path, code))[1] == "set() 1\n"
 
 
@@ -193,7 +193,8 @@ def test_it_is_waited_for_polled_and_killed(tmp_path: Path) -> None:
 def test_orphans_of_others_do_not_stay_here(tmp_path: Path) -> None:
     """Only at the moment of a birth does this process take in orphans."""
     start(program=program(tmp_path, "pass")).communicate()
-    code = "import os, time; print(os.getpid(), flush=True); os.fork() or time.sleep(0.2) or print(os.getppid())"
+    code = "import os, time\nprint(parent := os.getpid(), flush=True)\nif os.fork() == 0:\n"
+    code += "    while os.getppid() == parent:\n        time.sleep(0.01)\n    print(os.getppid())\n"
     _, out, _ = born(False, program=program(tmp_path, code))
     parent, new_parent = map(int, out.split())
     assert new_parent not in (parent, os.getpid())
