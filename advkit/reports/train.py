@@ -12,7 +12,7 @@ from advkit.metrics.accuracy import near_chance
 from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.resized import Resized
 from advkit.reports.rates import Rate, StrictModel, percent, rate
-from advkit.training.loop import Run
+from advkit.training.run import Run
 
 _STALE = 0.05  # of the held-out images: more than statistics estimated from other images make a difference
 
@@ -82,6 +82,8 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
     """One finished epoch, for a log."""
     held = record.get("validation_images")
     validation = f", held-out {100 * record['validation_right'] / held:.1f} %" if held else ""
+    if checked := record.get("check_images"):
+        validation += f", {100 * record['robust_right'] / checked:.1f} % under PGD"
     return (
         f"epoch {record['epoch']}/{epochs}: loss {record['cross_entropy']:.3f}, "
         f"accuracy {100 * record['right'] / record['images']:.1f} %{validation}"

@@ -31,8 +31,8 @@ from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.presets import named
 from advkit.tasks.sampling import sample
 from advkit.training.augment import augmented
-from advkit.training.loop import Diverged, Run
 from advkit.training.params import TrainParams
+from advkit.training.run import Diverged, Run
 
 
 def small() -> Genome:
@@ -285,7 +285,7 @@ def test_a_final_training_goes_on_where_it_was_interrupted(context: EvaluationCo
     state, steps = tmp_path / "s.safetensors", []
     interrupted = job(weights=names[1], recorded=False, state=str(state))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("advkit.training.loop.accuracy", None)
+        patch.setattr("advkit.training.measurement.accuracy", None)
 
         def step(*args: object) -> None:
             steps.append(1)

@@ -22,8 +22,9 @@ from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import misalign
 from advkit.training.augment import augmented
-from advkit.training.loop import Diverged, Run, train
+from advkit.training.loop import train
 from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.run import Diverged, Run
 from advkit.training.schedule import lr_factor, warm_up
 
 pytestmark = pytest.mark.usefixtures("one_thread")

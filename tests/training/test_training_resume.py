@@ -23,8 +23,11 @@ from advkit.models.network import Network
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import loop, state
-from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
+from advkit.training.loop import train
+from advkit.training.optimizer import make_optimizer
+from advkit.training.order import epoch_order
 from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.run import Run, TrainProgress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)
