@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from advkit.commands.attack_options import BudgetOptions
 from advkit.commands.checks import check_gates, check_range
 from advkit.commands.run_options import GateOptions
 from advkit.commands.train_config import TrainingConfig, check_training
@@ -28,8 +29,10 @@ class AdvPretrainConfig(TrainingConfig, GateOptions):
     method: Annotated[
         Literal["pgd", "trades", "mart", "fast", "free"], typer.Option(help="What is trained on, and against what.")
     ] = "pgd"
-    eps: Annotated[str, typer.Option(help="Linf radius, in pixels of [0, 1]; 0 trains as train does.")] = "8/255"
-    steps: Annotated[int, typer.Option(min=1, help="Of the attack of pgd, trades and mart.")] = 10
+    eps: Annotated[str, typer.Option(help="Linf radius, in pixels of [0, 1]; 0 trains as train does.")] = (
+        BudgetOptions.eps
+    )
+    steps: Annotated[int, typer.Option(min=1, help="Of the attack of pgd, trades and mart.")] = BudgetOptions.steps
     step_size: Annotated[
         str | None,
         typer.Option(help="Of the attack [eps/4; 1.25 eps for fast, eps for free]."),
@@ -40,7 +43,6 @@ class AdvPretrainConfig(TrainingConfig, GateOptions):
         float | None, typer.Option(help="Factor of the divergence of trades and mart [6 for trades, 5 for mart].")
     ] = None
     awp: Annotated[float, typer.Option(metavar="GAMMA", help="Relative size of weight perturbations.")] = 0.0
-    epochs: Annotated[int, typer.Option(min=1, help="As many steps as train takes, whatever the method.")] = 10
     check_eps: Annotated[
         str | None, typer.Option(help="Linf radius of the PGD check on images held out [that of --eps].")
     ] = None
@@ -57,6 +59,8 @@ def check(config: AdvPretrainConfig) -> None:
     Raises:
         InputError: values out of range, options that would do nothing, files that can't be written.
     """
+    if not config.epochs:
+        raise InputError("--epochs 0: packing weights is what train --epochs 0 does; give 1 or more")
     check_training(config)
     check_gates(config)
     check_range("adversarial-ratio", config.adversarial_ratio, 0.0, 1.0)
