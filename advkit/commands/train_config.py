@@ -20,7 +20,7 @@ class RecipeOptions(Config):
     """How a network is trained, besides data, start and seed."""
 
     validation: Annotated[float, typer.Option(help="Part of the training images held out.")] = 0.1
-    epochs: Annotated[int, typer.Option(min=0, help="Passes over the images; for train, 0 packs the weights as they are.")] = 10
+    epochs: Annotated[int, typer.Option(min=0, help="0 has train pack the weights as they are.")] = 10
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a step, over all processes.")] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="sgd is Nesterov's.")] = "sgd"
     lr: Annotated[float | None, typer.Option(help="Peak learning rate [0.1 for sgd, 0.002 for adamw].")] = None
