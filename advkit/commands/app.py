@@ -17,12 +17,14 @@ from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
     "train": "Train a classifier.",
+    "adv-pretrain": "Train a classifier on adversarial images.",
     "attack": "Write adversarial images.",
     "transfer-matrix": "Count which attacks fool which models.",
     "evolve": "Search for an architecture that resists.",
     "evaluate": "Measure accuracy on clean and adversarial sets.",
     "visualize": "Draw what models look at.",
 }
+SHARED = ("train", "adv-pretrain")  # tools that share their work between the processes of torchrun
 
 
 def _version(wanted: bool) -> None:
@@ -88,8 +90,8 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     if not arguments or arguments == ["visualize"]:
         arguments = [*arguments, "--help"]
-    if arguments[0] != "train" and _another_rank():
-        return 0  # only train shares its work between the processes of torchrun; the first does all of the others
+    if arguments[0] not in SHARED and _another_rank():
+        return 0  # the first process does all of the others' work
     try:
         status = application(arguments[0])(arguments, standalone_mode=False)
     except Interrupted as error:
@@ -131,7 +133,7 @@ def _line(error: Exception, tool: str) -> str:
     if hasattr(error, "format_message"):  # usage errors of the option parser
         told = " ".join(error.format_message().split()).replace("Value error, ", "")
         extra = re.search(r"unexpected extra argument[^ ]* \((.+)\)", told)
-        if extra and tool in ("train", "evolve"):
+        if extra and tool in ("train", "adv-pretrain", "evolve"):
             return f"{tool}: unexpected {extra[1]}; data are named by --data: --data {extra[1].split()[0]} (see --help)"
         if choice := re.fullmatch(r"Invalid value for '(--[\w-]+)'[^:]*: '(.*)' is not one of (.+)\.", told):
             known = choice[3].replace("'", "")

@@ -11,7 +11,7 @@ import typer
 from advkit.commands.attack_options import BudgetOptions
 from advkit.commands.checks import check_checkpoint, check_figure, check_outputs, check_range
 from advkit.commands.run_options import ForceOption, RunOptions, WorkerOptions
-from advkit.commands.train_config import RecipeOptions
+from advkit.commands.train_config import PenaltyOptions, RecipeOptions
 from advkit.files.errors import InputError
 
 GRAPHVIZ = (".dot", ".gv")
@@ -63,10 +63,10 @@ class EvolveConfig(BudgetOptions, WorkerOptions, RunOptions, ForceOption):
         RecipeOptions.epochs
     )
     misalign_weight: Annotated[float, typer.Option(help="As for train, without --recipe-from.")] = (
-        RecipeOptions.misalign_weight
+        PenaltyOptions.misalign_weight
     )
     smoothness_weight: Annotated[float, typer.Option(help="As for train, without --recipe-from.")] = (
-        RecipeOptions.smoothness_weight
+        PenaltyOptions.smoothness_weight
     )
     method: Annotated[tuple[str, ...], typer.Option(help="Attack on R; repeatable [pgd and mi,di].")] = ()
     max_parameters: Annotated[int, typer.Option(min=1, help="Of a candidate.")] = 2_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from advkit.commands.attack_options import attack_params
 from advkit.commands.evolve_config import EvolveConfig
-from advkit.commands.train_config import RecipeOptions
-from advkit.commands.train_setup import train_params
+from advkit.commands.train_config import PenaltyOptions, RecipeOptions
+from advkit.commands.train_recipe import misalign_params, train_params
 from advkit.evolution.params import SearchParams, SearchRequest
 from advkit.evolution.recipe import UsualRecipe
 from advkit.evolution.search_run import Attacks, SearchRun
@@ -60,10 +60,13 @@ def search_request(config: EvolveConfig, device: str) -> SearchRequest:
 
 def usual_recipe(config: EvolveConfig, device: str) -> UsualRecipe:
     """The defaults of ``train``, turned away from R with the weights that are asked for."""
-    recipe = RecipeOptions(
-        epochs=config.epochs, misalign_weight=config.misalign_weight, smoothness_weight=config.smoothness_weight
+    recipe = RecipeOptions(epochs=config.epochs)
+    penalty = misalign_params(
+        PenaltyOptions(misalign_weight=config.misalign_weight, smoothness_weight=config.smoothness_weight)
     )
-    return UsualRecipe(lambda images: train_params(recipe, True, images, config.seed, device), recipe.validation)
+    return UsualRecipe(
+        lambda images: train_params(recipe, images, config.seed, device, misalign=penalty), recipe.validation
+    )
 
 
 def attacks(config: EvolveConfig, seed: int, device: str) -> Attacks:

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from advkit.commands.config import command
-from advkit.commands.loading import is_fresh, pick_device
-from advkit.commands.output import Progress
 from advkit.commands.train_config import TrainConfig, check
-from advkit.files.errors import InputError
-from advkit.files.streams import duration, say
+from advkit.commands.training_run import fit, in_process_group, refuse_foreign, untrained, write
 from advkit.reports.clock import Clock
-
-if TYPE_CHECKING:
-    from advkit.reports.train import TrainResult
-    from advkit.training.loop import Run, TrainProgress
 
 
 def run(config: TrainConfig) -> int:
@@ -28,43 +15,35 @@ def run(config: TrainConfig) -> int:
     """
     clock = Clock()
     check(config)
-    from advkit.files.lock import sole_writer
-    from advkit.training import distributed
-    from advkit.training.state import resume_path
-
-    rank, world = distributed.start()
-    try:
-        with sole_writer(config.out, resume_path(config.out)) if rank == 0 else contextlib.nullcontext():
-            return _train(config, clock, rank, world)
-    finally:
-        distributed.stop()
+    return in_process_group(config, lambda device, rank, world: _train(config, clock, device, rank, world))
 
 
-def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
-    import torch
-
-    from advkit.commands import train_setup
+def _train(config: TrainConfig, clock: Clock, device: str, rank: int, world: int) -> int:
+    from advkit.commands.train_recipe import misalign_params, train_params
+    from advkit.commands.train_setup import open_setup
+    from advkit.data.images import ImageSet
     from advkit.models.fuse import fuse_conv_bn
     from advkit.reports import envelope
     from advkit.reports import train as reports
     from advkit.training import evaluation
-    from advkit.training.loop import Run, accuracy_with_precise_bn
+    from advkit.training.measurement import accuracy_with_precise_bn
+    from advkit.training.params import TrainParams
+    from advkit.training.run import Run
     from advkit.training.state import resume_path
 
-    if world > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // world))
-    device = pick_device(config.device)
-    if world > 1 and device == "cuda":  # a GPU for each process
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    setup = train_setup.open_setup(config, device)
+    def params(images: ImageSet | None) -> TrainParams:
+        penalty = misalign_params(config) if config.misalign_from else None
+        return train_params(config, images, config.seed, device, misalign=penalty)
+
+    setup = open_setup(config, device, params, config.misalign_from)
     settings = setup.settings(config, world)
     state_path = resume_path(config.out)
-    _refuse_foreign(config, settings, state_path)
+    refuse_foreign(config, settings, state_path)
     images, references, network = setup.images, setup.references, setup.network
     frozen = [fuse_conv_bn(reference) for reference in references]
     job = Run(network, images, setup.train, setup.validation, frozen, setup.params, state_path, settings)  # type: ignore[arg-type]
     if setup.params.epochs:
-        _fit(job, config, rank)
+        fit(job, config, rank)
     precise = accuracy_with_precise_bn(job) if references else None
     cosines = []
     if images is not None and references and len(setup.validation):
@@ -72,8 +51,7 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
     result = reports.collect(job, config.out, cosines)
     if rank > 0:
         return 0
-    _write(job, config, result)
-    untrained = not config.epochs and not config.init and is_fresh(config.arch)
+    write(job, config, "train", result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}))
     return envelope.finish(
         "train",
         result,
@@ -89,87 +67,11 @@ def _train(config: TrainConfig, clock: Clock, rank: int, world: int) -> int:
         flags=[
             *(envelope.data_flags(images) if images is not None else []),
             *setup.notes(),
-            *(["fresh weights, never trained, packed as they are"] if untrained else []),
+            *(["fresh weights, never trained, packed as they are"] if untrained(config) else []),
             *reports.flags(job, precise),
         ],
         processes=world,
     )
-
-
-def _refuse_foreign(config: TrainConfig, settings: dict[str, Any], state_path: Path) -> None:
-    """A checkpoint of another run (or another file) is not replaced unasked, an unfinished run not forgotten."""
-    from advkit.files.checkpoint import read_checkpoint
-
-    out = config.out
-    if out.exists() and not config.force:
-        try:
-            same = read_checkpoint(out).meta.get("settings") == settings
-        except InputError as error:
-            raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
-        if not same:
-            raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
-    if config.resume and not state_path.exists() and out.exists():
-        raise InputError(f"{out}: this run is finished; nothing to resume")
-    if state_path.exists() and not config.resume and not config.force:
-        raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
-
-
-def _fit(job: Run, config: TrainConfig, rank: int) -> None:
-    """Train, telling about it: a bar on a terminal, elsewhere (in a log) a line for each epoch."""
-    from advkit.files.signals import catch_stop_signals
-    from advkit.reports.train import epoch_line
-    from advkit.training.loop import train
-
-    quiet, epochs = config.quiet or rank > 0, job.params.epochs
-    lines = not quiet and not sys.stderr.isatty()
-    told: set[int] = set()
-
-    def tell(left: float) -> None:
-        for record in job.history:
-            if lines and record["epoch"] not in told:
-                say(f"advkit: {epoch_line(record, epochs)}, {duration(left)} left")
-            told.add(record["epoch"])
-
-    def show(state: TrainProgress) -> None:
-        tell(state.left)
-        text = f"epoch {state.epoch + 1}/{epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}"
-        if state.accuracy is not None:
-            text += f"  accuracy {100 * state.accuracy:.1f} %"
-        progress.show(text, state.epoch * state.steps + state.step, epochs * state.steps, state.left)
-
-    with catch_stop_signals() as stop, Progress(quiet) as progress:
-        train(job, resume=config.resume, stop=stop, show=show)
-    tell(0.0)
-
-
-def _write(job: Run, config: TrainConfig, result: TrainResult) -> None:
-    """The checkpoint; then the state of the unfinished run is no longer needed."""
-    from advkit.files.checkpoint import Checkpoint, write_checkpoint
-
-    spec, images = job.network.spec, job.data
-    meta = {
-        "task": spec.task,
-        "architecture": spec.architecture,
-        "model_args": spec.model_args,
-        "num_classes": spec.num_classes,
-        "labels": list(spec.labels or (images.class_names if images else ())),
-        "input_size": list(spec.input_size),
-        "mean": list(spec.mean),
-        "std": list(spec.std),
-        "parents": [{"sha256": reference.spec.sha256} for reference in job.references],
-        "data": images.origin() if images else None,
-        "command": "train",
-        "seed": config.seed,
-        "settings": job.settings,
-        "metrics": result.model_dump(include={"epochs", "validation_accuracy", "misalignment"}),
-    }
-    if spec.sha256 and not job.params.epochs:
-        meta["parents"] = [{"sha256": spec.sha256}]
-        if spec.crop is not None:  # trained weights are for pictures as this training saw them
-            meta |= {"crop_pct": spec.crop.crop_pct, "interpolation": spec.crop.interpolation}
-    write_checkpoint(config.out, Checkpoint(job.network.net.state_dict(), meta))
-    if job.state_path is not None:
-        job.state_path.unlink(missing_ok=True)
 
 
 train = command(TrainConfig, run)

@@ -1,4 +1,4 @@
-"""The options of ``train``; those of the recipe are shared with ``evolve``, which trains as ``train`` would."""
+"""The options of ``train``; ``adv-pretrain`` and ``evolve``, which trains as ``train`` would, share most of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RecipeOptions(Config):
     """How a network is trained, besides data, start and seed."""
 
     validation: Annotated[float, typer.Option(help="Part of the training images held out.")] = 0.1
-    epochs: Annotated[int, typer.Option(min=0, help="0 packs the weights as they are.")] = 10
+    epochs: Annotated[int, typer.Option(min=0, help="0 has train pack the weights as they are.")] = 10
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a step, over all processes.")] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="sgd is Nesterov's.")] = "sgd"
     lr: Annotated[float | None, typer.Option(help="Peak learning rate [0.1 for sgd, 0.002 for adamw].")] = None
@@ -38,6 +38,12 @@ class RecipeOptions(Config):
     freeze_bn: Annotated[bool, typer.Option("--freeze-bn", help="Batch-norms keep the statistics they have.")] = False
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyOptions(Config):
+    """How a network is turned away from references."""
+
     misalign_weight: Annotated[float, typer.Option(help="Factor of the penalty.")] = 1.0
     misalign_penalty: Annotated[
         Literal["abs", "square", "signed"], typer.Option(help="|c|, c^2 or c of the cosine c.")
@@ -62,8 +68,8 @@ OF_THE_PENALTY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
-    """The options of ``train``."""
+class TrainingConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
+    """What tools that train one network have in common."""
 
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")]
     arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = ""
@@ -72,32 +78,26 @@ class TrainConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = ""
     mean: Annotated[str | None, typer.Option(help="Normalisation: means, one a channel [from the data].")] = None
     std: Annotated[str | None, typer.Option(help="Likewise, the standard deviations.")] = None
-    misalign_from: Annotated[tuple[str, ...], typer.Option(metavar="MODEL", help="Reference; repeatable.")] = ()
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainingConfig, PenaltyOptions):
+    """The options of ``train``."""
+
+    misalign_from: Annotated[tuple[str, ...], typer.Option(metavar="MODEL", help="Reference; repeatable.")] = ()
+
+
 def check(config: TrainConfig) -> None:
-    """What can be found wrong before anything heavy is imported.
+    """What can be found wrong with the options of ``train`` before anything heavy is imported.
 
     Raises:
         InputError: values out of range, options that would do nothing, files that can't be written.
     """
-    check_outputs(config, "out", "report")
-    check_checkpoint(config.out)
-    if not config.arch and not config.init:
-        raise InputError("give --arch ARCH (e.g. advkit/resnet20), or --init MODEL to start from weights")
-    if config.epochs and not config.data:
-        raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
+    check_training(config)
     if config.misalign_from and not config.epochs and not config.data:
         raise InputError("--misalign-from: without --epochs and --data there is nothing to turn away; leave it out")
-    if config.backbone and config.arch not in ("advkit/ssd", "advkit/fcos"):
-        raise InputError(f"--backbone {config.backbone}: is for --arch advkit/ssd and advkit/fcos; leave it out")
-    if not config.data:
-        config.refuse(("fix_boxes",), "does nothing without --data; leave it out")
-    check_recipe(config)
-    statistics(config.mean, config.std)
-    if config.optimizer != "sgd":
-        config.refuse(("momentum",), f"does nothing with --optimizer {config.optimizer}; leave it out")
+    check_penalty(config)
     if not config.misalign_from:
         config.refuse(OF_THE_PENALTY, "does nothing without --misalign-from MODEL")
     at = choices("misalign-at", config.misalign_at, PENALTY_POINTS)
@@ -105,6 +105,28 @@ def check(config: TrainConfig) -> None:
         config.refuse(("misalign_eps",), "does nothing without noise or adversarial in --misalign-at; leave it out")
     if "adversarial" not in at:
         config.refuse(("misalign_steps",), "does nothing without adversarial in --misalign-at; leave it out")
+
+
+def check_training(config: TrainingConfig) -> None:
+    """The same for what all tools that train have in common.
+
+    Raises:
+        InputError: as :func:`check`.
+    """
+    check_outputs(config, "out", "report")
+    check_checkpoint(config.out)
+    if not config.arch and not config.init:
+        raise InputError("give --arch ARCH (e.g. advkit/resnet20), or --init MODEL to start from weights")
+    if config.epochs and not config.data:
+        raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
+    check_recipe(config)
+    statistics(config.mean, config.std)
+    if config.optimizer != "sgd":
+        config.refuse(("momentum",), f"does nothing with --optimizer {config.optimizer}; leave it out")
+    if config.backbone and config.arch not in ("advkit/ssd", "advkit/fcos"):
+        raise InputError(f"--backbone {config.backbone}: is for --arch advkit/ssd and advkit/fcos; leave it out")
+    if not config.data:
+        config.refuse(("fix_boxes",), "does nothing without --data; leave it out")
 
 
 def check_recipe(recipe: RecipeOptions) -> None:
@@ -116,8 +138,12 @@ def check_recipe(recipe: RecipeOptions) -> None:
     check_range("lr", recipe.lr, 0.0, 1e6)
     check_range("clip", recipe.clip, 0.0, 1e6)
     check_range("weight-decay", recipe.weight_decay, 0.0, 1e6)
-    check_range("misalign-weight", recipe.misalign_weight, 0.0, 1e6)
-    check_range("misalign-warm-up", recipe.misalign_warm_up, 0.0, 1e6)
-    check_range("smoothness-weight", recipe.smoothness_weight, 0.0, 1e6)
     if recipe.freeze_bn:
         recipe.refuse(("precise_bn",), "would estimate what --freeze-bn keeps; give one of them")
+
+
+def check_penalty(penalty: PenaltyOptions) -> None:
+    """Raise InputError when a value is out of its range."""
+    check_range("misalign-weight", penalty.misalign_weight, 0.0, 1e6)
+    check_range("misalign-warm-up", penalty.misalign_warm_up, 0.0, 1e6)
+    check_range("smoothness-weight", penalty.smoothness_weight, 0.0, 1e6)

@@ -5,19 +5,17 @@ Imported late: it needs torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from advkit.attacks.budget import check_eps, parse_eps
-from advkit.commands.checks import choices
-from advkit.commands.loading import check_task, load_for, model_notes, pick_precision
-from advkit.commands.train_config import RecipeOptions, TrainConfig
+from advkit.commands.loading import check_task, load_for, model_notes
+from advkit.commands.train_config import TrainingConfig
 from advkit.commands.train_start import open_network, try_out
 from advkit.data import reference as data_reference
-from advkit.data.augment import KINDS
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
@@ -25,7 +23,7 @@ from advkit.models.native_size import native_size
 from advkit.models.network import Network
 from advkit.tasks.sampling import hold_out, limited
 from advkit.tasks.task import task_named
-from advkit.training.params import PENALTY_POINTS, MisalignParams, TrainParams
+from advkit.training.params import TrainParams
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class TrainSetup:
     references: list[Network]
     params: TrainParams
 
-    def settings(self, config: TrainConfig, processes: int) -> dict[str, Any]:
+    def settings(self, config: TrainingConfig, processes: int) -> dict[str, Any]:
         """All that decides the bytes of the checkpoint, as JSON values; file names and reports do not."""
         spec = self.network.spec
         return {
@@ -67,8 +65,19 @@ class TrainSetup:
         return [note for network in (self.network, *self.references) for note in model_notes(network)]
 
 
-def open_setup(config: TrainConfig, device: str) -> TrainSetup:
+def open_setup(
+    config: TrainingConfig,
+    device: str,
+    params: Callable[[ImageSet | None], TrainParams],
+    references: Sequence[str] = (),
+) -> TrainSetup:
     """From the command's options to everything that a run needs.
+
+    Args:
+        config: the options.
+        device: where to put networks.
+        params: the settings, given the images.
+        references: models that the network is turned away from.
 
     Raises:
         InputError: anything that can't be opened or doesn't fit.
@@ -77,7 +86,7 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     if images is not None and config.epochs and images.num_classes < task_named(images.task).least_classes:
         raise InputError(f"{images.ref}: one class, {images.class_names[0]}, and no other; at least two are needed")
     train, validation = torch.empty(2, 0, dtype=torch.int64)
-    references = []
+    opened = []
     if images is not None:
         train, validation = hold_out(task_named(images.task), images, config.validation, config.seed)
     network = open_network(config, images, train, device)
@@ -86,12 +95,11 @@ def open_setup(config: TrainConfig, device: str) -> TrainSetup:
     if images is not None and config.epochs:
         try_out(network, images, train)
     if images is not None:
-        references = [load_for(ref, images, device, native=native_size(ref)) for ref in config.misalign_from]
-    params = train_params(config, bool(config.misalign_from), images, config.seed, device)
-    return TrainSetup(images, train, validation, network, references, params)
+        opened = [load_for(ref, images, device, native=native_size(ref)) for ref in references]
+    return TrainSetup(images, train, validation, network, opened, params(images))
 
 
-def _open_images(config: TrainConfig) -> ImageSet | None:
+def _open_images(config: TrainingConfig) -> ImageSet | None:
     if not config.data:
         return None
     images = data_reference.load(
@@ -102,57 +110,3 @@ def _open_images(config: TrainConfig) -> ImageSet | None:
         fix_boxes=config.fix_boxes,
     )
     return limited(task_named(images.task), images, config.limit, config.seed)
-
-
-def train_params(
-    recipe: RecipeOptions, misaligned: bool, images: ImageSet | None, seed: int, device: str
-) -> TrainParams:
-    """The settings that the options ask for.
-
-    Args:
-        recipe: the options.
-        misaligned: whether there is a reference to turn away from.
-        images: they decide what ``--augment auto`` is.
-        seed: of order, augmentation and dropout.
-        device: decides what ``--precision auto`` is.
-
-    Raises:
-        InputError: names that don't exist.
-    """
-    if recipe.augment == "auto":
-        large = images is not None and min(images.size[1:]) >= 24
-        kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
-    else:
-        kinds = () if recipe.augment == "none" else choices("augment", recipe.augment, KINDS)
-    return TrainParams(
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        optimizer=recipe.optimizer,
-        lr=recipe.lr if recipe.lr is not None else {"sgd": 0.1, "adamw": 0.002}[recipe.optimizer],
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.momentum,
-        freeze_bn=recipe.freeze_bn,
-        schedule=recipe.schedule,
-        label_smoothing=recipe.label_smoothing,
-        clip=recipe.clip,
-        ema=recipe.ema,
-        precise_bn=recipe.precise_bn,
-        augment=frozenset(kinds),
-        precision=pick_precision(recipe.precision, device),
-        seed=seed,
-        misalign=_misalign(recipe) if misaligned else None,
-    )
-
-
-def _misalign(recipe: RecipeOptions) -> MisalignParams:
-    eps = parse_eps(recipe.misalign_eps, "misalign-eps")
-    check_eps(eps, "linf", recipe.misalign_eps, what="misalign-eps")
-    return MisalignParams(
-        weight=recipe.misalign_weight,
-        penalty=recipe.misalign_penalty,
-        at=choices("misalign-at", recipe.misalign_at, PENALTY_POINTS),
-        eps=eps,
-        steps=recipe.misalign_steps,
-        smoothness=recipe.smoothness_weight,
-        warm_up=recipe.misalign_warm_up,
-    )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advkit.commands.checks import statistics
 from advkit.commands.loading import is_fresh
-from advkit.commands.train_config import TrainConfig
+from advkit.commands.train_config import TrainingConfig
 from advkit.data.images import ImageSet
 from advkit.data.statistics import mean_and_std
 from advkit.files.errors import InputError
@@ -27,7 +27,7 @@ from advkit.models.native_size import native_size
 from advkit.models.network import Network
 
 
-def open_network(config: TrainConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
+def open_network(config: TrainingConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
     mean, std = statistics(config.mean, config.std)
     arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch

@@ -18,7 +18,8 @@ from advkit.files.tensors import fingerprint, first_not_finite
 from advkit.models import build
 from advkit.models.network import Network
 from advkit.tasks.sampling import sample
-from advkit.training.loop import Diverged, Run, train
+from advkit.training.loop import train
+from advkit.training.run import Diverged, Run
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def evaluate(context: EvaluationContext, job: TrainingJob) -> dict[str, Any]:
     try:
         _train(context, job, network)
     except Diverged as error:
-        return {"error": str(error), "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
+        return {"error": error.why, "parameters": parameters, "seconds": round(time.perf_counter() - began, 3)}
     trained = time.perf_counter() - began
     found = measure(context, network, controls=job.controls)
     if first_not_finite(network.net.state_dict()):

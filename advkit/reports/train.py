@@ -13,7 +13,7 @@ from advkit.models.resized import Resized
 from advkit.reports.average_precision import precision
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 from advkit.tasks.task import task_of
-from advkit.training.loop import Run
+from advkit.training.run import Run
 
 _STALE = 0.05  # of the held-out images: more than statistics estimated from other images make a difference
 
@@ -91,6 +91,8 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
         parts.append(f"held-out mAP@.5 {precision(record['validation_map50'])}")
     elif held:
         parts.append(f"held-out {100 * record['validation_right'] / held:.1f} %")
+    if checked := record.get("check_images"):
+        parts.append(f"{100 * record['robust_right'] / checked:.1f} % under PGD")
     return f"epoch {record['epoch']}/{epochs}: {', '.join(parts)}"
 
 

@@ -70,9 +70,28 @@ class Classification:
         self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """(N,) cross-entropies, and (N,) 1 where the largest logit is the class's own."""
-        logits: Tensor = network(images).float()
+        return self.losses_of(network(images), targets, label_smoothing=label_smoothing)
+
+    def losses_of(self, outputs: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(N,) cross-entropies, and (N,) 1 where the largest logit is the class's own."""
+        logits = outputs.float()
         losses = F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
         return losses, (logits.detach().argmax(1) == targets).to(losses.dtype)
+
+    def divergence(self, outputs: Tensor, clean: Tensor) -> Tensor:
+        """(N,) KL(clean || outputs) of the softmax, as TRADES has it."""
+        log_p, log_q = clean.float().log_softmax(1), outputs.float().log_softmax(1)
+        return (log_p.exp() * (log_p - log_q)).sum(1)
+
+    def runner_up_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) -log(1 - p) of the likeliest wrong class (Wang et al. 2020), as softplus of minus its margin."""
+        logits = outputs.float()
+        wrong = logits.detach().scatter(1, targets[:, None], float("-inf")).argmax(1)
+        return F.softplus(-class_margin(logits, wrong))
+
+    def confidence(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) softmax of the classes themselves."""
+        return outputs.float().softmax(1).gather(1, targets[:, None]).squeeze(1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
         """(N,) int64 classes; -1 where a logit is NaN or infinite."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -152,6 +152,38 @@ class Task(Protocol):
     def metric(self, num_classes: int) -> Metric:
         """What ``evaluate`` counts."""
         ...
+
+
+@runtime_checkable
+class Probabilistic(Protocol):
+    """What a task whose outputs are probabilities can say beside: objectives that compare predictions ask for it."""
+
+    def losses_of(self, outputs: Any, targets: Tensor, *, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """:meth:`Task.losses`, of raw outputs that are there already."""
+        ...
+
+    def divergence(self, outputs: Any, clean: Any) -> Tensor:
+        """(N,) Kullback-Leibler divergence KL(clean || outputs), differentiable by both."""
+        ...
+
+    def runner_up_losses(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) -log(1 - p), p the probability of the likeliest of all that is wrong."""
+        ...
+
+    def confidence(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) probability of ``targets``, in [0, 1]."""
+        ...
+
+
+def probabilistic(task: Task, method: str) -> Probabilistic:
+    """``task`` as one whose outputs are probabilities.
+
+    Raises:
+        InputError: it is none; says that ``method`` needs one.
+    """
+    if not isinstance(task, Probabilistic):
+        raise InputError(f"--method {method}: models for {task.name} give no probabilities to compare; use pgd")
+    return task
 
 
 # A new task is one file and one line.

@@ -8,7 +8,7 @@ as integers.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -56,16 +56,20 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over ranks."""
-    if world_size() == 1:
+    average([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+def average(tensors: Sequence[Tensor]) -> None:
+    """Replace every tensor by its mean over ranks, in one message."""
+    if world_size() == 1 or not tensors:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)
     flat /= world_size()
     position = 0
-    for gradient in gradients:
-        gradient.copy_(flat[position : position + gradient.numel()].view_as(gradient))
-        position += gradient.numel()
+    for tensor in tensors:
+        tensor.copy_(flat[position : position + tensor.numel()].view_as(tensor))
+        position += tensor.numel()
 
 
 class _GlobalSum(torch.autograd.Function):

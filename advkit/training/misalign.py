@@ -17,8 +17,9 @@ of 0.024 and 0.028; in float32 53.8 and 56.5 %, 0.024 and 0.027.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from advkit.data import counter_rng
 from advkit.metrics.gradient_similarity import cosines
 from advkit.models.network import Network
 from advkit.training.fused_view import FusedView
-from advkit.training.objective import Terms, TrainingStep
+from advkit.training.objective import Terms, TrainingObjective, TrainingStep
 from advkit.training.params import MisalignParams, TrainParams
 from advkit.training.plain import Plain
 from advkit.training.schedule import warm_up
@@ -166,10 +167,10 @@ class Misalignment:
         return found
 
 
-class Misaligned:
-    """The task's loss plus the penalty: an :class:`~advkit.training.objective.TrainingObjective`."""
+class Misaligned(TrainingObjective):
+    """The task's loss plus the penalty."""
 
-    measures: tuple[str, ...] = ("loss", "correct", "penalty", "cosine", "absolute", "norm")
+    measures = ("loss", "correct", "penalty", "cosine", "absolute", "norm")
 
     def __init__(
         self, network: Network, references: Sequence[Network], params: TrainParams, recorded: CachedGradients | None
@@ -187,3 +188,8 @@ class Misaligned:
         ramp = warm_up(step.number, self._params.warm_up * step.steps)
         told = {"penalty": found.penalty.detach(), "cosine": found.cosine, "absolute": found.absolute}
         return Terms(plain.losses | {"penalty": ramp * found.penalty}, plain.measures | told | {"norm": found.norm})
+
+    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
+        """Means of the penalty and of what it is made of."""
+        names = {"cosine": "cosine", "absolute_cosine": "absolute", "gradient_norm": "norm", "penalty": "penalty"}
+        return {name: sums[measure] / sums["images"] for name, measure in names.items()}

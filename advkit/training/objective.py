@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -22,7 +23,8 @@ class TrainingStep:
         images: (N, C, H, W) float32 in [0, 1], augmented.
         targets: (N, ...) what the task wants of them.
         indices: (N,) int64 identities, which key randomness.
-        epoch, number: of the run, from 0; ``number`` counts steps over all epochs.
+        epoch: the pass over the data that the batch belongs to, from 0; it keys randomness.
+        number: of the step, from 0, counted over all epochs.
         steps: in an epoch.
     """
 
@@ -32,6 +34,10 @@ class TrainingStep:
     epoch: int
     number: int
     steps: int
+
+    def take(self, which: Tensor) -> TrainingStep:
+        """The images at ``which`` (positions or a mask)."""
+        return replace(self, images=self.images[which], targets=self.targets[which], indices=self.indices[which])
 
 
 @dataclass(frozen=True)
@@ -48,23 +54,49 @@ class Terms:
     measures: dict[str, Tensor]
 
 
-class TrainingObjective(Protocol):
+class TrainingObjective(ABC):
     """An objective of one run.
 
     Attributes:
         measures: names of what :attr:`Terms.measures` holds.
+        replays: consecutive steps that are taken on one batch.
     """
 
-    measures: tuple[str, ...]
+    measures: tuple[str, ...] = ("loss", "correct")
+    replays: int = 1
 
+    @abstractmethod
     def __call__(self, step: TrainingStep) -> Terms:
         """The terms of one step; the network is in training mode and runs its training forward pass here."""
-        ...
+
+    def after_backward(self) -> None:  # noqa: B027  (most have nothing to do)
+        """Called when the gradients of a step's loss are there, before the weights move."""
+
+    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
+        """What an epoch's sums of ``images`` and :attr:`measures` say beyond loss and accuracy."""
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """What is carried from step to step, of all ranks together: every rank calls this."""
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Go on from what :meth:`state` gave.
+
+        Raises:
+            ValueError: tensors that do not fit.
+        """
 
 
 OBJECTIVES: dict[str, str] = {
     "plain": "advkit.training.plain:Plain",
     "misaligned": "advkit.training.misalign:Misaligned",
+    "pgd": "advkit.training.pgd:PGDTraining",
+    "trades": "advkit.training.trades:TRADES",
+    "mart": "advkit.training.mart:MART",
+    "fast": "advkit.training.fast:FastTraining",
+    "free": "advkit.training.free:FreeTraining",
+    "awp": "advkit.training.awp:WeightPerturbation",
 }
 
 

@@ -38,6 +38,31 @@ class MisalignParams:
 
 
 @dataclass(frozen=True)
+class AdversarialParams:
+    """Settings of adversarial training; perturbations are bounded in Linf.
+
+    Attributes:
+        method: a name in :data:`advkit.training.objective.OBJECTIVES`.
+        eps: radius in pixel units; at 0 the objective is the plain one, whatever else stands here.
+        steps: of the attack, where the method has any number of them.
+        step_size: in pixel units.
+        ratio: probability, in (0, 1], that an image is adversarial in an epoch.
+        replays: consecutive steps on one batch, where the method replays.
+        beta: factor of the divergence from the clean prediction, where the method has one.
+        awp: size of the weight perturbation, relative to the norm of each weight; 0 for none.
+    """
+
+    method: str = "pgd"
+    eps: float = 8 / 255
+    steps: int = 10
+    step_size: float = 2 / 255
+    ratio: float = 1.0
+    replays: int = 4
+    beta: float = 6.0
+    awp: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrainParams:
     """Everything that decides a run besides network and data.
 
@@ -60,6 +85,7 @@ class TrainParams:
         freeze_bn: batch-norms normalise by the statistics that they start with, which stay.
         seed: of order, augmentation and dropout.
         misalign: settings of the penalty, None without one.
+        adversarial: settings of adversarial training, None without.
     """
 
     epochs: int = 10
@@ -78,15 +104,20 @@ class TrainParams:
     freeze_bn: bool = False
     seed: int = 0
     misalign: MisalignParams | None = None
+    adversarial: AdversarialParams | None = None
 
     @property
     def objective(self) -> str:
         """A name in :data:`advkit.training.objective.OBJECTIVES`."""
+        if self.adversarial is not None and self.adversarial.eps > 0.0:
+            return "awp" if self.adversarial.awp else self.adversarial.method
         return "plain" if self.misalign is None else "misaligned"
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """The settings as JSON values; those of adversarial training are left out where there is none."""
         values = asdict(self) | {"augment": sorted(self.augment)}
+        if self.adversarial is None:
+            del values["adversarial"]
         if self.misalign is not None:
             values["misalign"]["at"] = list(self.misalign.at)
         return values
@@ -98,9 +129,11 @@ class TrainParams:
         Raises:
             TypeError, ValueError, KeyError: values that are no settings.
         """
-        values = {"precise_bn": 0, "freeze_bn": False, **values}
+        values = {"precise_bn": 0, "freeze_bn": False, "adversarial": None, **values}
         own = {field.name: values[field.name] for field in fields(cls)}
         misalign = own["misalign"]
         if misalign is not None:
             own["misalign"] = MisalignParams(**{**misalign, "at": tuple(misalign["at"])})
+        if own["adversarial"] is not None:
+            own["adversarial"] = AdversarialParams(**own["adversarial"])
         return cls(**own | {"augment": frozenset(own["augment"])})

@@ -9,14 +9,12 @@ import torch
 
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
-from advkit.training.objective import Terms, TrainingStep
+from advkit.training.objective import Terms, TrainingObjective, TrainingStep
 from advkit.training.params import TrainParams
 
 
-class Plain:
-    """An :class:`~advkit.training.objective.TrainingObjective`."""
-
-    measures: tuple[str, ...] = ("loss", "correct")
+class Plain(TrainingObjective):
+    """The task's losses on the images as they are."""
 
     def __init__(self, network: Network, references: Sequence[Network], params: TrainParams, recorded: Any) -> None:
         self._network, self._params, self._task = network, params, task_of([network])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class State:
 
     Attributes:
         epoch, step: epochs finished, and steps taken in the next one.
-        tensors: ``model.*``, ``optimizer.*`` and ``ema.*``.
+        tensors: ``model.*``, ``optimizer.*``, ``ema.*``, ``best.*`` (weights), and ``objective.*``.
         running_sums: sums of the unfinished epoch.
         history: one dict for each finished epoch.
     """
@@ -134,41 +134,57 @@ def _adds_up(running: dict[str, Any], names: Collection[str], images: int) -> bo
 
 
 def pack(
-    model: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: dict[str, Tensor] | None
+    model: dict[str, Tensor], optimizer: torch.optim.Optimizer, parts: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Flatten model, optimiser and EMA into one dict of tensors of their own."""
+    """Flatten model, optimiser and further ``parts`` by name into one dict of tensors of their own."""
     tensors = {f"model.{name}": tensor.detach().clone() for name, tensor in model.items()}
     for number, slots in optimizer.state_dict()["state"].items():
         for name, value in slots.items():
             if value is not None:
                 tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).clone()
-    for name, tensor in (ema or {}).items():
-        tensors[f"ema.{name}"] = tensor.clone()
+    for kind, more in parts.items():
+        for name, tensor in more.items():
+            tensors[f"{kind}.{name}"] = tensor.clone()
     return tensors
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under ``prefix``, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def unpack(
-    path: Path, tensors: dict[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, ema: bool
-) -> dict[str, Tensor]:
-    """Load what :func:`pack` made into ``model`` and ``optimizer``; returns the EMA's tensors (none without ``ema``).
+    path: Path,
+    tensors: dict[str, Tensor],
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    ema: bool,
+    best: bool = False,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Load what :func:`pack` made into ``model`` and ``optimizer``; returns the EMA's and the best epoch's tensors.
+
+    Args:
+        path: of the file.
+        tensors: its tensors.
+        model, optimizer: changed in place.
+        ema, best: whether there must be such tensors; without, there must be none.
 
     Raises:
         InputError: tensors that do not fit.
     """
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-    averaged, shapes = part("ema."), {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if {name: tensor.shape for name, tensor in averaged.items()} != (shapes if ema else {}):
-        raise InputError(f"{path}: its averaged weights do not fit the network; start anew with --force")
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    averaged, kept = part(tensors, "ema."), part(tensors, "best.")
+    for what, found, wanted in (("averaged weights", averaged, ema), ("best weights", kept, best)):
+        if {name: tensor.shape for name, tensor in found.items()} != (shapes if wanted else {}):
+            raise InputError(f"{path}: its {what} do not fit the network; start anew with --force")
     try:
-        model.load_state_dict(part("model."))
+        model.load_state_dict(part(tensors, "model."))
         slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("optimizer.").items():
+        for name, tensor in part(tensors, "optimizer.").items():
             number, slot = name.split(".", 1)
             slots.setdefault(int(number), {})[slot] = tensor
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: training state does not fit the network; start anew with --force") from error
-    return averaged
+    return averaged, kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,36 @@ ATTACK: dict[str, Flip | Elsewhere] = {
     "seed": Flip("--seed 1"),
     "batch_size": Flip("--batch-size 7", same=True),
 }
+TRAINING: dict[str, Flip | Elsewhere] = {  # of train and adv-pretrain
+    "data": Flip(flip_data="digits#test"),
+    "size": Flip("--size 12", "--size 16 --batch-size 4", data="pictures"),
+    "arch": Flip("--arch advkit/resnet8"),
+    "init": Flip("--init r.safetensors"),
+    "validation": Flip("--validation 0.2"),
+    "epochs": Flip("--epochs 2"),
+    "batch_size": Flip("--batch-size 8"),
+    "optimizer": Flip("--optimizer adamw"),
+    "lr": Flip("--lr 0.05"),
+    "weight_decay": Flip("--weight-decay 0.01"),
+    "momentum": Flip("--momentum 0.5"),
+    "schedule": Flip("--schedule cosine"),
+    "label_smoothing": Flip("--label-smoothing 0.1"),
+    "clip": Flip("--clip 0.1"),
+    "ema": Flip("--ema 0.9"),
+    "precise_bn": Flip("--precise-bn 64"),
+    "augment": Flip("--augment crop"),
+    "precision": Flip("--precision bfloat16", "--precision float32"),
+    "mean": Flip("--mean 0.1"),
+    "std": Flip("--std 0.7"),
+    "limit": Flip("--limit 80"),
+    "seed": Flip("--seed 1"),
+    "force": Elsewhere("test_a_checkpoint_of_another_run_is_not_replaced_unasked"),
+}
+FAST = "--method fast --eps 0.1"
 OWN = {  # what every run of a command begins with; {models} and {data} are filled in
     "train": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu -o t.safetensors",
+    "adv-pretrain": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu "
+    "-o t.safetensors",
     "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
     "evaluate": "{models} --data {data}",
@@ -75,28 +103,9 @@ OWN = {  # what every run of a command begins with; {models} and {data} are fill
 MODELS = {"transfer-matrix": "R=r.safetensors V=r2.safetensors", "visualize attention": "r.safetensors r2.safetensors"}
 FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     "train": DATA
+    | TRAINING
     | {
-        "data": Flip(flip_data="digits#test"),
-        "size": Flip("--size 12", "--size 16 --batch-size 4", data="pictures"),
         "out": Elsewhere("test_equal_runs_give_equal_bytes"),
-        "arch": Flip("--arch advkit/resnet8"),
-        "init": Flip("--init r.safetensors"),
-        "validation": Flip("--validation 0.2"),
-        "epochs": Flip("--epochs 2"),
-        "batch_size": Flip("--batch-size 8"),
-        "optimizer": Flip("--optimizer adamw"),
-        "lr": Flip("--lr 0.05"),
-        "weight_decay": Flip("--weight-decay 0.01"),
-        "momentum": Flip("--momentum 0.5"),
-        "schedule": Flip("--schedule cosine"),
-        "label_smoothing": Flip("--label-smoothing 0.1"),
-        "clip": Flip("--clip 0.1"),
-        "ema": Flip("--ema 0.9"),
-        "precise_bn": Flip("--precise-bn 64"),
-        "augment": Flip("--augment crop"),
-        "precision": Flip("--precision bfloat16", "--precision float32"),
-        "mean": Flip("--mean 0.1"),
-        "std": Flip("--std 0.7"),
         "misalign_from": Flip("--misalign-from r.safetensors"),
         "misalign_weight": Flip("--misalign-weight 0.3", "--misalign-from r.safetensors"),
         "misalign_penalty": Flip("--misalign-penalty square", "--misalign-from r.safetensors"),
@@ -106,9 +115,27 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "misalign_warm_up": Flip("--misalign-warm-up 0", "--misalign-from r.safetensors"),
         "smoothness_weight": Flip("--smoothness-weight 0.5", "--misalign-from r.safetensors"),
         "resume": Elsewhere("test_an_interrupted_run_resumes_to_the_same_bytes"),
-        "limit": Flip("--limit 80"),
-        "seed": Flip("--seed 1"),
-        "force": Elsewhere("test_a_checkpoint_of_another_run_is_not_replaced_unasked"),
+    },
+    "adv-pretrain": DATA
+    | {name: replace(row, base=f"{row.base} {FAST}") for name, row in TRAINING.items() if isinstance(row, Flip)}
+    | {
+        "out": Elsewhere("test_adversarial_training_gives_equal_bytes"),
+        "force": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
+        "resume": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
+        "method": Flip("--method mart", "--eps 0.1 --steps 2 --check-images 1"),
+        "eps": Flip("--eps 0.05", FAST),
+        "steps": Flip("--steps 1", "--eps 0.1 --check-images 1"),
+        "step_size": Flip("--step-size 0.01", FAST),
+        "adversarial_ratio": Flip("--adversarial-ratio 0.5", FAST),
+        "replays": Flip("--replays 2", "--eps 0.1 --method free"),
+        "beta": Flip("--beta 1", "--eps 0.1 --method trades --steps 1"),
+        "awp": Flip("--awp 0.1", FAST),
+        "check_eps": Flip("--check-eps 0.2", FAST),
+        "check_steps": Flip("--check-steps 3", FAST),
+        "check_images": Flip("--check-images 5", FAST),
+        "on_overfit": Elsewhere("test_an_alarm_does_what_the_option_says"),
+        "fail_above": Flip("--fail-above 1", FAST),
+        "fail_below": Flip("--fail-below 0", FAST),
     },
     "attack": DATA
     | ATTACK

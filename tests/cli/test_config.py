@@ -14,6 +14,7 @@ import pytest
 import typer
 from executable import REPOSITORY
 
+from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, command, option_fields, spelt
 from advkit.commands.evaluate import EvaluateConfig
@@ -23,7 +24,7 @@ from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
 from advkit.files.errors import InputError
 
-CONFIGS = (TrainConfig, AttackConfig, MatrixConfig, EvolveConfig, EvaluateConfig, AttentionConfig)
+CONFIGS = (TrainConfig, AdvPretrainConfig, AttackConfig, MatrixConfig, EvolveConfig, EvaluateConfig, AttentionConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +124,9 @@ def test_no_two_tools_write_the_same_default_out() -> None:
             if value not in (None, "", True, False):
                 found.setdefault(name, []).append(value)
     twice = {name: values for name, values in found.items() if len(values) != len(set(values))}
-    # Images in a training step, which decide the result; images looked at at a time, which don't.
-    assert twice.keys() == {"batch_size"}
+    # Images in a training step, which decide the result; images looked at at a time, which don't. The method of an
+    # attack; the method of a training.
+    assert twice.keys() == {"batch_size", "method"}
 
 
 def test_nothing_compares_with_a_default() -> None:

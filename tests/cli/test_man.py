@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.app import application
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, option_fields, spelt
@@ -26,6 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MAN = REPOSITORY / "man"
 HELP = {
     "advkit-train": ["train"],
+    "advkit-adv-pretrain": ["adv-pretrain"],
     "advkit-attack": ["attack"],
     "advkit-transfer-matrix": ["transfer-matrix"],
     "advkit-evolve": ["evolve"],
@@ -36,6 +38,7 @@ HELP = {
 
 CONFIGS: dict[str, type[Config]] = {
     "advkit-train": TrainConfig,
+    "advkit-adv-pretrain": AdvPretrainConfig,
     "advkit-attack": AttackConfig,
     "advkit-transfer-matrix": MatrixConfig,
     "advkit-evolve": EvolveConfig,

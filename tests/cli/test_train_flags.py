@@ -15,8 +15,8 @@ from advkit.models.build import create
 from advkit.reports import train as reports
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
-from advkit.training.loop import Run
 from advkit.training.params import TrainParams
+from advkit.training.run import Run
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from advkit.attacks import budget
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
 from advkit.attacks.gradient_similarity import margin_gradients
+from advkit.data.augment import augmented
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob, evaluate
 from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context
@@ -30,9 +31,8 @@ from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.presets import named
 from advkit.tasks.sampling import sample
-from advkit.data.augment import augmented
-from advkit.training.loop import Diverged, Run
 from advkit.training.params import TrainParams
+from advkit.training.run import Diverged, Run
 
 
 def small() -> Genome:
@@ -285,7 +285,7 @@ def test_a_final_training_goes_on_where_it_was_interrupted(context: EvaluationCo
     state, steps = tmp_path / "s.safetensors", []
     interrupted = job(weights=names[1], recorded=False, state=str(state))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("advkit.training.loop.accuracy", None)
+        patch.setattr("advkit.training.measurement.accuracy", None)
 
         def step(*args: object) -> None:
             steps.append(1)

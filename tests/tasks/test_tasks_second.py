@@ -25,8 +25,9 @@ from advkit.models.network import Network
 from advkit.reports.transfer_matrix import collect
 from advkit.tasks import task as tasks
 from advkit.tasks.prediction import predict
-from advkit.training.loop import Run, train
+from advkit.training.loop import train
 from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.run import Run
 from advkit.transfer.matrix import Plan, measure
 from advkit.transfer.precomputed import precomputed
 

@@ -16,8 +16,11 @@ from advkit.models.network import Network
 from advkit.reports import train as reports
 from advkit.training import loop
 from advkit.training.batch_statistics import precise_batch_norm
-from advkit.training.loop import Run
+from advkit.training.evaluation import accuracy
+from advkit.training.measurement import accuracy_with_precise_bn
+from advkit.training.order import epoch_order
 from advkit.training.params import TrainParams
+from advkit.training.run import Run
 
 POSITIONS = torch.arange(96)
 
@@ -95,11 +98,11 @@ def test_the_checkpoint_holds_the_statistics_of_its_own_weights(network: Network
     run = _run(network, digits, params)
     loop.train(run, resume=False, stop=Stop(), show=lambda progress: None)
     saved = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
-    order = run.train[loop.epoch_order(256, 0, 1)][:128]
+    order = run.train[epoch_order(256, 0, 1)][:128]
     precise_batch_norm(network, digits, order, params, 1)
     for name, tensor in network.net.state_dict().items():
         assert torch.equal(tensor, saved[name]), name
-    correct, total = loop.accuracy(network, digits, run.validation)
+    correct, total = accuracy(network, digits, run.validation)
     assert (run.history[-1]["validation_right"], run.history[-1]["validation_images"]) == (correct, total)
 
 
@@ -118,16 +121,16 @@ def test_stale_averages_are_found_and_told(network: Network, digits: ImageSet) -
     run = _run(network, digits, params)
     loop.train(run, resume=False, stop=Stop(), show=lambda progress: None)
     state = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
-    fresh = loop.accuracy_with_precise_bn(run)
+    fresh = accuracy_with_precise_bn(run)
     assert fresh is not None
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.net.state_dict().items())
     for norm in norms(network):
         assert norm.running_mean is not None
         norm.running_mean.add_(100.0)  # as averages of long ago may be
-    assert loop.accuracy_with_precise_bn(run) == fresh
+    assert accuracy_with_precise_bn(run) == fresh
     run.history[-1]["validation_right"] = 40
     assert any("--precise-bn" in flag for flag in reports.flags(run, 44))
     assert not any("--precise-bn" in flag for flag in reports.flags(run, 43))
     assert not any("--precise-bn" in flag for flag in reports.flags(run))
     run.params = replace(params, precise_bn=64)
-    assert loop.accuracy_with_precise_bn(run) is None
+    assert accuracy_with_precise_bn(run) is None

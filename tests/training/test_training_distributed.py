@@ -24,8 +24,10 @@ from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import distributed
 from advkit.training.evaluation import accuracy, cosines
-from advkit.training.loop import Run, _stopped, dropout_seed, train
+from advkit.training.loop import _stopped, train
+from advkit.training.order import dropout_seed
 from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.run import Run
 
 WORLD = 2
 SIZE = (1, 8, 8)

@@ -15,8 +15,10 @@ from advkit.models.build import create
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import loop
-from advkit.training.loop import Run, make_optimizer, train
+from advkit.training.loop import train
+from advkit.training.optimizer import make_optimizer
 from advkit.training.params import TrainParams
+from advkit.training.run import Run
 from advkit.training.schedule import lr_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")

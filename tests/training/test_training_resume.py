@@ -23,8 +23,11 @@ from advkit.models.network import Network
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import loop, state
-from advkit.training.loop import Run, TrainProgress, epoch_order, make_optimizer, train
-from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.loop import train
+from advkit.training.optimizer import make_optimizer
+from advkit.training.order import epoch_order
+from advkit.training.params import AdversarialParams, MisalignParams, TrainParams
+from advkit.training.run import Run, TrainProgress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = TrainParams(epochs=2, batch_size=16, lr=0.05)
@@ -35,6 +38,14 @@ SETTINGS = {
         BASE, optimizer="adamw", lr=0.002, schedule="constant", precision="bfloat16", label_smoothing=0.1
     ),
     "misaligned": replace(BASE, misalign=MisalignParams(at=("clean", "noise"), smoothness=0.1)),
+    "pgd, half of the images, ema": replace(
+        BASE, ema=0.9, adversarial=AdversarialParams("pgd", eps=0.1, steps=2, step_size=0.05, ratio=0.5)
+    ),
+    "trades, awp": replace(
+        BASE, adversarial=AdversarialParams("trades", eps=0.1, steps=2, step_size=0.05, beta=2.0, awp=0.01)
+    ),
+    "mart": replace(BASE, adversarial=AdversarialParams("mart", eps=0.1, steps=1, step_size=0.1, beta=2.0)),
+    "free": replace(BASE, adversarial=AdversarialParams("free", eps=0.1, step_size=0.1, replays=3)),
 }
 
 

@@ -1,0 +1,161 @@
+"""What ``adv-pretrain`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from advkit.files.tensors import fingerprint
+from advkit.reports.gates import Gate, gates
+from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
+from advkit.reports.train import flags as training_flags
+from advkit.training.overfitting import OverfittingAlarm, best_epoch, first_alarm
+from advkit.training.robust_check import OnOverfit
+from advkit.training.run import Run
+
+METRICS = ("epochs", "clean_accuracy", "robust_accuracy", "check", "kept_epoch", "overfitting")
+
+
+class AdversarialEpoch(StrictModel):
+    """One epoch of adversarial training."""
+
+    epoch: int
+    images: int = Field(description="seen by the training, replays included")
+    right: int = Field(description="of them, clean for trades and mart, otherwise as they are trained on")
+    cross_entropy: float = Field(description="mean of the method's first term")
+    divergence: float | None = Field(default=None, description="of trades and mart, mean over adversarial images")
+    adversarial_right: int | None = Field(default=None, description="null for the control, --eps 0")
+    adversarial_images: int | None = Field(default=None, description="null for the control, --eps 0")
+    forwards_per_image: float = Field(default=1.0, description="forward passes of the training, attacks included")
+    backwards_per_image: float = Field(default=1.0, description="likewise backward passes")
+    validation_right: int | None = None
+    validation_images: int | None = None
+    check_right: int | None = Field(default=None, description="clean, of the images of the PGD check")
+    robust_right: int | None = Field(default=None, description="clean and under PGD, of the images of the check")
+    check_images: int | None = None
+
+
+class PGDCheck(StrictModel):
+    """The attack on images held out after each epoch."""
+
+    eps: float
+    steps: int
+    images: int
+
+
+class Overfitting(StrictModel):
+    """The alarm, and what was done."""
+
+    kind: Literal["catastrophic", "robust"]
+    epoch: int = Field(description="after which it was seen")
+    since: int = Field(description="the epoch that it is compared with")
+    action: Literal["rollback", "stop", "ignore"]
+
+
+class PassesPerImage(StrictModel):
+    """Passes over the network for each image seen, mean over the training; plain training has 1 and 1."""
+
+    forwards: float
+    backwards: float
+
+
+class AdvPretrainResult(StrictModel):
+    """Result of ``adv-pretrain``."""
+
+    checkpoint: str
+    sha256: str
+    parameters: int
+    train_images: int
+    epochs: list[AdversarialEpoch]
+    kept_epoch: int = Field(description="that the weights are of")
+    best_epoch: int | None = Field(description="with the most images right under PGD")
+    clean_accuracy: Rate | None = Field(description="on all images held out, of kept_epoch")
+    robust_accuracy: Rate | None = Field(description="under the PGD check, of kept_epoch")
+    check: PGDCheck | None
+    cost: PassesPerImage
+    overfitting: Overfitting | None
+    gates: list[Gate]
+
+
+def collect(run: Run, out: Path, fail_above: float | None, fail_below: float | None) -> AdvPretrainResult:
+    """The finished run as a report's result; the robust accuracy must keep the bounds."""
+    epochs = [AdversarialEpoch(**record) for record in run.history]
+    kept = epochs[run.kept_epoch - 1]
+    alarm, check = first_alarm(run.history), run.check
+    clean = rate(kept.validation_right or 0, kept.validation_images) if kept.validation_images else None
+    robust = rate(kept.robust_right or 0, kept.check_images) if kept.check_images else None
+    seen = sum(record.images for record in epochs)
+    return AdvPretrainResult(
+        checkpoint=str(out),
+        sha256=fingerprint(run.network.net.state_dict()),
+        parameters=sum(parameter.numel() for parameter in run.network.net.parameters()),
+        train_images=len(run.train),
+        epochs=epochs,
+        kept_epoch=run.kept_epoch,
+        best_epoch=best_epoch(run.history),
+        clean_accuracy=clean,
+        robust_accuracy=robust,
+        check=PGDCheck(eps=check.eps, steps=check.steps, images=len(check.positions)) if check else None,
+        cost=PassesPerImage(
+            forwards=sum(record.forwards_per_image * record.images for record in epochs) / seen,
+            backwards=sum(record.backwards_per_image * record.images for record in epochs) / seen,
+        ),
+        overfitting=_overfitting(alarm, check.on_overfit) if alarm is not None and check is not None else None,
+        gates=gates("robust accuracy", robust.rate if robust else None, fail_above, fail_below),
+    )
+
+
+def _overfitting(alarm: OverfittingAlarm, action: OnOverfit) -> Overfitting:
+    return Overfitting(kind=alarm.kind, epoch=alarm.epoch, since=alarm.since, action=action)
+
+
+def flags(run: Run, result: AdvPretrainResult) -> list[str]:
+    """Reasons for suspicion: overfitting, a training that ends near chance, nothing held out."""
+    told = training_flags(run)
+    alarm = result.overfitting
+    if alarm is not None:
+        then, now = (result.epochs[epoch - 1] for epoch in (alarm.since, alarm.epoch))
+        done = {
+            "rollback": f"the weights are those of epoch {result.kept_epoch}, where the training ended",
+            "stop": f"the training stopped there, and keeps the weights of epoch {result.kept_epoch}",
+            "ignore": "the training went on; --on-overfit rollback would have ended it",
+        }[alarm.action]
+        told.append(
+            f"{alarm.kind} overfitting after epoch {alarm.epoch}: {now.robust_right} of {now.check_images} held-out "
+            f"images right under PGD, {then.robust_right} after epoch {alarm.since}, while accuracy on the adversarial "
+            f"training images did not fall; {done}"
+        )
+    if run.check is None:
+        told.append("nothing held out: robustness was not measured, and overfitting not looked for")
+    return told
+
+
+def table(result: AdvPretrainResult) -> list[str]:
+    """Lines for people."""
+    lines = [
+        f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images",
+        "epoch    loss  train %  adversarial %  held-out %  under PGD %",
+    ]
+    for record in result.epochs:
+        columns = (
+            (record.right, record.images, 7),
+            (record.adversarial_right, record.adversarial_images, 13),
+            (record.validation_right, record.validation_images, 10),
+            (record.robust_right, record.check_images, 11),
+        )
+        cells = [
+            f"{100 * (correct or 0) / images:{width}.1f}" if images else f"{'-':>{width}}"
+            for correct, images, width in columns
+        ]
+        mark = "  kept" if record.epoch == result.kept_epoch != len(result.epochs) else ""
+        lines.append(f"{record.epoch:5}  {record.cross_entropy:6.3f}  {'  '.join(cells)}{mark}")
+    cost = result.cost
+    lines.append(f"passes for each image: {cost.forwards:.3g} forward, {cost.backwards:.3g} backward")
+    if result.clean_accuracy is not None:
+        lines.append(f"held-out accuracy {percent(result.clean_accuracy)}")
+    if result.robust_accuracy is not None and result.check is not None:
+        what = f"PGD, {result.check.steps} steps, {budget('linf', result.check.eps)}"
+        lines.append(f"under {what}  {percent(result.robust_accuracy)}")
+    return lines

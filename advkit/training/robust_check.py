@@ -1,0 +1,73 @@
+"""PGD on held-out images after each epoch: the accuracy that an adversarial training is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.attacks.run import attack
+from advkit.data import counter_rng
+from advkit.data.images import ImageSet
+from advkit.models.network import Network
+from advkit.tasks.prediction import predict
+from advkit.tasks.task import task_of
+from advkit.training import distributed
+from advkit.training.adversarial import as_attacked
+from advkit.training.overfitting import find_alarm
+
+OnOverfit = Literal["rollback", "stop", "ignore"]
+_BATCH = 250
+
+
+@dataclass(frozen=True)
+class RobustCheck:
+    """What is measured after each epoch, and what follows from it.
+
+    Attributes:
+        positions: of the held-out images.
+        eps: Linf radius in pixel units.
+        steps: of PGD from a random start, of 2.5 eps / steps each.
+        seed: of the run.
+        on_overfit: what an alarm does to the training.
+    """
+
+    positions: Tensor
+    eps: float
+    steps: int
+    seed: int
+    on_overfit: OnOverfit = "ignore"
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        told = {"eps": self.eps, "steps": self.steps, "images": len(self.positions)}
+        return told | {"seed": self.seed, "on_overfit": self.on_overfit}
+
+    def measure(self, network: Network, data: ImageSet) -> dict[str, int]:
+        """Counts of images looked at, right, and right both clean and under attack. Every rank takes its share."""
+        task = task_of([network])
+        device = next(network.parameters()).device
+        seed = counter_rng.stream("robust check", self.seed)
+        params = AttackParams(parse_method("pgd"), eps=self.eps, steps=self.steps, goal="robustness", seed=seed)
+        counts = torch.zeros(2, dtype=torch.int64)
+        share = self.positions[distributed.rank() :: distributed.world_size()]
+        with as_attacked(network):
+            for start in range(0, len(share), _BATCH):
+                part = share[start : start + _BATCH]
+                images, targets = data.batch(part)
+                images, indices = images.to(device).contiguous(memory_format=torch.channels_last), data.indices[part]
+                moved = attack([network], images, targets.to(device), indices.to(device), params).images
+                clean = task.correct(predict([network], images).cpu(), targets)
+                robust = clean & task.correct(predict([network], moved).cpu(), targets)
+                counts += torch.stack([clean.sum(), robust.sum()])
+        clean_right, robust_right = distributed.sum_over_ranks(counts).tolist()
+        return {"check_images": len(self.positions), "check_right": clean_right, "robust_right": robust_right}
+
+    def ends(self, history: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether the training stops after the last epoch of ``history``."""
+        return self.on_overfit != "ignore" and find_alarm(history) is not None
