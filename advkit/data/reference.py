@@ -161,7 +161,7 @@ def _splits(base: str, download: bool) -> Splits:
         hint = (
             "it is empty"
             if path.is_dir() and not any(path.iterdir())
-            else "pictures need a directory for each class, or a CSV of filename,label beside them"
+            else "pictures need a directory for each class, a CSV of filename,label, or the boxes of VOC, COCO or YOLO"
         )
         raise InputError(f"{base}: no kind of image data known here ({', '.join(FORMATS)}); {hint}")
     if len(found) > 1:

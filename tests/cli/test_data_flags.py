@@ -98,6 +98,31 @@ def test_a_report_names_files_that_a_pattern_chose(folder: Path, inside: Run, mo
     assert "no name matches 9999" in done.stderr
 
 
+def test_wrong_boxes_stop_a_detector_until_they_are_mended(
+    tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("JPEGImages", "Annotations"):
+        (Path("voc") / folder).mkdir(parents=True)
+    corners = ((2, 2, 20, 20), (7, 7, 7, 30), (9, 9, 60, 30))
+    objects = "".join(
+        f"<object><name>cat</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox>"
+        "</object>"
+        for x0, y0, x1, y1 in corners
+    )
+    Image.new("RGB", (48, 32), "grey").save("voc/JPEGImages/a.png")
+    Path("voc/Annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
+    command = ("evaluate", "torchvision/ssdlite320_mobilenet_v3_large", "--data", "voc", "--json", "--quiet")
+    done = inside(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "of 3 boxes 1 out of range and 1 degenerate, first a.xml object 2" in done.stderr
+    done = inside(*command, "--fix-boxes")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [flag for flag in report["flags"] if "1 clipped to their image and 1 dropped as degenerate" in flag]
+    assert report["result"]["models"][0]["detection"]["objects"] == 2
+
+
 def test_without_data_there_is_nothing_to_mend(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     done = inside("train", "--arch", "advkit/cnn@r.safetensors", "--epochs", "0", "-o", "x.safetensors", "--fix-boxes")
