@@ -226,14 +226,16 @@ def _drawn(parts: Sequence[Part], objects: Sequence[Object]) -> tuple[Any, list[
         for k in range(one.parts.start, one.parts.stop):
             canvas.polygon(lines[k], fill=k)
         whole.append(sum(labels.crop(window).histogram()[one.parts]))
-    boxes = []
-    for one, window, area in zip(objects, windows, whole, strict=True):
-        shown = labels.crop(window)
-        seen = sum(shown.histogram()[one.parts])
+    boxes, shown = [], np.asarray(labels)
+    for one, (left, top, right, bottom), area in zip(objects, windows, whole, strict=True):
+        ids = shown[top:bottom, left:right]
+        own = (ids >= one.parts.start) & (ids < one.parts.stop)
+        seen = np.count_nonzero(own)
         if not seen:
             continue
-        own = [255 * (one.parts.start <= k < one.parts.stop) for k in range(256)]
-        x0, y0, x1, y1 = ((v + window[k % 2]) / OVER for k, v in enumerate(shown.point(own).getbbox() or ()))
+        columns, rows = (np.flatnonzero(own.any(axis)).tolist() for axis in (0, 1))
+        x0, x1 = ((left + k) / OVER for k in (columns[0], columns[-1] + 1))
+        y0, y1 = ((top + k) / OVER for k in (rows[0], rows[-1] + 1))
         difficult = seen < _SEEN * area or min(x1 - x0, y1 - y0) < _SMALLEST_BOX
         boxes.append([x0, y0, x1, y1, float(one.label), float(difficult)])
     return labels, boxes
