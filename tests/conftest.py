@@ -1,4 +1,4 @@
-"""A Ray cluster of two machines, both of them this one, for every part that can use one."""
+"""A Ray cluster of two machines, both of them this one, for every part that can use one; who runs which tests."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,22 @@ TESTS = Path(__file__).parent
 MORTAL = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, sys.argv[1:])"
 READY = "Ray runtime started"
 PATIENCE = 90.0  # seconds; a node takes 3 to 6
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``pytest -n`` hands out whole files, whose tests share what is dear, and all tests of the cluster as one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("::")
+            return "cluster" if "parallel_ray" in file or "cluster" in name else file
+
+    if config.getoption("dist") != "load":
+        return None
+    config.option.loadscopereorder = False  # in alphabetical order short files are the last
+    return Scheduling(config, log)
 
 
 def node(log: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from advkit.data import counter_rng
+from advkit.data import canvas, counter_rng
 from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm, flat_norm, per_image
 
@@ -63,7 +63,7 @@ def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
     if norm == "linf":
         perturbation = perturbation.clamp(-eps, eps)
     else:
-        length = flat_norm(perturbation, norm).clamp_min(1e-30)
+        length = flat_norm(canvas.where_pixels(perturbation, images), norm).clamp_min(1e-30)
         perturbation = perturbation * per_image((eps / length).clamp_max(1.0))
     return (images + perturbation).clamp(0.0, 1.0) - images
 
@@ -84,9 +84,11 @@ def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: 
     if norm == "linf":
         drawn = (counter_rng.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
     else:
-        drawn = counter_rng.normal(seed, indices, stream, size + 1)
-        radius = counter_rng.uniform(seed, indices, counter_rng.stream("random radius", restart), 1) ** (1.0 / size)
-        drawn = drawn[:, :size] / drawn[:, :size].norm(dim=1, keepdim=True) * radius * eps
+        drawn = counter_rng.normal(seed, indices, stream, size + 1)[:, :size]
+        drawn = canvas.where_pixels(drawn.view_as(images), images).flatten(1)
+        pixels = canvas.is_pixel(images).flatten(1).sum(1, keepdim=True) * images.shape[1]
+        radius = counter_rng.uniform(seed, indices, counter_rng.stream("random radius", restart), 1) ** (1.0 / pixels)
+        drawn = drawn / drawn.norm(dim=1, keepdim=True) * radius * eps
     return project(drawn.view_as(images), images, eps, norm)
 
 
@@ -103,6 +105,7 @@ def noise(images: Tensor, indices: Tensor, eps: float | Tensor, norm: Norm, seed
         drawn = counter_rng.signs(seed, indices, stream, size)
     else:
         drawn = counter_rng.normal(seed, indices, stream, size)
+        drawn = canvas.where_pixels(drawn.view_as(images), images).flatten(1)
         drawn = drawn / drawn.norm(dim=1, keepdim=True)
     return (images + drawn.view_as(images) * eps).clamp(0.0, 1.0)
 
@@ -119,7 +122,7 @@ def quantize(adversarial: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
     stays in the ball, and towards the clean image in the others.
 
     Returns:
-        (N, C, H, W) uint8.
+        (N, C, H, W) uint8; 0 where there is no pixel, see :func:`from_levels`.
 
     Raises:
         InputError: the clean images are not 8-bit and eps leaves no level (or no image) in reach.
@@ -131,17 +134,26 @@ def quantize(adversarial: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
         high = torch.floor(clean + eps * LEVELS + slack).clamp_max(LEVELS)
         if bool((low > high).any()):
             raise _no_level(eps)
-        return torch.minimum(torch.maximum(torch.round(pixels), low), high).to(torch.uint8)
+        nearest = torch.minimum(torch.maximum(torch.round(pixels), low), high)
+        return canvas.where_pixels(nearest, images).to(torch.uint8)
     rounded = torch.round(pixels)
-    outside = flat_norm(rounded - clean, norm) > eps * LEVELS + slack
+    outside = flat_norm(canvas.where_pixels(rounded - clean, images), norm) > eps * LEVELS + slack
     if bool(outside.any()):
         inward = torch.where(pixels >= clean, torch.floor(pixels + slack), torch.ceil(pixels - slack))
         away = (inward - clean) * (pixels - clean) < 0  # a clean pixel between two levels
         inward = torch.where(away, torch.round(clean), inward)
         rounded = torch.where(per_image(outside), inward, rounded)
-        if bool((flat_norm(rounded - clean, norm) > eps * LEVELS + slack * 10).any()):
+        if bool((flat_norm(canvas.where_pixels(rounded - clean, images), norm) > eps * LEVELS + slack * 10).any()):
             raise _no_level(eps)
-    return rounded.clamp(0.0, LEVELS).to(torch.uint8)
+    return canvas.where_pixels(rounded.clamp(0.0, LEVELS), images).to(torch.uint8)
+
+
+def from_levels(levels: Tensor, images: Tensor) -> Tensor:
+    """(N, C, H, W) float32 in [0, 1] of what :func:`quantize` made of ``images``; NaN where those have no pixel."""
+    pixels = levels.float() / LEVELS
+    if not bool(images[:, 0, -1, -1].isnan().any()):
+        return pixels
+    return torch.where(images.isnan(), canvas.NOWHERE, pixels)
 
 
 def _no_level(eps: float) -> InputError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,29 @@ class Batch:
         return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which])
 
 
+def loss_for(task: Task, params: AttackParams) -> str:
+    """What an attack makes larger: what it is told, else what its method usually does, else the task's first.
+
+    Raises:
+        InputError: a loss that the task has not.
+    """
+    known = [*task.attack_losses, *task.strongest_of]
+    if params.loss is not None and params.loss not in known:
+        raise InputError(f"--loss {params.loss}: {task.name} has {', '.join(known)}")
+    own = params.method.attack.loss
+    return params.loss or (own if own in known else known[0])
+
+
+def settled(params: AttackParams, networks: Sequence[nn.Module]) -> AttackParams:
+    """``params`` for ``networks``: with the loss of their task where the method's own is of another.
+
+    Raises:
+        InputError: a loss that the task has not.
+    """
+    loss = loss_for(task_of(networks), params)
+    return params if loss == params.method.attack.loss or not params.method.attack.loss else replace(params, loss=loss)
+
+
 View = Callable[[Tensor, Batch], Tensor]  # what networks see of points (N, C, H, W)
 
 
@@ -49,7 +72,7 @@ class Objective:
     def __init__(self, networks: Sequence[nn.Module], params: AttackParams, count: int, device: torch.device) -> None:
         self.networks, self.params = networks, params
         self.task: Task = task_of(networks)
-        self.loss = params.loss or params.method.attack.loss
+        self.loss = loss_for(self.task, params)
         self.forwards = self.backwards = 0
         self.zero = torch.zeros(count, dtype=torch.bool, device=device)
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
@@ -66,7 +89,9 @@ class Objective:
         return self.task.attack_losses[self.loss](outputs, targets, self.params.targeted)
 
     def fooled(self, outputs: Any, targets: Tensor) -> Tensor:
-        """(N,) bool: the attack's aim is reached at ``outputs``."""
+        """(N,) bool: the attack's aim is reached at ``outputs``, and there is nothing more to gain."""
+        if not self.task.stops_early:
+            return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
         return self.task.is_success(self.task.predictions(outputs), targets, self.params.targeted)
 
     def verdict(self, outputs: Any, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,7 +103,7 @@ class Objective:
         hit, losses, written = self.fooled(outputs, batch.targets), self.losses(outputs, batch.targets), x
         if self.params.quantize:
             levels = budget.quantize(x, batch.images, self.params.eps, self.params.norm)
-            written = levels.to(x.dtype) / budget.LEVELS
+            written = budget.from_levels(levels, batch.images).to(x.dtype)
         if (self.params.quantize or self.params.precision != "float32") and bool(hit.any()):
             with torch.no_grad():
                 again = self.task.outputs(self.networks, written[hit])

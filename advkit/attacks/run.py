@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
+from advkit.attacks.methods import Method
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
+from advkit.files.errors import InputError
+from advkit.tasks.task import Task, task_of
 
 
 @dataclass
@@ -45,10 +48,14 @@ def attack(
         params: the attack.
 
     Raises:
-        InputError: surrogates of different tasks, without gradients where the method needs them; 8-bit results asked
-            for where no level lies in reach.
+        InputError: surrogates of different tasks, without gradients where the method needs them, or of a task that the
+            method is not for; 8-bit results asked for where no level lies in reach.
     """
+    check_method(task_of(networks), params.method)
     objective = Objective(networks, params, len(images), images.device)
+    if several := objective.task.strongest_of.get(objective.loss):
+        made = [attack(networks, images, targets, indices, replace(params, loss=loss)) for loss in several]
+        return _strongest(made, objective, targets)
     method = params.method
     if params.eps == 0.0:
         found = images.clone()
@@ -56,5 +63,33 @@ def attack(
         batch = Batch(images, targets, indices, torch.arange(len(images), device=images.device))
         found = method.attack.function(objective, batch, params, **method.of(method.attack.name))
     if params.quantize and len(images):
-        found = budget.quantize(found, images, params.eps, params.norm).to(images.dtype) / budget.LEVELS
+        found = budget.from_levels(budget.quantize(found, images, params.eps, params.norm), images)
     return AttackBatch(found, objective.forwards, objective.backwards, objective.zero, objective.dead)
+
+
+def _strongest(made: Sequence[AttackBatch], objective: Objective, targets: Tensor) -> AttackBatch:
+    """Of several attacks on the same images, for each image the one with the largest whole loss."""
+    aimed = objective.params.targeted
+    whole = objective.task.attack_losses[objective.task.fallback]
+    losses = torch.stack([whole(objective.outputs(one.images), targets, aimed) for one in made])
+    chosen = losses.argmax(0)
+    return AttackBatch(
+        torch.stack([one.images for one in made])[chosen, torch.arange(len(chosen), device=chosen.device)],
+        objective.forwards + sum(one.forwards for one in made),
+        sum(one.backwards for one in made),
+        torch.stack([one.zero_gradients for one in made]).any(0),
+        torch.stack([one.dead for one in made]).any(0),
+    )
+
+
+def check_method(task: Task, method: Method) -> None:
+    """Raise InputError for a method that needs what ``task`` has not.
+
+    Methods of minimal norm and of random search go by whether an image is fooled; input diversity moves the image and
+    would have to move what is asked of its places.
+    """
+    attack = method.attack
+    if not task.stops_early and (attack.minimal_norm or not attack.gradients):
+        raise InputError(f"{attack.name}: goes by whether an image is fooled, which {task.name} does not say; use pgd")
+    if task.has_places and "di" in method:
+        raise InputError(f"di: moves images, but not the boxes of {task.name}; leave it out")

@@ -81,10 +81,12 @@ def run(config: AttackConfig) -> int:
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
     from advkit.attacks.dataset import attack_set
+    from advkit.attacks.objective import settled
     from advkit.models.fuse import fuse_conv_bn
     from advkit.reports import attack as reports
     from advkit.reports import envelope
 
+    params = settled(params, opened.networks)
     aim, chosen = aim_at(config, opened.networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in opened.networks]
     batches = attack_set(
@@ -95,7 +97,7 @@ def run(config: AttackConfig) -> int:
         for done in batches:
             write(done, *summary.add(done, opened.networks, device, config.quantized))
             progress.step("attack", summary.images, len(chosen))
-    result = summary.result(config.out, config.quantized, len(opened.images) - len(chosen))
+    result = summary.result(config.out, config.quantized, len(opened.images) - len(chosen), chosen.class_names)
     return envelope.finish(
         "attack",
         result,
@@ -121,8 +123,11 @@ def _check(config: AttackConfig) -> None:
 @contextlib.contextmanager
 def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams) -> Iterator[Write]:
     """A function that writes one batch, to a safetensors file or a folder of PNGs."""
+    import torch
+
     from advkit.files.adversarial import AdversarialWriter, adversarial_metadata, is_adversarial
     from advkit.files.image_folder import FolderWriter, image_folder
+    from advkit.tasks.task import task_of
 
     out = config.out
     metadata = adversarial_metadata(
@@ -132,20 +137,23 @@ def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: Atta
         attack=params.to_json(),
     )
     writer: contextlib.AbstractContextManager[AdversarialWriter | FolderWriter]
+    task = task_of(opened.networks)
+    if config.png and task.has_places:
+        raise InputError(f"-o {out}: a folder of PNGs has no place for boxes; write FILE.safetensors")
     if config.png:
         writer = image_folder(out, metadata, force=config.force)
     elif out.exists() and not config.force and not is_adversarial(out):
         raise InputError(f"{out}: exists and is no adversarial set; --force replaces it")
     else:
-        writer = AdversarialWriter(out, len(images), images.size, metadata, quantized=config.quantized)
+        none = images.targets[:0]
+        columns = task.columns(torch.empty(0, *images.size), none, none, none)
+        writer = AdversarialWriter(out, len(images), images.size, metadata, quantized=config.quantized, columns=columns)
     with writer as rows:
         yield lambda done, pixels, prediction, outcome: rows.append(
             pixels,
-            labels=done.targets,
             index=done.indices,
-            target=done.aims,
-            prediction=prediction,
             outcome=outcome,
+            **task.columns(done.clean, done.targets, done.aims, prediction),
         )
 
 

@@ -38,7 +38,8 @@ class AttackOptions(BudgetOptions):
         str | None, typer.Option(help="Pixel units, like --eps: 2/255 [2.5 eps/steps for pgd, else eps/steps].")
     ] = None
     loss: Annotated[
-        Literal["ce", "margin", "logit"] | None, typer.Option(help="What to make larger [the method's own].")
+        Literal["ce", "margin", "logit", "sum", "cls", "loc", "mtd", "vanishing", "fabrication"] | None,
+        typer.Option(help="What to make larger [the method's own; sum for detectors]."),
     ] = None
     target: Annotated[
         str | None,

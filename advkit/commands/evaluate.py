@@ -62,7 +62,7 @@ def _measure(opened: Opened, config: EvaluateConfig) -> tuple[list[Any], list[st
             pixels, labels = images.batch(slice(start, start + config.batch_size))
             pixels = pixels.to(opened.device)
             for name, network, count in zip(opened.names, networks, counts, strict=True):
-                count.update(outputs_of([network], pixels).cpu(), labels)
+                count.update(outputs_of([network], pixels), labels)
                 if start == 0:
                     suspicions += [f"{name}: {flag}" for flag in sanity_checks(network, pixels[:32])]
             progress.step("evaluate", min(start + config.batch_size, len(images)), len(images))

@@ -48,6 +48,7 @@ def search_request(config: EvolveConfig, device: str) -> SearchRequest:
         finalists=config.finalists,
         limit=config.limit,
         download=config.download,
+        fix_boxes=config.fix_boxes,
         device=device,
         workers=config.workers,
         ray=config.ray,

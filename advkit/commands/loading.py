@@ -165,6 +165,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
         crop_pct=crop.crop_pct,
         interpolation=crop.interpolation,
         download=config.download,
+        fix_boxes=config.fix_boxes,
     )
     scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
     networks = [
@@ -213,11 +214,12 @@ def load_for(
     from advkit.models.resized import resized
 
     channels, height, width = size = data.size
-    if native is not None and (native.fixed or own_size):
+    if native is not None and (native.fixed or own_size or native.scales):
         size = (channels, native.height, native.width)
     mean, std = (None, None) if native is not None and native.normalised else statistics
     count = data.num_classes if is_fresh(ref) else None
     network = model_reference.load(ref, num_classes=count, input_size=size, mean=mean, std=std, device=device)
+    check_task(ref, network, data)
     if network.spec.num_classes == 1 and data.num_classes == 2:
         network = as_two_classes(network)
     if set(data.class_names) < set(network.spec.labels) and not is_nameless(data.class_names):
@@ -229,7 +231,14 @@ def load_for(
             f"{ref}: has {classes} classes, {data.ref} has {data.num_classes}; use data that it was made for"
         )
     _check_names(ref, network.spec.labels, data.ref, data.class_names)
-    return resized(network, height, width)
+    return network if native is not None and native.scales else resized(network, height, width)
+
+
+def check_task(ref: str, network: Network, data: ImageSet) -> None:
+    """Raise InputError when ``network`` and ``data`` are for different tasks."""
+    task = network.spec.task
+    if task != data.task:
+        raise InputError(f"{ref}: is for {task}, {data.ref} is data for {data.task}; give models and data of one task")
 
 
 def _own_size(network: Network) -> tuple[int, int] | None:

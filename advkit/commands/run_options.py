@@ -19,6 +19,9 @@ class RunOptions(Config):
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     download: Annotated[bool, typer.Option("--download", help="Let NAME:DIR data be fetched.")] = False
+    fix_boxes: Annotated[
+        bool, typer.Option("--fix-boxes", help="Clip and drop wrong boxes of objects, instead of refusing the data.")
+    ] = False
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the JSON report there; - is stdout.")
     ] = None

@@ -35,6 +35,7 @@ class RecipeOptions(Config):
     precise_bn: Annotated[
         int, typer.Option(min=0, help="Training images for batch-norm's statistics; 0: running averages.")
     ] = 0
+    freeze_bn: Annotated[bool, typer.Option("--freeze-bn", help="Batch-norms keep the statistics they have.")] = False
     augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
 
@@ -72,6 +73,7 @@ class TrainingConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
 
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")]
     arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = ""
+    backbone: Annotated[str, typer.Option(metavar="timm/NAME[@WEIGHTS]", help="Of advkit/ssd and advkit/fcos.")] = ""
     init: Annotated[str, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = ""
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = ""
     mean: Annotated[str | None, typer.Option(help="Normalisation: means, one a channel [from the data].")] = None
@@ -121,6 +123,10 @@ def check_training(config: TrainingConfig) -> None:
     statistics(config.mean, config.std)
     if config.optimizer != "sgd":
         config.refuse(("momentum",), f"does nothing with --optimizer {config.optimizer}; leave it out")
+    if config.backbone and config.arch not in ("advkit/ssd", "advkit/fcos"):
+        raise InputError(f"--backbone {config.backbone}: is for --arch advkit/ssd and advkit/fcos; leave it out")
+    if not config.data:
+        config.refuse(("fix_boxes",), "does nothing without --data; leave it out")
 
 
 def check_recipe(recipe: RecipeOptions) -> None:
@@ -132,6 +138,8 @@ def check_recipe(recipe: RecipeOptions) -> None:
     check_range("lr", recipe.lr, 0.0, 1e6)
     check_range("clip", recipe.clip, 0.0, 1e6)
     check_range("weight-decay", recipe.weight_decay, 0.0, 1e6)
+    if recipe.freeze_bn:
+        recipe.refuse(("precise_bn",), "would estimate what --freeze-bn keeps; give one of them")
 
 
 def check_penalty(penalty: PenaltyOptions) -> None:

@@ -6,8 +6,8 @@ from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices
 from advkit.commands.loading import pick_precision
 from advkit.commands.train_config import PenaltyOptions, RecipeOptions
+from advkit.data.augment import KINDS
 from advkit.data.images import ImageSet
-from advkit.training.augment import KINDS
 from advkit.training.params import PENALTY_POINTS, AdversarialParams, MisalignParams, TrainParams
 
 
@@ -44,6 +44,7 @@ def train_params(
         lr=recipe.lr if recipe.lr is not None else {"sgd": 0.1, "adamw": 0.002}[recipe.optimizer],
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum,
+        freeze_bn=recipe.freeze_bn,
         schedule=recipe.schedule,
         label_smoothing=recipe.label_smoothing,
         clip=recipe.clip,

@@ -91,10 +91,9 @@ def fit(job: Run, config: TrainingConfig, rank: int) -> None:
 
     def show(state: TrainProgress) -> None:
         tell(state.left)
-        text = (
-            f"epoch {state.epoch + 1}/{epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}  "
-            f"accuracy {100 * state.accuracy:.1f} %"
-        )
+        text = f"epoch {state.epoch + 1}/{epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}"
+        if state.accuracy is not None:
+            text += f"  accuracy {100 * state.accuracy:.1f} %"
         progress.show(text, state.epoch * state.steps + state.step, epochs * state.steps, state.left)
 
     with catch_stop_signals() as stop, Progress(quiet) as progress:

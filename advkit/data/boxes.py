@@ -2,7 +2,7 @@
 
 Targets of detection are (N, B, 6) float32: in each row x0, y0, x1, y1, class and whether the object is ``difficult``.
 Coordinates are pixels of the image at its own size, from its left and upper edge: a box over the whole of an image
-100 pixels wide has x0 = 0 and x1 = 100. Classes count from 0. Rows of class -1 hold no object; they come last. B is
+100 pixels wide has x0 = 0 and x1 = 100. Classes count from 0. Rows of class -1 hold no object. B is
 the largest number of objects in one image, at least 1. Difficult objects (crowds of COCO too) are neither asked for
 nor counted against a detector, nor trained on.
 """

@@ -9,6 +9,7 @@ import torch
 
 from advkit.data.images import array_reader
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, match_channels
+from advkit.data.scenes import SCENES
 
 _TRAIN = 1297
 
@@ -35,4 +36,4 @@ def _digits(part: slice, wanted: LoadOptions) -> RawDataset:
     return match_channels(source, wanted, "digits")
 
 
-BUILT_IN = {"digits": digits}
+BUILT_IN = {"digits": digits, **SCENES}

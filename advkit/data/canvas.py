@@ -30,6 +30,13 @@ def sizes(images: Tensor) -> Tensor:
     return torch.stack([height, width], 1)
 
 
+def where_pixels(values: Tensor, images: Tensor) -> Tensor:
+    """``values``, shaped as ``images`` (N, C, H, W), with 0 where those have no pixel; as they are if all have all."""
+    if not bool(images[:, 0, -1, -1].isnan().any()):
+        return values
+    return torch.where(images.isnan(), 0.0, values)
+
+
 def is_pixel(images: Tensor) -> Tensor:
     """(N, 1, H, W) bool: where ``images`` (N, C, H, W) have a pixel."""
     return ~images[:, :1].isnan()

@@ -23,6 +23,7 @@ _ORIENTATION = 0x0112
 _LARGEST = 1 << 26  # pixels of a picture that is kept whole, or scaled up before it is cut
 _BIG = 1 << 24  # pixels from which a picture is shrunk by pillow first: as floats it would take 200 MB and more
 _STDERR = threading.Lock()
+SHRINK = "shrink it, and its boxes"  # where no --size helps
 
 
 @contextlib.contextmanager
@@ -78,14 +79,30 @@ def upright_size(file: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def check_whole(file: Path, size: tuple[int, int]) -> None:
+def orientation(file: Path) -> int:
+    """EXIF's orientation, 1 to 8; 1 is upright, and what is said where nothing is.
+
+    Raises:
+        InputError: a file that can't be read.
+    """
+    with _opened(file) as image:
+        found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(1, 9) else 1
+
+
+def check_whole(file: Path, size: tuple[int, int], hint: str = "give --size") -> None:
     """Refuse pictures that are asked for whole, at ``size`` (H, W), and would take gigabytes each as floats.
+
+    Args:
+        file: named in the message.
+        size: of the picture.
+        hint: what to do about it.
 
     Raises:
         InputError: more than 2**26 pixels.
     """
     if size[0] * size[1] > _LARGEST:
-        raise InputError(f"{file}: {size[0]}x{size[1]} pixels are too many to take whole; give --size")
+        raise InputError(f"{file}: {size[0]}x{size[1]} pixels are too many to take whole; {hint}")
 
 
 @dataclass(frozen=True)
@@ -119,23 +136,38 @@ def decode(
     Raises:
         InputError: a file that can't be decoded, or whose pixels have no meaning as an image.
     """
-    from PIL import Image, ImageOps
-
     resize = Resize(size, crop_pct, interpolation)
     with _opened(file) as image:
         if image.width * image.height > _BIG:
             image = _reduced(image, resize.scaled)
-        if image.getexif().get(_ORIENTATION, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I") or image.mode == "F":
-            array = _deep_grey(image, file).unsqueeze(0).expand(channels, -1, -1)
-        else:
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-            mode = "L" if channels == 1 else "RGB"
-            pixels = np.array(image if image.mode == mode else image.convert(mode))
-            array = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1).float() / 255.0
-        return _resized(array, resize, file)
+        pixels = _pixels(image, channels, file)
+        return _resized(pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels, resize, file)
+
+
+def decode_whole(file: Path, channels: int) -> Tensor:
+    """One picture, upright, at its own size: (channels, h, w) uint8, or float32 in [0, 1] where 8 bits hold too little.
+
+    Raises:
+        InputError: as :func:`decode`; more than 2**26 pixels.
+    """
+    with _opened(file) as image:
+        check_whole(file, (image.height, image.width), SHRINK)
+        return _pixels(image, channels, file).contiguous()
+
+
+def _pixels(image: Any, channels: int, file: Path) -> Tensor:
+    """Pixels of an opened picture, upright, (channels, h, w): uint8, or float32 in [0, 1] of deep grey ones."""
+    from PIL import Image, ImageOps
+
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_grey(image, file).unsqueeze(0).expand(channels, -1, -1)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    mode = "L" if channels == 1 else "RGB"
+    pixels = np.array(image if image.mode == mode else image.convert(mode))
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
 
 
 def _reduced(image: Any, size: tuple[int, int]) -> Any:

@@ -25,7 +25,8 @@ def from_files(
     size = wanted.size or _common_size(path, files)
     resize = Resize(size, wanted.crop_pct, wanted.interpolation)
     read = _reader(files, channels, resize)
-    return RawDataset(targets, names, (channels, *size), read, warnings=_told(resize), resize=resize)
+    stems = tuple(file.stem for file in files)
+    return RawDataset(targets, names, (channels, *size), read, warnings=_told(resize), resize=resize, names=stems)
 
 
 def _told(resize: Resize) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from advkit.data import coco, voc, yolo
 from advkit.data.file_list import from_files
 from advkit.data.labels_csv import is_flat
 from advkit.data.picture_files import class_folders, is_picture, left_out, visible_files
@@ -14,6 +15,7 @@ from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
 from advkit.files.errors import InputError
 from advkit.files.image_folder import SIDECAR, FolderIndex, read_sidecar
 
+_OTHERS = (voc, coco, yolo)  # formats whose folders of pictures are no classes
 _SPLITS = ("train", "test", "val", "valid", "validation")
 
 
@@ -28,7 +30,7 @@ def splits(path: Path) -> Splits | None:
     Raises:
         InputError: one class directory alone, which is a folder too high more often than not.
     """
-    if not path.is_dir() or is_flat(path):
+    if not path.is_dir() or is_flat(path) or any(kind.is_layout(path) for kind in _OTHERS):
         return None
     inside = class_folders(path)
     if (path / SIDECAR).is_file():

@@ -11,6 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from advkit.data.boxes import is_object
+from advkit.data.canvas import sizes
 from advkit.data.decoding import Resize
 from advkit.files.errors import InputError
 
@@ -40,6 +42,7 @@ class ImageSet:
         warnings: what the user must hear of how the data were read, each one line: files left out, conventions taken.
         resize: how pictures of other sizes became ``size``; None for arrays.
         task: what the targets are of (:data:`advkit.tasks.task.TASKS`).
+        names: N names of files without suffixes; None for data that are no files.
     """
 
     ref: str
@@ -54,6 +57,7 @@ class ImageSet:
     warnings: tuple[str, ...] = ()
     resize: Resize | None = None
     task: str = "classification"
+    names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -82,6 +86,7 @@ class ImageSet:
             indices=self.indices[positions],
             rows=self.rows[positions],
             target_classes=None if self.target_classes is None else self.target_classes[positions],
+            names=None if self.names is None else tuple(self.names[k] for k in positions.tolist()),
         )
 
     def origin(self) -> dict[str, str]:
@@ -92,9 +97,12 @@ class ImageSet:
     def fingerprint(self) -> str:
         """sha256 over size, then indices, labels and pixels of every 512 images, in order.
 
-        How many are read at once, and from which kind of file, makes no difference.
+        Of images of many sizes: over channels, then index, objects, size and pixels of each in order. How many are read
+        at once, from which kind of file, and how large canvas and targets are beyond them, makes no difference.
         """
         digest, step = hashlib.sha256(repr(self.size).encode()), images_per_read(self.size)
+        if self.task != "classification":
+            return self._fingerprint_by_image(step)
         for start in range(0, len(self), _BLOCK):
             stop = min(start + _BLOCK, len(self))
             digest.update(self.indices[start:stop].numpy().tobytes())
@@ -102,6 +110,20 @@ class ImageSet:
             for first in range(start, stop, step):
                 images, _ = self.batch(slice(first, min(first + step, stop)))
                 digest.update(images.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _fingerprint_by_image(self, step: int) -> str:
+        digest = hashlib.sha256(f"{self.task} {self.size[0]}".encode())
+        for start in range(0, len(self), step):
+            images, targets = self.batch(slice(start, start + step))
+            indices = self.indices[start : start + step]
+            for index, image, rows, (height, width) in zip(
+                indices, images, targets, sizes(images).tolist(), strict=True
+            ):
+                found = rows[is_object(rows)]
+                digest.update(torch.tensor([int(index), len(found), height, width]).numpy().tobytes())
+                digest.update(found.contiguous().numpy().tobytes())
+                digest.update(image[:, :height, :width].contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 

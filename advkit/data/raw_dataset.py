@@ -27,12 +27,14 @@ class LoadOptions:
         channels: 1 or 3.
         crop_pct: part of the resized picture, of its shorter side, that is cut from the centre, in (0, 1].
         interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
+        fix_boxes: mend boxes that are wrong, instead of refusing the data.
     """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
+    fix_boxes: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class RawDataset:
         read: as in :class:`advkit.data.images.ImageSet`.
         indices: (N,) identities, for sets that say so themselves (adversarial sets); None counts from 0.
         target_classes: (N,) int64, classes to aim at; None where the data do not say.
-        warnings, resize, task: as in :class:`advkit.data.images.ImageSet`.
+        warnings, resize, task, names: as in :class:`advkit.data.images.ImageSet`.
     """
 
     targets: Tensor
@@ -58,6 +60,7 @@ class RawDataset:
     warnings: tuple[str, ...] = ()
     resize: Resize | None = None
     task: str = "classification"
+    names: tuple[str, ...] | None = None
 
 
 Splits = dict[str, Callable[[LoadOptions], RawDataset]]

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from advkit.data import cifar, cifar_python, folder, idx, labels_csv, npz, safetensors, torchvision_datasets
+from advkit.data import (
+    cifar,
+    cifar_python,
+    coco,
+    folder,
+    idx,
+    labels_csv,
+    npz,
+    safetensors,
+    torchvision_datasets,
+    voc,
+    yolo,
+)
 from advkit.data.builtin import BUILT_IN
 from advkit.data.images import ImageSet
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
@@ -23,6 +37,9 @@ FORMATS = {
     "safetensors": safetensors.splits,
     "image-folder": folder.splits,
     "labels-csv": labels_csv.splits,
+    "voc": voc.splits,
+    "coco": coco.splits,
+    "yolo": yolo.splits,
 }
 
 
@@ -35,33 +52,38 @@ def load(
     crop_pct: float = 1.0,
     interpolation: str = "bilinear",
     download: bool = False,
+    fix_boxes: bool = False,
 ) -> ImageSet:
     """The images that ``ref`` names.
 
     Args:
         ref: a built-in name, ``NAME:DIR`` of a torchvision set, or a path whose kind its content tells; a suffix
-            ``#SPLIT`` chooses a split.
+            ``#SPLIT`` chooses a split, ``#SPLIT:PATTERN`` or ``#:PATTERN`` files by their names.
         role: the split to take when ``ref`` names none and there are several.
         size: (H, W) to which pictures in folders are resized and cut; arrays stay as they are.
         channels: 1 or 3; grey arrays are repeated.
         crop_pct: what a cut of pictures in folders leaves of their scaled shorter side, in (0, 1].
         interpolation: of their scaling, ``bilinear``, ``bicubic`` or ``nearest``.
         download: let torchvision fetch a missing set.
+        fix_boxes: clip boxes that reach beyond their image, and drop those without area, instead of refusing them.
 
     Raises:
-        InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files.
+        InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files; no file
+            of such a name; boxes to be mended in data that have none.
     """
     try:
-        base, split = _parted(ref)
+        base, split, pattern = _parted(ref)
         splits = _splits(base, download)
         chosen = _choose(ref, base, splits, split, role)
-        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation))
+        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
+    if fix_boxes and source.task != "detection":
+        raise InputError(f"--fix-boxes: does nothing with {ref}, which has classes and no boxes; leave it out")
     _check_labels(ref, source)
     _check_names(ref, source)
     rows = torch.arange(len(source.targets))
-    return ImageSet(
+    found = ImageSet(
         base,
         chosen,
         source.class_names,
@@ -74,17 +96,32 @@ def load(
         source.warnings,
         source.resize,
         source.task,
+        source.names,
     )
+    return found if pattern is None else _matching(ref, found, pattern)
 
 
-def _parted(ref: str) -> tuple[str, str | None]:
-    """What comes before and after the last ``#``, unless that is part of a file's name."""
-    base, mark, split = ref.rpartition("#")
+def _parted(ref: str) -> tuple[str, str | None, str | None]:
+    """What comes before the last ``#``, and the split and the pattern after it, unless all that is a file's name."""
+    base, mark, rest = ref.rpartition("#")
     if not mark or Path(ref).exists():
-        return ref, None
-    if not base or not split:
-        raise InputError(f"{ref}: nothing {'after' if base else 'before'} the #; write DATA#SPLIT")
-    return base, split
+        return ref, None, None
+    split, colon, pattern = rest.partition(":")
+    if not base or not rest or (colon and not pattern):
+        what = "before the #" if not base else "after the :" if colon else "after the #"
+        raise InputError(f"{ref}: nothing {what}; write DATA#SPLIT, DATA#SPLIT:PATTERN or DATA#:PATTERN")
+    return base, split or None, pattern if colon else None
+
+
+def _matching(ref: str, data: ImageSet, pattern: str) -> ImageSet:
+    """The images of ``data`` whose files' names, without suffix, match ``pattern``, as a split of its own name."""
+    if data.names is None:
+        raise InputError(f"{ref}: a pattern is of names of files, and {data.ref} holds arrays; leave :{pattern} out")
+    positions = [k for k, name in enumerate(data.names) if fnmatch.fnmatchcase(name, pattern)]
+    if not positions:
+        have = f"{len(data.names)} files, such as {data.names[0][:80]}"
+        raise InputError(f"{ref}: no name matches {pattern}; it has {have} (without suffixes)")
+    return replace(data.subset(torch.tensor(positions)), split=f"{data.split}:{pattern}")
 
 
 def _check_labels(ref: str, source: RawDataset) -> None:

@@ -1,4 +1,4 @@
-"""Images and labels in a .safetensors file, which is what ``attack`` writes."""
+"""Images with labels, or with boxes of objects, in a .safetensors file, which is what ``attack`` writes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from advkit.data.raw_dataset import (
     names_for,
     scale_of,
 )
+from advkit.data.safetensors_boxes import read_boxes
 from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, Header, LazyTensor, open_tensor, read_header
 
@@ -39,14 +40,22 @@ def _source(path: Path, wanted: LoadOptions) -> RawDataset:
     rows, label_rows = open_tensor(path, names[0]), open_tensor(path, names[1])
     if len(rows.shape) != 4 or rows.shape[1] not in (1, 3) or 0 in rows.shape[2:]:
         raise InputError(f"{path}: images have shape {list(rows.shape)}; (N, 1 or 3, H, W) is needed")
-    labels = as_labels(label_rows.rows(0, len(label_rows)), len(rows), path)
-    source = RawDataset(
-        labels,
-        _class_names(metadata) or names_for(labels, path),
-        (rows.shape[1], rows.shape[2], rows.shape[3]),
-        array_reader(rows.at, _checked_scale(path, rows)),
-        _indices(path, header, len(rows)),
-    )
+    size, indices = (rows.shape[1], rows.shape[2], rows.shape[3]), _indices(path, header, len(rows))
+    read = array_reader(rows.at, _checked_scale(path, rows))
+    if "boxes" in header:
+        found = read_boxes(path, header, _class_names(metadata), len(rows), (size[1], size[2]), fix=wanted.fix_boxes)
+        source = RawDataset(
+            found.targets,
+            found.class_names,
+            size,
+            found.within_sizes(read),
+            indices,
+            warnings=found.warnings,
+            task="detection",
+        )
+    else:
+        labels = as_labels(label_rows.rows(0, len(label_rows)), len(rows), path)
+        source = RawDataset(labels, _class_names(metadata) or names_for(labels, path), size, read, indices)
     return match_channels(source, wanted, path)
 
 

@@ -34,7 +34,7 @@ class ContextSpec:
         reference: MODEL reference of R.
         task: of R, by name.
         data: DATA reference; its training split is used, nothing else.
-        limit, download: as for :func:`advkit.data.reference.load`.
+        limit, download, fix_boxes: as for :func:`advkit.data.reference.load`.
         size: (C, H, W) of the images; pictures in folders are brought to it.
         validation: part of the training images that is held out, with ``data_seed``.
         data_seed: of sample and hold-out.
@@ -64,6 +64,7 @@ class ContextSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: str
+    fix_boxes: bool = False
 
 
 @dataclass
@@ -123,10 +124,19 @@ class DataParts(NamedTuple):
 
 
 def load_training_images(
-    ref: str, task: Task, size: tuple[int, int, int], *, limit: int | None, seed: int, download: bool
+    ref: str,
+    task: Task,
+    size: tuple[int, int, int],
+    *,
+    limit: int | None,
+    seed: int,
+    download: bool,
+    fix_boxes: bool,
 ) -> ImageSet:
     """A sample of ``limit`` training images of ``ref``; pictures in folders are brought to ``size`` (C, H, W)."""
-    images = data_reference.load(ref, role="train", size=size[1:], channels=size[0], download=download)
+    images = data_reference.load(
+        ref, role="train", size=size[1:], channels=size[0], download=download, fix_boxes=fix_boxes
+    )
     return limited(task, images, limit, seed)
 
 
@@ -139,7 +149,15 @@ def split_parts(task: Task, data: ImageSet, validation: float, validation_images
 def open_parts(spec: ContextSpec) -> DataParts:
     """The data of a run, in any process."""
     task, seed = task_named(spec.task), spec.data_seed
-    data = load_training_images(spec.data, task, spec.size, limit=spec.limit, seed=seed, download=spec.download)
+    data = load_training_images(
+        spec.data,
+        task,
+        spec.size,
+        limit=spec.limit,
+        seed=seed,
+        download=spec.download,
+        fix_boxes=spec.fix_boxes,
+    )
     return split_parts(task, data, spec.validation, spec.validation_images, seed)
 
 

@@ -20,7 +20,7 @@ from advkit.files.tensors import TensorWriter, open_tensor
 from advkit.metrics.norms import flat_norm, per_image
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
-from advkit.training.augment import augmented
+from advkit.tasks.task import task_of
 from advkit.training.params import TrainParams
 
 SPEC = "advkit/gradients/1"
@@ -44,7 +44,7 @@ def record(path: Path, reference: Network, data: ImageSet, positions: Tensor, pa
     """
     if path.exists():
         return
-    quick, count = fuse_conv_bn(reference), len(positions)
+    quick, count, task = fuse_conv_bn(reference), len(positions), task_of([reference])
     shapes = {
         "directions": (torch.float16, (params.epochs * count, *data.size)),
         "indices": (torch.int64, (count,)),
@@ -56,7 +56,7 @@ def record(path: Path, reference: Network, data: ImageSet, positions: Tensor, pa
                 part = positions[start : start + _BATCH]
                 images, targets = (value.to(device) for value in data.batch(part))
                 indices = data.indices[part].to(device)
-                images = augmented(images, indices, params.augment, params.seed, epoch)
+                images, targets = task.augmented(images, targets, indices, params.augment, params.seed, epoch)
                 found, _ = margin_gradients(quick, images, targets)
                 largest = flat_norm(found, "linf").clamp_min(torch.finfo(found.dtype).tiny)
                 rows.append({"directions": (found / per_image(largest)).to(torch.float16).cpu()})

@@ -98,6 +98,7 @@ class SearchRequest:
         finalists: candidates retrained by the whole recipe.
         limit: images taken of the data; None for all. With ``recipe_from`` R' says it.
         download: whether data may be fetched.
+        fix_boxes: mend wrong boxes of the data.
         device: where to work.
         workers, ray, threads: see :func:`advkit.parallel.executor.open_executor`.
         candidate_timeout: seconds for a candidate training; None for no limit.
@@ -119,6 +120,7 @@ class SearchRequest:
     finalists: int = 2
     limit: int | None = None
     download: bool = False
+    fix_boxes: bool = False
     device: str = "cpu"
     workers: int = 1
     ray: str | None = None

@@ -103,7 +103,9 @@ def prepare(request: SearchRequest, usual: UsualRecipe, attacks_by_seed: Callabl
     told = read_recipe(request.recipe_from, reference.spec, request.device) if request.recipe_from else None
     limit, seed = (told.limit, told.data_seed) if told is not None else (request.limit, request.search.seed)
     task, size = task_of([reference]), reference.spec.input_size
-    images = load_training_images(request.data, task, size, limit=limit, seed=seed, download=request.download)
+    images = load_training_images(
+        request.data, task, size, limit=limit, seed=seed, download=request.download, fix_boxes=request.fix_boxes
+    )
     _check_images(request, reference, images)
     if told is not None and told.fingerprint != images.fingerprint:
         raise InputError(
@@ -139,7 +141,7 @@ def _check_images(request: SearchRequest, reference: Network, images: ImageSet) 
             f"{request.reference}: takes {wanted} images of {spec.num_classes} classes, {request.data} has "
             f"{size} of {images.num_classes}; use data that it was made for"
         )
-    if images.split == "test":
+    if images.split.partition(":")[0] == "test":
         raise InputError(f"{request.data}: are test images, which evolve would choose on; give the training split")
 
 
@@ -170,6 +172,7 @@ def _context_spec(request: SearchRequest, recipe: Recipe, reference: Network) ->
         limit=recipe.limit,
         size=reference.spec.input_size,
         download=request.download,
+        fix_boxes=request.fix_boxes,
         validation=recipe.validation,
         data_seed=recipe.data_seed,
         validation_images=request.validation_images,

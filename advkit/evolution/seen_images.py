@@ -43,7 +43,9 @@ def count_seen(request: SearchRequest, reference: Network, recipe: Recipe, parts
     data, task = parts.data, task_of([reference])
     if known != data.fingerprint and (limit, seed) != (recipe.limit, recipe.data_seed):
         size = reference.spec.input_size
-        data = load_training_images(request.data, task, size, limit=limit, seed=seed, download=False)
+        data = load_training_images(
+            request.data, task, size, limit=limit, seed=seed, download=False, fix_boxes=request.fix_boxes
+        )
     if known != data.fingerprint:
         return None
     train = data.indices[hold_out(task, data, validation, seed)[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +48,14 @@ class AdversarialWriter:
     """Writes an adversarial set batch by batch; its file takes its place when the block ends well."""
 
     def __init__(
-        self, path: Path, count: int, size: tuple[int, int, int], metadata: dict[str, Any], *, quantized: bool = False
+        self,
+        path: Path,
+        count: int,
+        size: tuple[int, int, int],
+        metadata: dict[str, Any],
+        *,
+        quantized: bool = False,
+        columns: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Open ``path`` for ``count`` images.
 
@@ -58,10 +65,13 @@ class AdversarialWriter:
             size: (C, H, W) of each.
             metadata: from :func:`adversarial_metadata`.
             quantized: images are uint8, not float32.
+            columns: tensors of the dtypes and row shapes of what is said of each image beside its index and outcome;
+                by default :data:`NUMBERS`.
         """
-        shapes: dict[str, tuple[torch.dtype, tuple[int, ...]]] = dict.fromkeys(NUMBERS, (torch.int64, (count,)))
-        shapes["outcome"] = (torch.uint8, (count,))
-        shapes["images"] = (torch.uint8 if quantized else torch.float32, (count, *size))
+        rows = dict.fromkeys(NUMBERS, torch.empty(0, dtype=torch.int64)) if columns is None else dict(columns)
+        rows |= {"index": torch.empty(0, dtype=torch.int64), "outcome": torch.empty(0, dtype=torch.uint8)}
+        rows["images"] = torch.empty(0, *size, dtype=torch.uint8 if quantized else torch.float32)
+        shapes = {name: (row.dtype, (count, *row.shape[1:])) for name, row in rows.items()}
         self._rows = TensorWriter(path, shapes, canonical_json({**metadata, "spec": SPEC}))
 
     def __enter__(self) -> Self:
@@ -73,20 +83,10 @@ class AdversarialWriter:
     ) -> None:
         self._rows.__exit__(kind, error, trace)
 
-    def append(
-        self, images: Tensor, *, labels: Tensor, index: Tensor, target: Tensor, prediction: Tensor, outcome: Tensor
-    ) -> None:
-        """A batch: images (N, C, H, W) in [0, 1], or of 8 bits; (N,) numbers as in :class:`AdversarialSet`."""
-        self._rows.append(
-            {
-                "images": images,
-                "labels": labels,
-                "index": index,
-                "target": target,
-                "prediction": prediction,
-                "outcome": outcome.to(torch.uint8),
-            }
-        )
+    def append(self, images: Tensor, *, index: Tensor, outcome: Tensor, **columns: Tensor) -> None:
+        """A batch: images (N, C, H, W) in [0, 1], 0 beyond their edges, or of 8 bits; numbers (N, ...) of each."""
+        images = images.nan_to_num(nan=0.0) if images.is_floating_point() else images
+        self._rows.append({"images": images, "index": index, "outcome": outcome.to(torch.uint8), **columns})
 
 
 def is_adversarial(path: Path) -> bool:

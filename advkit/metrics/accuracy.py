@@ -37,6 +37,7 @@ class AccuracyMetric:
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count one batch: ``logits`` (N, K), ``labels`` (N,) int64. Rows with NaN or infinity are wrong."""
+        logits = logits.cpu()
         finite = torch.isfinite(logits).all(1)
         top = logits.nan_to_num().topk(min(5, self.num_classes), dim=1).indices
         hits = (top == labels[:, None]) & finite[:, None]

@@ -13,12 +13,13 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models import libraries
 from advkit.models.config import ModelConfig, Size, check
+from advkit.models.detectors import build as detectors
 from advkit.models.genome import loading
 from advkit.models.nets import MIN_SIDE, NETS
 from advkit.models.network import ModelSpec, Network
 
 T = TypeVar("T")
-Builder = Callable[[str, int, Size, dict[str, Any]], nn.Module]
+Builder = Callable[[str, int, Size, Mapping[str, Any]], nn.Module]
 
 # Model arguments come from checkpoints, which come from strangers: none of these may fetch or read another file.
 _FORBIDDEN_ARGS = ("pretrained", "checkpoint", "weights", "cache_dir", "num_classes", "in_chans", "features_only")
@@ -39,13 +40,14 @@ def create(
 
     Args:
         architecture: ``advkit/NAME``, ``timm/NAME`` or ``torchvision/NAME``, or as :func:`split` takes it.
-        num_classes: how many logits.
-        input_size: (C, H, W).
+        num_classes: how many classes.
+        input_size: (C, H, W); of a detector, that to which it scales images inside.
         mean: per channel, in pixels of [0, 1]; None for :func:`default_statistics`.
         std: likewise.
         labels: names of the classes, or none.
         seed: of the weights.
-        model_args: further keyword arguments of a timm or torchvision architecture; ``genome`` of advkit/genome.
+        model_args: further keyword arguments of a timm or torchvision architecture; ``genome`` of advkit/genome;
+            ``backbone`` of advkit/ssd and advkit/fcos.
 
     Raises:
         InputError: unknown architecture, arguments that don't fit it or each other.
@@ -80,10 +82,16 @@ def assemble(
         input_size=config.input_size,
         mean=config.mean,
         std=config.std,
+        task=task_name(architecture),
         notes=tuple(notes),
         crop=config.crop,
     )
     return Network(net, spec)
+
+
+def task_name(architecture: str) -> str:
+    """What networks of ``architecture`` are for, a name in :data:`advkit.tasks.task.TASKS`."""
+    return "detection" if detectors.is_detector(architecture) else "classification"
 
 
 def split(architecture: str) -> tuple[str, dict[str, Any]]:
@@ -109,7 +117,8 @@ def construct(architecture: str, num_classes: int, input_size: Size, model_args:
         if name.startswith(_FORBIDDEN_ARGS):
             raise InputError(f"{architecture}: model argument {name!r} is not allowed; leave it out")
     library, _, name = architecture.partition("/")
-    return _BUILDERS[library](name, num_classes, input_size, model_args)
+    builders = detectors.BUILDERS if detectors.is_detector(architecture) else _BUILDERS
+    return builders[library](name, num_classes, input_size, model_args)
 
 
 def require_known(architecture: str) -> None:
@@ -121,7 +130,7 @@ def require_known(architecture: str) -> None:
             near = difflib.get_close_matches(name, known, 3, 0.5) or sorted(known)[:5]
             raise unknown(architecture, [f"{library}/{n}" for n in near])
         return
-    near = difflib.get_close_matches(architecture.rpartition("/")[2], list(NETS), 3, 0.5)
+    near = difflib.get_close_matches(architecture.rpartition("/")[2], [*NETS, *detectors.ADVKIT], 3, 0.5)
     raise unknown(architecture, [f"advkit/{n}" for n in near] or ["advkit/NAME", "timm/NAME", "torchvision/NAME"])
 
 
@@ -137,7 +146,7 @@ def seeded(make: Callable[[], T], seed: int) -> T:
         return make()
 
 
-def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+def _build_advkit(name: str, num_classes: int, input_size: Size, model_args: Mapping[str, Any]) -> nn.Module:
     if name == "genome":
         return loading.build(num_classes, input_size, model_args)
     if model_args:
@@ -157,21 +166,33 @@ def default_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def smoke_test(network: Network) -> None:
-    """Raise InputError unless ``network`` turns one image of its size into its number of logits."""
+    """Raise InputError unless ``network`` turns one image of its size into what its task reads."""
     spec, training = network.spec, network.training
     try:
         with torch.no_grad():
-            logits = network.eval()(torch.full((1, *spec.input_size), 0.5))
+            found = network.eval()(torch.full((1, *spec.input_size), 0.5))
+            problem = wrong_output(network, found, 1)
     except Exception as error:
         size = "x".join(map(str, spec.input_size))
         raise InputError(f"{spec.ref}: fails on {size} images: {type(error).__name__}: {str(error)[:200]}") from error
     finally:
         network.train(training)
-    if not isinstance(logits, torch.Tensor) or logits.shape != (1, spec.num_classes):
-        found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(
-            f"{spec.ref}: gives {found} for one image, not [1, {spec.num_classes}] logits; check the model"
-        )
+    if problem:
+        raise InputError(f"{spec.ref}: gives {problem}; check the model")
+
+
+def wrong_output(network: Network, found: object, images: int) -> str:
+    """What is wrong with ``found``, which ``network`` gave for so many ``images``; empty if nothing is."""
+    spec, wanted = network.spec, f"[{images}, {network.spec.num_classes}] logits"
+    shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if spec.task == "detection":
+        scores = getattr(found, "scores", None)
+        if scores is not None and scores().shape == (images, spec.num_classes):
+            return ""
+        wanted = "the output of a detector of its classes"
+    elif shape == [images, spec.num_classes]:
+        return ""
+    return f"{shape} for {images} image{'s' if images > 1 else ''}, not {wanted}"
 
 
 def defaults(architecture: str) -> ModelConfig:
@@ -182,6 +203,8 @@ def defaults(architecture: str) -> ModelConfig:
     """
     require_known(architecture)
     library, _, name = architecture.partition("/")
+    if detectors.is_detector(architecture):
+        return detectors.defaults(architecture)
     if library == "advkit":
         return ModelConfig(10, (3, 32, 32), *default_statistics(3))
     return libraries.timm_defaults(name) if library == "timm" else libraries.torchvision_defaults(name)
@@ -193,7 +216,7 @@ _BUILDERS: dict[str, Builder] = {
     "torchvision": libraries.build_torchvision,
 }
 _NAMES: dict[str, Callable[[], Sequence[str]]] = {
-    "advkit": lambda: [*NETS, "genome"],
+    "advkit": lambda: [*NETS, "genome", *detectors.ADVKIT],
     "timm": libraries.timm_names,
-    "torchvision": libraries.torchvision_names,
+    "torchvision": lambda: [*libraries.torchvision_names(), *detectors.torchvision_detectors()],
 }

@@ -78,7 +78,9 @@ def reset_head(network: Network, names: Sequence[str], seed: int) -> Network:
     own = network.net.state_dict()
     outline = infer.meta_init(lambda: make(spec.num_classes + 1)).state_dict()
     head = [name for name, tensor in own.items() if name in outline and outline[name].shape != tensor.shape]
-    if not head or set(own) != set(outline) or any(own[name].shape[0] != spec.num_classes for name in head):
+    offset = getattr(network.net, "label_offset", 0)  # rows before those of the classes, of a detector's background
+    rows = spec.num_classes + offset  # at each anchor of a detector
+    if not head or set(own) != set(outline) or any(own[name].shape[0] % rows for name in head):
         raise InputError(f"{spec.ref}: its head can't be told from the rest, so it can't get other classes")
     net = build.seeded(lambda: make(len(names)), seed).to(device)
     known = () if is_nameless(spec.labels) else spec.labels  # numbers are no names
@@ -87,8 +89,14 @@ def reset_head(network: Network, names: Sequence[str], seed: int) -> Network:
     for name, tensor in own.items():
         if name not in head:
             state[name] = tensor
-        for new, old in kept if name in head else ():
-            state[name][new] = tensor[old]
+            continue
+        old_rows, new_rows = (
+            tensor.view(-1, rows, *tensor.shape[1:]),
+            state[name].view(-1, len(names) + offset, *tensor.shape[1:]),
+        )
+        new_rows[:, :offset] = old_rows[:, :offset]
+        for new, old in kept:
+            new_rows[:, offset + new] = old_rows[:, offset + old]
     net.load_state_dict(state)
     config = ModelConfig(len(names), spec.input_size, spec.mean, spec.std, tuple(names), spec.crop)
     result = build.assemble(net, spec.ref, spec.architecture, config, spec.model_args)

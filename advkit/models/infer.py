@@ -53,10 +53,13 @@ def infer_from_state_dict(net: nn.Module, tensors: Mapping[str, Tensor], default
     layers = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     classes, channels = default.num_classes, default.input_size[0]
     first = next(((name, m) for name, m in layers if isinstance(m, nn.Conv2d)), None)
+    offset = getattr(net, "label_offset", None)  # of a detector, whose head has so many outputs at each anchor
     for name, layer in layers:
         weight = tensors.get(f"{name}.weight")
-        if layer.weight.shape[0] == PROBE_CLASSES and weight is not None and weight.dim() > 0:
-            classes = weight.shape[0]
+        anchors, rest = divmod(layer.weight.shape[0], PROBE_CLASSES + (offset or 0))
+        of_classes = anchors == 1 if offset is None else anchors > 0 and "cls" in name
+        if of_classes and not rest and weight is not None and weight.dim() > 0:
+            classes = weight.shape[0] // anchors - (offset or 0)
     if first is not None:
         weight = tensors.get(f"{first[0]}.weight")
         if weight is not None and weight.dim() == 4:

@@ -93,7 +93,7 @@ def _fraction(side: int, scaled: int) -> float:
     return math.nextafter(crop_pct, 0.0) if int(side / crop_pct) < scaled else crop_pct
 
 
-def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+def build_timm(name: str, num_classes: int, input_size: Size, model_args: Mapping[str, Any]) -> nn.Module:
     """timm's ``name`` with fresh weights for images of ``input_size``."""
     import timm
 
@@ -114,14 +114,14 @@ def build_timm(name: str, num_classes: int, input_size: Size, model_args: dict[s
         raise _refused(f"timm/{name}", input_size, model_args, error) from error
 
 
-def build_torchvision(name: str, num_classes: int, input_size: Size, model_args: dict[str, Any]) -> nn.Module:
+def build_torchvision(name: str, num_classes: int, input_size: Size, model_args: Mapping[str, Any]) -> nn.Module:
     """torchvision's ``name`` with fresh weights."""
     import torchvision
 
     if input_size[0] != 3:
         raise InputError(f"torchvision/{name}: takes colour images, {input_size[0]} channels given; try timm/{name}")
     if name in ("inception_v3", "googlenet"):  # their auxiliary classifiers would change what the net returns
-        model_args = {"aux_logits": False, "init_weights": True} | model_args
+        model_args = {"aux_logits": False, "init_weights": True, **model_args}
     try:
         return cast(nn.Module, torchvision.models.get_model(name, weights=None, num_classes=num_classes, **model_args))
     except Exception as error:
@@ -135,7 +135,7 @@ def pretrained_timm(name: str) -> nn.Module:
     try:
         net: nn.Module = timm.create_model(name, pretrained=True)
     except Exception as error:
-        raise _no_download(f"timm/{name}", error) from error
+        raise no_download(f"timm/{name}", error) from error
     return net
 
 
@@ -146,15 +146,16 @@ def pretrained_torchvision(name: str) -> nn.Module:
     try:
         return cast(nn.Module, torchvision.models.get_model(name, weights="DEFAULT"))
     except Exception as error:
-        raise _no_download(f"torchvision/{name}", error) from error
+        raise no_download(f"torchvision/{name}", error) from error
 
 
-def _refused(what: str, input_size: Size, model_args: dict[str, Any], error: Exception) -> InputError:
+def _refused(what: str, input_size: Size, model_args: Mapping[str, Any], error: Exception) -> InputError:
     given = f" with {', '.join(sorted(model_args))}" if model_args else ""
     size = "x".join(map(str, input_size))
     return InputError(f"{what}: can't be built for {size} images{given}: {type(error).__name__}: {str(error)[:200]}")
 
 
-def _no_download(what: str, error: Exception) -> InputError:
+def no_download(what: str, error: Exception) -> InputError:
+    """The one line for weights that a library would have to fetch and can't."""
     why = f"{type(error).__name__}: {str(error)[:160]}"
     return InputError(f"{what}@pretrained: no pretrained weights to be had: {why}; give {what}@FILE instead")

@@ -11,6 +11,7 @@ from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
 from advkit.models.config import Crop, check_size, said_crop
+from advkit.models.detectors import build as detectors
 from advkit.models.directory import read_directory
 from advkit.models.match_names import match_names
 from advkit.models.reference import FACTORY
@@ -27,6 +28,7 @@ class NativeSize:
         fixed: whether it was trained at just this size; other models are built for the size of the data.
         crop: how pictures of other sizes are prepared; None where the model doesn't say.
         normalised: whether it brings a mean and std of its own.
+        task: what it is for.
     """
 
     height: int
@@ -35,6 +37,12 @@ class NativeSize:
     fixed: bool = False
     crop: Crop | None = None
     normalised: bool = False
+    task: str = "classification"
+
+    @property
+    def scales(self) -> bool:
+        """Whether it takes images of any size and scales them to its own inside, as detectors do."""
+        return self.task == "detection"
 
 
 def common_crop(models: Sequence[NativeSize]) -> Crop:
@@ -69,6 +77,8 @@ def native_size(ref: str) -> NativeSize | None:
     except InputError:
         return None  # opening it says what is wrong
     channels, height, width = default.input_size
+    if detectors.is_detector(architecture) and (not at or source == "pretrained"):
+        return NativeSize(height, width, channels, normalised=bool(at), task="detection")
     if not at:
         return NativeSize(height, width, 3 if architecture.startswith("torchvision/") else None)
     if source == "pretrained":
@@ -81,7 +91,7 @@ def native_size(ref: str) -> NativeSize | None:
     tensors = match_names(ref, probe, weights.read_weights(file)).tensors
     trained = infer.infer_from_state_dict(probe, tensors, default)
     channels, height, width = trained.input_size
-    return NativeSize(height, width, channels, infer.is_positional(tensors))
+    return NativeSize(height, width, channels, infer.is_positional(tensors), task=build.task_name(architecture))
 
 
 def _of_checkpoint(path: Path) -> NativeSize | None:
@@ -92,4 +102,5 @@ def _of_checkpoint(path: Path) -> NativeSize | None:
     except (InputError, ValueError, TypeError, KeyError, OverflowError):
         return None
     check_size(str(path), (channels, height, width))
-    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True)
+    task = str(meta.get("task", "classification"))
+    return NativeSize(height, width, channels, fixed=True, crop=said_crop(meta), normalised=True, task=task)

@@ -1,9 +1,9 @@
-"""A classifier from pixels to logits: the net, its normalisation, and what is known about it."""
+"""A network from pixels to raw outputs: the net, its normalisation, and what is known about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ class ModelSpec:
         ref: the MODEL reference as the user wrote it.
         sha256: identity of the weights it was loaded or made with (:func:`advkit.files.tensors.fingerprint`).
         architecture: ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME`` or ``FILE.py:FACTORY``.
-        num_classes: how many logits.
-        input_size: (C, H, W) of the images.
+        num_classes: how many classes.
+        input_size: (C, H, W) of the images; for detectors, to which they scale images inside.
         mean: per channel, in pixels of [0, 1].
         std: per channel, in pixels of [0, 1].
         labels: the classes' names, in the order of the logits; empty when unknown.
@@ -48,7 +48,7 @@ class Network(nn.Module):
     """``net`` behind its normalisation.
 
     Attributes:
-        net: from normalised images to logits; its state dict is what a checkpoint holds.
+        net: from normalised images to logits, or a detector's output; its state dict is what a checkpoint holds.
         mean: (1, C, 1, 1), not part of the state dict: it belongs to ``spec``.
         std: (1, C, 1, 1), likewise.
         spec: what the model is.
@@ -64,6 +64,9 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, K) logits of ``images`` (N, C, H, W), float in [0, 1]."""
-        return cast(Tensor, self.net((images - self.mean) / self.std))
+    def forward(self, images: Tensor) -> Any:
+        """(N, K) logits of ``images`` (N, C, H, W), float in [0, 1].
+
+        Of a detector, an :class:`advkit.models.detectors.output.DetectorOutput`; images may end in NaN.
+        """
+        return self.net((images - self.mean) / self.std)

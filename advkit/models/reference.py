@@ -15,6 +15,7 @@ from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
 from advkit.models import build, factory, infer, libraries, limits, weights
 from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve, said_crop
+from advkit.models.detectors import build as detectors
 from advkit.models.directory import read_directory
 from advkit.models.genome import loading as genome
 from advkit.models.match_names import match_names, own_statistics
@@ -170,7 +171,10 @@ def _load_pretrained(ref: str, architecture: str, wish: ModelOverrides) -> Netwo
     if library == "advkit":
         raise InputError(f"{ref}: advkit offers no weights; train {architecture} or give {architecture}@FILE")
     config = resolve(ref, build.defaults(architecture), wish)
-    net = libraries.pretrained_timm(name) if library == "timm" else libraries.pretrained_torchvision(name)
+    if detectors.is_detector(architecture):
+        net = detectors.pretrained_torchvision(name)
+    else:
+        net = libraries.pretrained_timm(name) if library == "timm" else libraries.pretrained_torchvision(name)
     network = build.assemble(net, ref, architecture, config, {})
     build.smoke_test(network)
     return network

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor
 
+from advkit.attacks.budget import from_levels
 from advkit.attacks.budget import quantize as round_to_8_bits
 from advkit.attacks.dataset import AttackedBatch, outcomes
 from advkit.attacks.params import AttackParams
 from advkit.attacks.sanity_checks import sanity_checks
+from advkit.data.canvas import where_pixels
 from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
+from advkit.reports.average_precision import AveragePrecisions, average_precisions, precision
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
@@ -37,6 +41,8 @@ class SurrogateResult(StrictModel):
     adversarial_accuracy: Rate
     success: Rate = Field(description="fooled among the images that this surrogate gets right")
     success_8bit: Rate | None = Field(description="the same after rounding to 8 bits; null where eps allows no level")
+    clean_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
+    adversarial_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
 
 
 class AttackResult(StrictModel):
@@ -76,6 +82,7 @@ class AttackSummary:
         self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit"), 0) for _ in names]
         self._ensemble = [0, 0]
         self._suspicions: list[str] = []
+        self._metrics: dict[tuple[str, str], Any] = {}
         self._levels = True  # whether 8 bits can hold the budget
 
     def add(
@@ -83,7 +90,7 @@ class AttackSummary:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Judge one batch; returns the images as they are written, the ensemble's predictions and the outcomes."""
         eight = self._eight_bit(done, quantize)
-        written = eight.float() / 255.0 if quantize and eight is not None else done.adversarial
+        written = from_levels(eight, done.clean) if quantize and eight is not None else done.adversarial
         if self.images == 0:
             self._suspicions = [
                 f"{name}: {flag}"
@@ -91,15 +98,18 @@ class AttackSummary:
                 for flag in sanity_checks(network, done.clean[:32].to(device))
             ]
         targeted, task = self._params.targeted, task_of(networks)
-        for network, counts in zip(networks, self._counts, strict=True):
+        for name, network, counts in zip(self._names, networks, self._counts, strict=True):
             before, after = (predict([network], images.to(device)).cpu() for images in (done.clean, written))
+            for kind, predictions in (("clean", before), ("adversarial", after)) if task.figures else ():
+                key, classes = (name, kind), network.spec.num_classes
+                self._metrics.setdefault(key, task.metric(classes)).update(predictions, done.targets)
             correct = task.correct(before, done.targets)
             hit = task.is_success(after, done.aims, targeted)
             counts["right"] += int(correct.sum())
             counts["still"] += int(task.correct(after, done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
-                after_rounding = predict([network], (eight.float() / 255.0).to(device)).cpu()
+                after_rounding = predict([network], from_levels(eight, done.clean).to(device)).cpu()
                 hit = task.is_success(after_rounding, done.aims, targeted)
                 counts["fooled_8bit"] += int((hit & correct).sum())
         if len(networks) > 1:  # one alone has been looked at
@@ -133,7 +143,7 @@ class AttackSummary:
         self._seconds += done.seconds
         norms: tuple[Norm, ...] = ("linf", "l2")
         for norm in norms:
-            sizes = flat_norm(written - done.clean, norm)
+            sizes = flat_norm(where_pixels(written - done.clean, done.clean), norm)
             self._sums[norm] += float(sizes.double().sum())
             self._most[norm] = max(self._most[norm], float(sizes.max()))
 
@@ -147,7 +157,11 @@ class AttackSummary:
             flags.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
         return flags
 
-    def result(self, out: Path, quantize: bool, excluded: int) -> AttackResult:
+    def _precisions(self, name: str, kind: str, class_names: Sequence[str]) -> AveragePrecisions | None:
+        metric = self._metrics.get((name, kind))
+        return None if metric is None else average_precisions(metric.compute(), class_names)
+
+    def result(self, out: Path, quantize: bool, excluded: int, class_names: Sequence[str]) -> AttackResult:
         """The whole run."""
         form: Literal["safetensors-float32", "safetensors-uint8", "png"]
         form = "png" if out.suffix != ".safetensors" else "safetensors-uint8" if quantize else "safetensors-float32"
@@ -163,6 +177,8 @@ class AttackSummary:
                     adversarial_accuracy=rate(counts["still"], self.images),
                     success=rate(counts["fooled"], counts["right"]),
                     success_8bit=rate(counts["fooled_8bit"], counts["right"]) if self._levels else None,
+                    clean_detection=self._precisions(name, "clean", class_names),
+                    adversarial_detection=self._precisions(name, "adversarial", class_names),
                 )
                 for name, counts in zip(self._names, self._counts, strict=True)
             ],
@@ -186,6 +202,9 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
     lines = [f"{params.method.name}, {budget(params.norm, params.eps)}, {result.images} images -> {result.output}"]
     for found in result.surrogates:
         lines.append(found.model)
+        for kind, one in (("clean", found.clean_detection), ("adversarial", found.adversarial_detection)):
+            if one is not None:
+                lines.append(f"  {f'{kind} mAP@.5':20}  {precision(one.map50, one.map50_interval)}")
         lines.append(f"  clean accuracy        {percent(found.clean_accuracy)}")
         lines.append(f"  adversarial accuracy  {percent(found.adversarial_accuracy)}")
         lines.append(f"  success               {percent(found.success)}")

@@ -8,10 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from advkit.files.tensors import fingerprint
-from advkit.metrics.accuracy import near_chance
 from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.models.resized import Resized
+from advkit.reports.average_precision import precision
 from advkit.reports.rates import Rate, StrictModel, percent, rate
+from advkit.tasks.task import task_of
 from advkit.training.run import Run
 
 _STALE = 0.05  # of the held-out images: more than statistics estimated from other images make a difference
@@ -22,14 +23,16 @@ class Epoch(StrictModel):
 
     epoch: int
     images: int
-    right: int
-    cross_entropy: float
+    right: int | None = Field(description="null for detectors: counting would take a decoding of every step")
+    cross_entropy: float = Field(description="the loss, for detectors of classes and positions")
     cosine: float | None = None
     absolute_cosine: float | None = None
     gradient_norm: float | None = None
     penalty: float | None = None
     validation_right: int | None = None
     validation_images: int | None = None
+    validation_map50: float | None = None
+    validation_map50_95: float | None = None
 
 
 class Cosine(StrictModel):
@@ -69,7 +72,7 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
         parameters=count,
         train_images=len(run.train),
         epochs=[Epoch(**record) for record in run.history],
-        train_accuracy=rate(last["right"], last["images"]) if last else None,
+        train_accuracy=rate(last["right"], last["images"]) if last and last["right"] is not None else None,
         validation_accuracy=rate(last["validation_right"], held) if held else None,
         misalignment=[
             Cosine(reference=reference.spec.ref, sha256=reference.spec.sha256, chance=chance, **found)
@@ -81,13 +84,16 @@ def collect(run: Run, out: Path, cosines: list[dict[str, Any]]) -> TrainResult:
 def epoch_line(record: dict[str, Any], epochs: int) -> str:
     """One finished epoch, for a log."""
     held = record.get("validation_images")
-    validation = f", held-out {100 * record['validation_right'] / held:.1f} %" if held else ""
+    parts = [f"loss {record['cross_entropy']:.3f}"]
+    if record["right"] is not None:
+        parts.append(f"accuracy {100 * record['right'] / record['images']:.1f} %")
+    if held and "validation_map50" in record:
+        parts.append(f"held-out mAP@.5 {precision(record['validation_map50'])}")
+    elif held:
+        parts.append(f"held-out {100 * record['validation_right'] / held:.1f} %")
     if checked := record.get("check_images"):
-        validation += f", {100 * record['robust_right'] / checked:.1f} % under PGD"
-    return (
-        f"epoch {record['epoch']}/{epochs}: loss {record['cross_entropy']:.3f}, "
-        f"accuracy {100 * record['right'] / record['images']:.1f} %{validation}"
-    )
+        parts.append(f"{100 * record['robust_right'] / checked:.1f} % under PGD")
+    return f"epoch {record['epoch']}/{epochs}: {', '.join(parts)}"
 
 
 def flags(run: Run, precise: int | None = None) -> list[str]:
@@ -106,7 +112,7 @@ def flags(run: Run, precise: int | None = None) -> list[str]:
         held = last.get("validation_images")
         correct, total = (last["validation_right"], held) if held else (last["right"], last["images"])
         classes = run.network.spec.num_classes
-        if near_chance(correct, total, classes):
+        if correct is not None and task_of([run.network]).near_chance(correct, total, classes):
             told.append(
                 f"the training ends near chance: {correct} of {total} {'held-out' if held else 'training'} images "
                 f"right, where guessing gets 1 in {classes}; train longer, or lower --lr or the weights of penalties"
@@ -124,7 +130,8 @@ def table(result: TrainResult) -> list[str]:
     done = f"trained on {result.train_images} images" if result.epochs else "packed as it was"
     lines = [f"{result.checkpoint}: {result.parameters} parameters, {done}"]
     if result.epochs:
-        head = "epoch    loss  train %  held-out %"
+        boxes = result.epochs[-1].right is None
+        head = "epoch    loss  mAP@.5 held out  mAP@[.5:.95]" if boxes else "epoch    loss  train %  held-out %"
         penalised = result.epochs[-1].absolute_cosine is not None
         lines.append(head + ("     cos    |cos|   ||g||" if penalised else ""))
         for record in result.epochs:
@@ -133,11 +140,15 @@ def table(result: TrainResult) -> list[str]:
                 if record.validation_images
                 else f"{'-':>10}"
             )
+            if record.right is None:
+                shown = [precision(value) for value in (record.validation_map50, record.validation_map50_95)]
+                lines.append(f"{record.epoch:5}  {record.cross_entropy:6.3f}  {shown[0]:>15}  {shown[1]:>12}")
+                continue
             line = f"{record.epoch:5}  {record.cross_entropy:6.3f}  {100 * record.right / record.images:7.1f}  {held}"
             if penalised:
                 line += f"  {record.cosine:+6.3f}   {record.absolute_cosine:6.3f}  {record.gradient_norm:6.3f}"
             lines.append(line)
-    if result.validation_accuracy:
+    if result.validation_accuracy and result.train_accuracy:
         lines.append(f"held-out accuracy {percent(result.validation_accuracy)}")
     for found in result.misalignment:
         told = (

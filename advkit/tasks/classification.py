@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advkit.metrics.accuracy import AccuracyMetric
+from advkit.data.augment import augmented
+from advkit.metrics.accuracy import AccuracyMetric, near_chance
 from advkit.models.prediction import classes_of, ensemble_logits
 from advkit.tasks import class_targets
 from advkit.tasks.task import AttackLoss
@@ -52,7 +54,13 @@ class Classification:
 
     name = "classification"
     attack_losses: Mapping[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "logit": logit}
+    strongest_of: Mapping[str, Sequence[str]] = {}
     fallback = "margin"
+    has_places = False
+    least_classes = 2
+    stops_early = True
+    counts_in_training = True
+    figures: tuple[str, ...] = ()
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         """(N, K) mean of the networks' logits, float32 at least."""
@@ -121,17 +129,34 @@ class Classification:
         """See :func:`advkit.tasks.class_targets.targets`."""
         return class_targets.targets(rule, targets, indices, outputs, num_classes, seed)
 
+    def output_flags(self, first: Tensor, second: Tensor) -> list[str]:
+        """``not-finite``, ``random-forward`` (two passes differ) and ``softmax-output`` (rows are probabilities)."""
+        flags = [] if bool(torch.isfinite(first).all()) else ["not-finite"]
+        if not torch.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True):
+            flags.append("random-forward")
+        sums = first.sum(1)
+        inside = bool((first >= 0).all() and (first <= 1).all())
+        if inside and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+            flags.append("softmax-output")
+        return flags
+
+    def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
+        """See :func:`advkit.metrics.accuracy.near_chance`."""
+        return near_chance(correct, images, num_classes)
+
+    def augmented(
+        self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`advkit.data.augment.augmented`; classes stay."""
+        return augmented(images, indices, kinds, seed, epoch), targets
+
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) the classes themselves."""
         return targets
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
-        """``labels``."""
-        return {"labels": targets}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """From ``labels``."""
-        return tensors["labels"].long()
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+        """``labels``, ``target`` and ``prediction``, (N,) each."""
+        return {"labels": targets, "target": aims, "prediction": predictions}
 
     def metric(self, num_classes: int) -> AccuracyMetric:
         """Top-1, top-5, by class, and calibration."""

@@ -22,7 +22,7 @@ AttackLoss = Callable[[Any, Tensor, bool], Tensor]
 
 
 class Metric(Protocol):
-    """Counts over the images seen so far."""
+    """Counts over the images seen so far, on the CPU."""
 
     def update(self, outputs: Any, targets: Tensor) -> None:
         """Count one batch."""
@@ -39,12 +39,25 @@ class Task(Protocol):
     Attributes:
         name: as checkpoints spell it.
         attack_losses: what an attack may maximise, by name; the first is the default.
-        fallback: the one of them whose gradient never underflows.
+        strongest_of: further losses by name: an attack by each of several of them, of which the one counts, image by
+            image, that makes the fallback loss largest.
+        fallback: the one of them whose gradient never underflows, and which stands for the whole of what is asked.
+        least_classes: fewer can't be trained on.
+        has_places: whether targets lie somewhere in the image, so that who moves it must move them.
+        stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
+        figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
+        counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
     name: str
     attack_losses: Mapping[str, AttackLoss]
+    strongest_of: Mapping[str, Sequence[str]]
     fallback: str
+    least_classes: int
+    has_places: bool
+    stops_early: bool
+    counts_in_training: bool
+    figures: tuple[str, ...]
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
@@ -108,16 +121,32 @@ class Task(Protocol):
         """
         ...
 
+    def output_flags(self, first: Any, second: Any) -> list[str]:
+        """Reasons not to trust an attack on a network: what two passes over the same images have to say."""
+        ...
+
+    def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
+        """Whether ``correct`` of ``images`` is no better than guessing, or hardly."""
+        ...
+
+    def augmented(
+        self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Randomly changed copies of images and the targets that hold for them."""
+        ...
+
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) int64: images of one number are of one kind, for samples that keep proportions."""
         ...
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
-        """Targets as named tensors of a file, N rows each."""
-        ...
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
+        """What an adversarial set says of each image, as named tensors, N rows each: a data set again.
 
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """The targets that :meth:`pack` made tensors of."""
+        Args:
+            images: (N, C, H, W) as attacked.
+            targets, aims: (N, ...) what is true of them, and what was aimed at.
+            predictions: (N, ...) of the surrogates.
+        """
         ...
 
     def metric(self, num_classes: int) -> Metric:
@@ -158,7 +187,10 @@ def probabilistic(task: Task, method: str) -> Probabilistic:
 
 
 # A new task is one file and one line.
-TASKS: dict[str, str] = {"classification": "advkit.tasks.classification:CLASSIFICATION"}
+TASKS: dict[str, str] = {
+    "classification": "advkit.tasks.classification:CLASSIFICATION",
+    "detection": "advkit.tasks.detection:DETECTION",
+}
 
 
 def task_named(name: str) -> Task:

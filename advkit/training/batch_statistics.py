@@ -11,8 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
+from advkit.tasks.task import task_of
 from advkit.training import distributed
-from advkit.training.augment import augmented
 from advkit.training.params import TrainParams
 
 
@@ -90,13 +90,14 @@ def precise_batch_norm(network: Network, data: ImageSet, positions: Tensor, para
     counted = [(tracked, tracked.clone()) for norm in norms if (tracked := norm.num_batches_tracked) is not None]
     observers = [BatchNormObserver("", norm.train()) for norm in norms]
     sums: list[list[Tensor]] = [[] for _ in norms]
-    device = next(network.parameters()).device
+    device, task = next(network.parameters()).device, task_of([network])
     rank, world, size = distributed.rank(), distributed.world_size(), params.batch_size
     with torch.no_grad():
         for start in range(0, len(positions), size):
             share = positions[start : start + size][rank::world]
-            images, indices = data.batch(share)[0].to(device), data.indices[share].to(device)
-            network(augmented(images, indices, params.augment, params.seed, epoch))
+            images, targets = (value.to(device) for value in data.batch(share))
+            indices = data.indices[share].to(device)
+            network(task.augmented(images, targets, indices, params.augment, params.seed, epoch)[0])
             for observer, found in zip(observers, sums, strict=True):
                 assert observer.statistics is not None
                 mean, variance = (value.double() for value in observer.statistics)

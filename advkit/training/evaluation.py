@@ -10,23 +10,45 @@ from torch import Tensor
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.tasks.prediction import predict
+from advkit.tasks.prediction import outputs_of, predict
 from advkit.tasks.task import task_of
 from advkit.training import distributed
 
-_BATCH = 256
+_BATCH, _PIXELS = 256, 256 * 64 * 64
 
 
 def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, int]:
     """Right predictions among the images at ``positions``, and their number."""
     task = task_of([network.eval()])
-    device = next(network.parameters()).device
+    device, step = next(network.parameters()).device, images_at_once(data.size)
     share = positions[distributed.rank() :: distributed.world_size()]
     correct = torch.zeros((), dtype=torch.int64)
-    for start in range(0, len(share), _BATCH):
-        images, targets = data.batch(share[start : start + _BATCH])
+    for start in range(0, len(share), step):
+        images, targets = data.batch(share[start : start + step])
         correct += task.correct(predict([network], images.to(device)).cpu(), targets).sum()
     return int(distributed.sum_over_ranks(correct)), len(positions)
+
+
+def figures(network: Network, data: ImageSet, positions: Tensor) -> dict[str, float | None]:
+    """What the task tells besides of the images at ``positions``, by name.
+
+    Such figures are no sums over images: every rank looks at all of them.
+    """
+    task = task_of([network.eval()])
+    if not task.figures:
+        return {}
+    metric, device = task.metric(network.spec.num_classes), next(network.parameters()).device
+    step = images_at_once(data.size)
+    for start in range(0, len(positions), step):
+        images, targets = data.batch(positions[start : start + step])
+        metric.update(outputs_of([network], images.to(device)), targets)
+    found = metric.compute()
+    return {name: found[name] for name in task.figures}
+
+
+def images_at_once(size: tuple[int, int, int]) -> int:
+    """How many images of ``size`` (C, H, W) to look at in one pass: as many pixels as 256 images of 64x64 have."""
+    return max(1, min(_BATCH, _PIXELS // (size[1] * size[2])))
 
 
 def cosines(

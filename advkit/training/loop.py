@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.malloc import tune_malloc
 from advkit.files.signals import Stop
 from advkit.files.tensors import first_not_finite
+from advkit.models.network import Network
+from advkit.tasks.task import task_of
 from advkit.training import distributed, state
-from advkit.training.augment import augmented
 from advkit.training.measurement import estimate_statistics, record_epoch
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.optimizer import make_optimizer
@@ -48,7 +50,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
     objective = objective_of(run.network, run.references, params, run.recorded)
-    names = ("images", *objective.measures)
+    names, counted = ("images", *objective.measures), task_of([run.network]).counts_in_training
     epoch, step, running_sums = 0, 0, dict.fromkeys(names, 0.0)
     run.ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
@@ -75,7 +77,7 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
             step, taken = step + 1, taken + 1
             spent = time.perf_counter() - began
             left = spent / taken * (params.epochs * steps - first - taken)
-            show(_progress(epoch, step, steps, running_sums, spent, left))
+            show(_progress(epoch, step, steps, running_sums, counted, spent, left))
             if _stopped(stop):
                 _save(run, optimizer, objective, epoch, step, running_sums)
                 raise Interrupted(stop.signum or 2, f"state written to {run.state_path}; go on with --resume")
@@ -135,13 +137,14 @@ def _step(
     indices = run.data.indices[share]
     device = next(run.network.parameters()).device
     images, targets, indices = images.to(device), targets.to(device), indices.to(device)
-    images = augmented(images, indices, params.augment, params.seed, epoch)
+    task = task_of([run.network])
+    images, targets = task.augmented(images, targets, indices, params.augment, params.seed, epoch)
     images = images.contiguous(memory_format=torch.channels_last)
     torch.manual_seed(dropout_seed(params.seed, number, distributed.rank()))
     for group in optimizer.param_groups:
         group["lr"] = params.lr * lr_factor(params.schedule, number, params.epochs * steps)
     optimizer.zero_grad(set_to_none=True)
-    run.network.train().requires_grad_(True)
+    training_mode(run.network, freeze_bn=params.freeze_bn).requires_grad_(True)
     terms = objective(TrainingStep(images, targets, indices, epoch, number, steps))
     loss = torch.stack(list(terms.losses.values())).sum(0).mean()
     sums = [torch.tensor(float(len(targets))), *(terms.measures[name].sum() for name in objective.measures)]
@@ -159,6 +162,16 @@ def _step(
         running_sums[name] += value
 
 
+def training_mode(network: Network, *, freeze_bn: bool) -> Network:
+    """``network`` in training mode; with ``freeze_bn`` batch-norms normalise by the statistics that they have."""
+    network.train()
+    if freeze_bn:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+    return network
+
+
 def _average(run: Run, number: int) -> None:
     if not run.ema:
         return
@@ -172,10 +185,11 @@ def _average(run: Run, number: int) -> None:
 
 
 def _progress(
-    epoch: int, step: int, steps: int, running_sums: dict[str, float], spent: float, left: float
+    epoch: int, step: int, steps: int, running_sums: dict[str, float], counted: bool, spent: float, left: float
 ) -> TrainProgress:
     seen = max(running_sums["images"], 1.0)
-    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, running_sums["correct"] / seen, spent, left)
+    accuracy = running_sums["correct"] / seen if counted else None
+    return TrainProgress(epoch, step, steps, running_sums["loss"] / seen, accuracy, spent, left)
 
 
 def _stopped(stop: Stop) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from advkit.tasks.task import task_of
 from advkit.training.batch_statistics import precise_batch_norm
-from advkit.training.evaluation import accuracy
+from advkit.training.evaluation import accuracy, figures
 from advkit.training.objective import TrainingObjective
 from advkit.training.order import epoch_order
 from advkit.training.overfitting import best_epoch
@@ -43,7 +44,7 @@ def record_epoch(run: Run, objective: TrainingObjective, epoch: int, running_sum
     record: dict[str, Any] = {
         "epoch": epoch + 1,
         "images": int(seen),
-        "right": int(running_sums["correct"]),
+        "right": int(running_sums["correct"]) if task_of([run.network]).counts_in_training else None,
         "cross_entropy": running_sums["loss"] / seen,
     }
     run.history.append(record | objective.record(running_sums))
@@ -56,6 +57,8 @@ def record_epoch(run: Run, objective: TrainingObjective, epoch: int, running_sum
         estimate_statistics(run, run.params.precise_bn, epoch)
     record = run.history[-1]
     record["validation_right"], record["validation_images"] = accuracy(run.network, run.data, run.validation)
+    found = figures(run.network, run.data, run.validation)
+    record |= {f"validation_{name}": value for name, value in found.items()}
     if run.check is not None:
         record |= run.check.measure(run.network, run.data)
         if run.check.on_overfit == "rollback" and best_epoch(run.history) == epoch + 1:

@@ -76,12 +76,13 @@ class TrainParams:
         schedule: see :func:`advkit.training.schedule.lr_factor`.
         label_smoothing: in [0, 1).
         ema: decay for each step of an average of the weights that is evaluated and saved in their place; 0 for none.
-        augment: subset of :data:`advkit.training.augment.KINDS`.
+        augment: subset of :data:`advkit.data.augment.KINDS`.
         precision: ``bfloat16`` autocasts the forward passes; weights, losses and cosines are float32.
         clip: largest norm of the whole gradient; larger ones are scaled down to it. 0 for no bound.
         precise_bn: training images over which batch-norm's statistics are estimated anew before each measurement and at
             the end, in whole batches (see :func:`advkit.training.batch_statistics.precise_batch_norm`); 0 leaves the
             running averages.
+        freeze_bn: batch-norms normalise by the statistics that they start with, which stay.
         seed: of order, augmentation and dropout.
         misalign: settings of the penalty, None without one.
         adversarial: settings of adversarial training, None without.
@@ -100,6 +101,7 @@ class TrainParams:
     precision: Literal["float32", "bfloat16"] = "float32"
     clip: float = 1.0
     precise_bn: int = 0
+    freeze_bn: bool = False
     seed: int = 0
     misalign: MisalignParams | None = None
     adversarial: AdversarialParams | None = None
@@ -122,12 +124,12 @@ class TrainParams:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainParams:
-        """What :meth:`to_json` gave, further keys ignored; files of before there was ``precise_bn`` lack it.
+        """What :meth:`to_json` gave, further keys ignored; files of before there were some settings lack them.
 
         Raises:
             TypeError, ValueError, KeyError: values that are no settings.
         """
-        values = {"precise_bn": 0, "adversarial": None, **values}
+        values = {"precise_bn": 0, "freeze_bn": False, "adversarial": None, **values}
         own = {field.name: values[field.name] for field in fields(cls)}
         misalign = own["misalign"]
         if misalign is not None:

@@ -37,7 +37,7 @@ class TrainProgress:
     step: int
     steps: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     seconds: float
     left: float
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from advkit.data.builtin import digits
 from advkit.data.raw_dataset import LoadOptions
 from advkit.models.build import create
+from advkit.models.nets import cnn
 from advkit.models.network import Network
 
 # Third-party modules that warn while they are imported: once here, quietly, so that pytest's "error" meets none.
@@ -48,12 +49,15 @@ def test_digits() -> tuple[Tensor, Tensor]:
 
 
 def _train(seed: int) -> Network:
+    """A third as wide as ``advkit/cnn``: attacks find in it what they find there, in a quarter of the time."""
     images, labels = _digits("train")
-    network = create("advkit/cnn", num_classes=10, input_size=(3, 12, 12), seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cnn, "CHANNELS", (12, 24, 48))
+        network = create("advkit/cnn", num_classes=10, input_size=(3, 12, 12), seed=seed)
     network.train()
     optimizer = torch.optim.AdamW(network.net.parameters(), lr=4e-3)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(2):
+    for _ in range(3):
         for rows in torch.randperm(len(labels), generator=generator).split(64):
             optimizer.zero_grad()
             torch.autograd.backward(F.cross_entropy(network(images[rows]), labels[rows]))

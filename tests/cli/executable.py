@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import preloaded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADVKIT = (sys.executable, "-m", "advkit")
@@ -25,12 +27,17 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
 
 
-def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """Start ``advkit ARGUMENTS``; output goes to pipes unless ``options`` say otherwise.
+def start(
+    *arguments: str | Path, program: Sequence[str] = ADVKIT, fresh: bool = False, **options: Any
+) -> subprocess.Popen[str]:
+    """Start ``advkit ARGUMENTS``, as a fork of a process that has the libraries (see :mod:`preloaded`).
 
-    ``program`` among the options stands for the executable.
+    Args:
+        arguments: of the command line.
+        program: what stands for the executable.
+        fresh: start a new interpreter instead: wherever the birth of the process is the point.
+        options: of :class:`preloaded.Process`; output goes to pipes unless they say otherwise.
     """
-    program = options.pop("program", ADVKIT)
     settings: dict[str, Any] = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
@@ -38,7 +45,8 @@ def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         "text": True,
         "env": environment(),
     }
-    return subprocess.Popen([*program, *map(str, arguments)], **(settings | options))
+    birth = subprocess.Popen if fresh else preloaded.Process
+    return birth([*program, *map(str, arguments)], **(settings | options))
 
 
 def advkit(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:

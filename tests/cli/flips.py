@@ -38,6 +38,7 @@ STREAMS: dict[str, Flip | Elsewhere] = {
     "as_json": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
     "quiet": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
     "download": Elsewhere("test_download_reaches_torchvision_and_its_output_leaves_stdout_alone"),
+    "fix_boxes": Elsewhere("test_boxes_out_of_range_are_refused_by_name_or_clipped"),
     "device": Flip("--device cpu", same=True),
 }
 # A picture folder has a size of its own only with an untrained network, which takes any.

@@ -16,7 +16,12 @@ from executable import ADVKIT, TIMEOUT, environment, start
 
 
 def on_terminal(
-    *arguments: str | Path, cwd: Path, apart: bool = True, program: Sequence[str] = ADVKIT, **more: str
+    *arguments: str | Path,
+    cwd: Path,
+    apart: bool = True,
+    program: Sequence[str] = ADVKIT,
+    forked_workers: bool = False,
+    **more: str,
 ) -> tuple[int, str, str]:
     """Run ``advkit ARGUMENTS`` with stdout and stderr on 80 columns; returns (status, stdout, stderr).
 
@@ -25,6 +30,7 @@ def on_terminal(
         cwd: where.
         apart: stdout and stderr each on a terminal of its own.
         program: what stands for the executable.
+        forked_workers: see :class:`preloaded.Process`.
         more: environment.
     """
     texts: list[list[bytes]] = [[], []]
@@ -38,7 +44,8 @@ def on_terminal(
                 text.append(part)
 
     env = environment(TERM="xterm-256color", **more)
-    process = start(*arguments, cwd=cwd, stdout=pairs[0][1], stderr=pairs[-1][1], env=env, program=program)
+    how = {"program": program, "forked_workers": forked_workers}
+    process = start(*arguments, cwd=cwd, stdout=pairs[0][1], stderr=pairs[-1][1], env=env, **how)
     readers = [threading.Thread(target=drain, args=(pair[0], text)) for pair, text in zip(pairs, texts, strict=False)]
     for _, secondary in pairs:
         os.close(secondary)

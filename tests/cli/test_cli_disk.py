@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from executable import TIMEOUT, Run, environment, one_line, start
+from executable import TIMEOUT, Run, advkit, one_line, start
 
 SMALL = 6000  # bytes that a file may have in a run on a full disk; reports and pictures are larger
 FULL = """
@@ -54,8 +54,7 @@ def full_disk(room: int = SMALL) -> Iterator[None]:
 
 
 def on_a_full_disk(command: list[str], folder: Path, room: int = SMALL) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-c", FULL, str(room), *command, "-q"]
-    return subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=folder, check=False)
+    return advkit(str(room), *command, "-q", program=(sys.executable, "-c", FULL), cwd=folder)
 
 
 @pytest.mark.parametrize("what", WRITES)

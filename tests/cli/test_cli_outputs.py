@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from executable import Run, environment, one_line
+from executable import TIMEOUT, Run, one_line, start
 
 FEW = ["--data", "digits", "--limit", "20", "-q"]
 
@@ -52,10 +50,9 @@ def test_two_outputs_are_two_files(inside: Run, r: Path, tmp_path: Path) -> None
 def test_a_report_goes_into_a_pipe_and_leaves_it_one(r: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    command = [sys.executable, "-m", "advkit", "evaluate", str(r), *FEW, "--report", str(pipe)]
-    process = subprocess.Popen(command, env=environment())
-    assert json.loads(pipe.read_text())["schema"] == "advkit/evaluate/1"
-    assert process.wait() == 0
+    with start("evaluate", r, *FEW, "--report", pipe) as process:
+        assert json.loads(pipe.read_text())["schema"] == "advkit/evaluate/1"
+        assert process.wait(TIMEOUT) == 0
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 

@@ -28,7 +28,8 @@ def test_an_attack_that_is_stopped_leaves_what_was_there(
 ) -> None:
     old = tmp_path / "a.safetensors"
     old.write_text("old")
-    process = start("attack", r, *LONG, "--force", "-o", out, cwd=tmp_path)
+    fresh = number == signal.SIGINT and out == "pngs"
+    process = start("attack", r, *LONG, "--force", "-o", out, cwd=tmp_path, fresh=fresh)
     begun(process, tmp_path)
     process.send_signal(number)
     text, errors = process.communicate(timeout=TIMEOUT)
@@ -40,11 +41,13 @@ def test_an_attack_that_is_stopped_leaves_what_was_there(
         assert [path.name for path in tmp_path.iterdir()] == [old.name]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_matrix_that_is_stopped_says_so(number: signal.Signals, status: int, r: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status", "fresh"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
+def test_a_matrix_that_is_stopped_says_so(
+    number: signal.Signals, status: int, fresh: bool, r: Path, tmp_path: Path
+) -> None:
     few = [option for option in LONG if option not in ("--goal", "transfer")]
-    process = start("transfer-matrix", r, *few, "--report", "m.json", cwd=tmp_path)
-    time.sleep(4)  # torch is imported, the work is on; a signal before is answered alike
+    process = start("transfer-matrix", r, *few, "--report", "m.json", cwd=tmp_path, fresh=fresh)
+    time.sleep(4 if fresh else 1)  # torch is imported, the work is on; a signal before is answered alike
     process.send_signal(number)
     text, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, text, errors) == (status, "", "advkit: interrupted\n")

@@ -15,12 +15,12 @@ from executable import Run, advkit, done, environment, one_line, start
 from terminal import on_terminal
 
 RUNS = {
-    "train": "train --arch advkit/cnn --data digits --limit 100 --epochs 2 --batch-size 16 --force -o t.safetensors",
-    "adv-pretrain": "adv-pretrain --arch advkit/cnn --data digits --limit 100 --epochs 2 --batch-size 16 --force "
+    "train": "train --arch advkit/cnn --data digits --limit 50 --epochs 2 --batch-size 16 --force -o t.safetensors",
+    "adv-pretrain": "adv-pretrain --arch advkit/cnn --data digits --limit 50 --epochs 2 --batch-size 16 --force "
     "--method fast --eps 0.1 -o t.safetensors",
-    "attack": "attack {r} --data digits --limit 60 --batch-size 20 --eps 0.3 --method mi,di -o a.safetensors",
-    "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 60 "
-    "--batch-size 20 --method pgd --method mi --eps 0.3 --compare First:Third,First",
+    "attack": "attack {r} --data digits --limit 24 --batch-size 8 --eps 0.3 --method mi,di --steps 4 -o a.safetensors",
+    "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 24 "
+    "--batch-size 8 --method pgd --method mi --steps 4 --eps 0.3 --compare First:Third,First",
     "evaluate": "evaluate {r} --data digits --limit 60 --batch-size 20",
     "visualize": "visualize attention {r} {r2} --data digits --count 1 --samples 2 --figure f.png",
 }
@@ -92,14 +92,18 @@ def test_no_arguments_are_answered_with_help(words: list[str], inside: Run) -> N
     assert len(found.stdout.splitlines()) > 8
 
 
-@pytest.mark.parametrize("name", [*RUNS, "--help", "--schema"])
-def test_a_reader_that_left_is_no_error_and_costs_nothing(name: str, r: Path, r2: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "fresh"), [*((name, False) for name in (*RUNS, "--help", "--schema")), ("evaluate", True)]
+)
+def test_a_reader_that_left_is_no_error_and_costs_nothing(
+    name: str, fresh: bool, r: Path, r2: Path, tmp_path: Path
+) -> None:
     """What a shell calls 141, never a gate's 1; what goes into files is whole."""
     more = {"--help": [name], "--schema": [name, "attack"]}
     command = more[name] if name in more else [*arguments(name, r, r2), "--report", "r.json", "--json", "-q"]
     reading, writing = os.pipe()
     os.close(reading)
-    process = start(*command, stdout=writing, cwd=tmp_path)
+    process = start(*command, stdout=writing, cwd=tmp_path, fresh=fresh)
     os.close(writing)
     _, errors = process.communicate(timeout=120)
     assert process.returncode in (-signal.SIGPIPE, 128 + signal.SIGPIPE)
@@ -111,7 +115,7 @@ def test_a_reader_that_left_is_no_error_and_costs_nothing(name: str, r: Path, r2
         done("evaluate", "t.safetensors", "--data", "digits", cwd=tmp_path)
 
 
-def test_closed_and_full_outputs(r: Path, tmp_path: Path) -> None:
+def test_closed_outputs(r: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m advkit evaluate {r} --data digits --limit 20"
 
     def shell(more: str) -> subprocess.CompletedProcess[str]:
@@ -123,27 +127,41 @@ def test_closed_and_full_outputs(r: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["status"] == "done"
     assert shell("2>&-").stdout.startswith("{")
     assert shell("--data nowhere 2>&-").returncode == 2
-    if Path("/dev/full").exists():
-        assert "No space" in one_line(shell(">/dev/full"))
-        assert shell("--data nowhere 2>/dev/full").returncode == 2
-        assert shell("--fail-below 0 2>/dev/full").returncode == 0
-        assert shell("--fail-above 0 2>/dev/full").returncode == 1
 
 
-def test_the_report_as_a_stream_is_written_where_the_stream_stands(r: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m advkit evaluate {r} --data digits --limit 20 -q --report"
-    for name in ("-", "/dev/fd/1"):
-        script = f"{{ echo before; {command} {name}; echo after; }} > log.txt"
-        subprocess.run(["sh", "-c", script], check=True, env=environment(), cwd=tmp_path)
-        first, *report, last = (tmp_path / "log.txt").read_text().splitlines()
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("fresh", [False, True])
+def test_full_outputs(fresh: bool, r: Path) -> None:
+    def run(full: str, *more: str) -> subprocess.CompletedProcess[str]:
+        with open("/dev/full", "w") as device:
+            return advkit("evaluate", r, "--data", "digits", "--limit", "20", *more, fresh=fresh, **{full: device})
+
+    assert "No space" in one_line(run("stdout"))
+    assert run("stderr", "--fail-above", "0").returncode == 1
+    if not fresh:
+        assert run("stderr", "--data", "nowhere").returncode == 2
+        assert run("stderr", "--fail-below", "0").returncode == 0
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_report_as_a_stream_is_written_where_the_stream_stands(fresh: bool, r: Path, tmp_path: Path) -> None:
+    for name in ("-", "/dev/fd/1") if not fresh else ("/dev/fd/1",):
+        with (tmp_path / "log.txt").open("w+") as log:
+            log.write("before\n")
+            log.flush()
+            done("evaluate", r, "--data", "digits", "--limit", "20", "-q", "--report", name, stdout=log, fresh=fresh)
+            log.write("after\n")
+            log.seek(0)
+            first, *report, last = log.read().splitlines()
         assert (first, last) == ("before", "after")
         assert json.loads("\n".join(report))["schema"] == "advkit/evaluate/1"
-    found = subprocess.run(
-        ["sh", "-c", f"{command} /dev/fd/3 3>three.json"], env=environment(), cwd=tmp_path, check=True
-    )
-    assert found.returncode == 0
+
+
+def test_the_report_may_go_to_any_descriptor(r: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m advkit evaluate {r} --data digits --limit 20 -q --report /dev/fd/3 3>three.json"
+    subprocess.run(["sh", "-c", command], env=environment(), cwd=tmp_path, check=True)
     assert json.loads((tmp_path / "three.json").read_text())["status"] == "done"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "three.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["three.json"]
 
 
 CHATTY = """

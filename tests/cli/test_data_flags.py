@@ -11,6 +11,7 @@ import pytest
 import scripted
 from executable import Run
 from PIL import Image
+from safetensors.torch import load_file
 
 from advkit.evolution import run_search
 
@@ -31,6 +32,15 @@ EVOLVE = (
     *("--eps", handmade.EPS, "--max-multiply-adds", "400000", "--max-parameters", "60000", "--accuracy-floor", "0.1"),
 )
 
+COMMANDS = [
+    ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
+    ["evaluate", "r.safetensors"],
+    ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
+    ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
+    ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
+    ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
+]
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -45,18 +55,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
-        ["evaluate", "r.safetensors"],
-        ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
-        ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
-        ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
-        ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
-    ],
-    ids=lambda command: command[0],
-)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_files_left_out_are_told(
     command: list[str], folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +67,42 @@ def test_files_left_out_are_told(
     assert len(told) == 1
     assert told[0].startswith("pictures: ")
     assert told[0].count("pictures:") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_every_tool_asks_for_boxes_to_be_mended(
+    command: list[str], folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data of classes have none, so that asking for it is refused."""
+    monkeypatch.chdir(folder)
+    done = inside(*command, "--data", "digits", "--fix-boxes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fix-boxes: does nothing with digits" in done.stderr
+
+
+def test_a_report_names_files_that_a_pattern_chose(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacked images keep the index that they have among all of them."""
+    monkeypatch.chdir(folder)
+    few = ("--eps", "0.1", "--steps", "1", "-o", "x.safetensors", "--report", "report.json", "--quiet")
+    done = inside("attack", "r.safetensors", "--data", "pictures#:00[13579]", *few)
+    assert done.returncode == 0, done.stderr
+    told = next(found for found in json.loads(Path("report.json").read_text())["inputs"] if found["kind"] == "data")
+    assert (told["ref"], told["split"], told["images"]) == ("pictures", ":00[13579]", 5)
+    files = sorted(Path("pictures").rglob("*.png"))
+    indices = load_file("x.safetensors")["index"].tolist()
+    assert sorted(files[k].stem for k in indices) == ["001", "003", "005", "007", "009"]
+    done = inside("transfer-matrix", "r.safetensors", "--data", "pictures#:00[13579]", "--adversarial", "x.safetensors")
+    assert done.returncode == 0, done.stderr
+    done = inside("evaluate", "r.safetensors", "--data", "pictures#:9999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no name matches 9999" in done.stderr
+
+
+def test_without_data_there_is_nothing_to_mend(folder: Path, inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    done = inside("train", "--arch", "advkit/cnn@r.safetensors", "--epochs", "0", "-o", "x.safetensors", "--fix-boxes")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fix-boxes: does nothing without --data" in done.stderr
 
 
 def test_models_of_grey_and_of_colour_are_not_mixed_and_grey_data_for_colour_are_told(

@@ -20,6 +20,7 @@ import pytest
 import scripted
 import torch
 from executable import Run, advkit, done, environment, load, one_line, start
+from PIL import Image
 from terminal import on_terminal
 
 from advkit.evolution import run_search
@@ -138,7 +139,7 @@ def without(options: list[str], *names: str) -> list[str]:
 
 def test_two_workers_find_what_one_process_does_bit_for_bit(whole: Path, two: Path, tmp_path: Path) -> None:
     loud = [option for option in search(two, *MORE) if option != "--quiet"]
-    found = done(*loud, "-o", "e.safetensors", "--workers", "2", cwd=tmp_path, program=PROGRAM)
+    found = done(*loud, "-o", "e.safetensors", "--workers", "2", cwd=tmp_path, program=PROGRAM, forked_workers=True)
     assert json.loads(found.stdout)["host"]["processes"] == 2
     generations = [line for line in found.stderr.splitlines() if "search evolution, generation" in line]
     assert [line.partition("generation ")[2][:3] for line in generations] == ["1/2", "2/2"]
@@ -157,7 +158,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     out, log = tmp_path / "e.safetensors", tmp_path / "e.run/candidates.jsonl"
     command = search(two, *MORE, "-o", out)
     slow = environment(SCRIPTED_PAUSE="0.5")
-    process = start(*command, stdout=subprocess.DEVNULL, start_new_session=True, program=PROGRAM, env=slow)
+    how = {"forked_workers": number != signal.SIGINT}  # which meets new interpreters while they are born
+    process = start(*command, stdout=subprocess.DEVNULL, start_new_session=True, program=PROGRAM, env=slow, **how)
     deadline = time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -394,7 +396,7 @@ def test_a_candidate_that_hangs_is_given_up(two: Path, tmp_path: Path) -> None:
     """No training ends in a millisecond: the candidate fails, twice, and the run still ends with a report."""
     small = search(two, "--budget", "1", "--offspring", "1", "--rungs", "1")
     options = ["--candidate-timeout", "0.001", "-o", "e.safetensors", "--report", "e.json", "--figure", "f.png"]
-    assert "no candidate could be trained" in one_line(advkit(*small, *options, cwd=tmp_path))
+    assert "no candidate could be trained" in one_line(advkit(*small, *options, cwd=tmp_path, forked_workers=True))
     report = load(tmp_path / "e.json")
     assert report["status"] == "failed"
     report = report["result"]
@@ -555,7 +557,7 @@ def test_on_a_terminal_there_is_a_live_table_and_a_table_at_the_end(whole: Path,
     log = tmp_path / "e.run/candidates.jsonl"
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-2]))
     loud = [option for option in search(two, *MORE) if option != "--quiet"]
-    status, table, live = on_terminal(*loud, "-o", "e.safetensors", cwd=tmp_path, program=PROGRAM)
+    status, table, live = on_terminal(*loud, "-o", "e.safetensors", cwd=tmp_path, program=PROGRAM, forked_workers=True)
     assert status == 0
     assert max(map(len, table.splitlines())) <= 80
     result = load(whole / "e.json")["result"]
@@ -612,6 +614,15 @@ def test_bad_options_are_one_line(name: str, r: Path, tmp_path: Path, inside: Ru
     found = inside("evolve", *reference, "-o", "e.safetensors", *SMALL, *options)
     assert word in one_line(found)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_makes_no_training_images_of_test_images(r: Path, tmp_path: Path, inside: Run) -> None:
+    for k in range(40):
+        file = tmp_path / "digits" / "test" / str(k % 10) / f"a{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), k).save(file)
+    options = ["--data", f"{tmp_path / 'digits'}#test:a*", "-o", tmp_path / "e.safetensors"]
+    assert "training split" in one_line(inside("evolve", r, *SMALL, *options))
 
 
 def test_another_class_count_or_image_size_is_said(r: Path, tmp_path: Path, inside: Run) -> None:

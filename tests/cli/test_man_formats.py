@@ -10,6 +10,9 @@ import pytest
 from executable import REPOSITORY, Run
 from safetensors import safe_open
 
+from advkit.data.builtin import BUILT_IN
+from advkit.data.reference import load
+from advkit.data.scenes import CLASSES, SIZES
 from advkit.data.torchvision_datasets import NAMES
 from advkit.files.checkpoint import read_checkpoint
 from advkit.models.genome.genes import MAX_CHANNELS, MAX_DEPTH, MAX_HIDDEN, MAX_NODES
@@ -40,6 +43,17 @@ def test_networks_genomes_and_data_sets_are_those_that_there_are(page: str) -> N
     assert listed(page, "The advkit networks:", ", which is nothing") == {*NETS, "genome"}
     assert listed(page, "Genomes made by hand go by a NAME:", ". In a checkpoint") == set(PRESETS)
     assert listed(page, "NAME:DIR ", " through torchvision") == set(NAMES)
+
+
+def test_built_in_data_are_those_that_there_are(page: str) -> None:
+    listing = page[page.index("DATA REFERENCES") :]
+    whole = listed(listing, "CC BY 4.0). Cm ", " built in, for detection:")
+    crops = {f"scenes/{name}/crops" for name in listed(listing, "so too of ", " Pa PATH") | {"photo"}}
+    assert {"digits"} | whole | crops == set(BUILT_IN)
+    assert listed(listing, "Classes: ", ". Image i") == set(CLASSES)
+    for part, size in SIZES.items():
+        assert f"{size:,} {part}" in listing
+        assert f"{len(load(f'scenes/photo/crops#{part}')):,} {part}" in listing
 
 
 def test_limits_of_a_genome_are_those_that_are_checked(page: str) -> None:

@@ -41,7 +41,7 @@ def net(num_classes=10):
 
 def report(*arguments: str | Path) -> tuple[dict[str, Any], int]:
     """A report without what a number of workers may change, and that number."""
-    found = settled(json.loads(done("transfer-matrix", *arguments).stdout))
+    found = settled(json.loads(done("transfer-matrix", *arguments, forked_workers=True).stdout))
     found.pop("command")
     return found, found["host"].pop("processes")
 
@@ -107,12 +107,12 @@ def options(r: Path, folder: Path, what: str, seed: str = "0") -> list[str | Pat
     ],
 )
 def test_a_batch_that_fails_twice_is_one_line(what: str, line: str, r: Path, tmp_path: Path) -> None:
-    found = one_line(advkit(*options(r, tmp_path, what)))
+    found = one_line(advkit(*options(r, tmp_path, what), forked_workers=True))
     assert found in {f"advkit: images {first} to {first + 15}: {line}" for first in (0, 16)}
 
 
 def test_another_network_in_a_worker_is_noticed(r: Path, tmp_path: Path) -> None:
-    found = one_line(advkit(*options(r, tmp_path, "pass", seed="os.getpid()")))
+    found = one_line(advkit(*options(r, tmp_path, "pass", seed="os.getpid()"), forked_workers=True))
     assert "net.py:net: a worker found another network there" in found
 
 
@@ -133,7 +133,8 @@ def gone(group: int) -> bool:
 
 
 def test_ctrl_c_leaves_no_orphans(r: Path, tmp_path: Path) -> None:
-    with start(*options(r, tmp_path, "time.sleep(600)"), start_new_session=True) as process:
+    """On new interpreters throughout: a worker is prepared for the signal from its birth."""
+    with start(*options(r, tmp_path, "time.sleep(600)"), start_new_session=True, fresh=True) as process:
         deadline = time.monotonic() + TIMEOUT
         while len(list((tmp_path / "seen").iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -57,6 +57,7 @@ def _csv(path):
     (path / "test.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
 
 
+BOXES = {"voc", "coco", "yolo"}  # formats of boxes have tests of their own
 # kind: how to write it, what to name, and the order in which the images come back
 WRITERS = {
     "cifar-binary": (_binary, "", range(6)),
@@ -70,10 +71,10 @@ WRITERS = {
 
 
 def test_every_format_is_tested():
-    assert WRITERS.keys() == FORMATS.keys()
+    assert WRITERS.keys() | BOXES == FORMATS.keys()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_gives_the_pixels_and_labels_that_went_in(kind, tmp_path):
     write, name, order = WRITERS[kind]
     write(tmp_path)
@@ -90,7 +91,7 @@ def test_every_format_gives_the_pixels_and_labels_that_went_in(kind, tmp_path):
     assert found.indices.tolist() == list(range(6))
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_reads_any_rows_in_any_order(kind, tmp_path):
     write, name, _ = WRITERS[kind]
     write(tmp_path)
@@ -104,7 +105,7 @@ def test_every_format_reads_any_rows_in_any_order(kind, tmp_path):
     assert found.batch(slice(0, 0))[0].shape == (0, *found.size)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", WRITERS)
 def test_every_format_can_be_wanted_with_three_channels(kind, tmp_path):
     write, name, _ = WRITERS[kind]
     write(tmp_path)
@@ -115,7 +116,7 @@ def test_every_format_can_be_wanted_with_three_channels(kind, tmp_path):
         assert torch.equal(images[:, 0], torch.tensor(PIXELS[:, 0]) / 255.0)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("mnist-idx", "image-folder", "labels-csv")])
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind not in ("mnist-idx", "image-folder", "labels-csv")])
 def test_colour_does_not_become_grey(kind, tmp_path, refused):
     write, name, _ = WRITERS[kind]
     write(tmp_path)
@@ -173,6 +174,10 @@ def test_a_hash_in_a_path(tmp_path):
         ("digits#", "nothing after the #"),
         ("#train", "nothing before the #"),
         ("digits#val", "#train, #test"),
+        ("digits#:", "nothing after the :"),
+        ("digits#test:", "nothing after the :"),
+        ("#:a*", "nothing before the #"),
+        ("digits#test:a*", "digits holds arrays"),
         ("mnist:", "mnist:DIR"),
         ("x" * 300, "name too long"),
         ("a\0b", "no such data"),

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from advkit.attacks import budget
 from advkit.attacks.dataset import CLEAN_WRONG, FOOLED, ROBUST
 from advkit.attacks.gradient_similarity import margin_gradients
+from advkit.data.augment import augmented
 from advkit.evolution import candidate
 from advkit.evolution.candidate import TrainingJob, evaluate
 from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context
@@ -30,7 +31,6 @@ from advkit.models.genome.canonical import canonical
 from advkit.models.genome.genes import Genome, to_json
 from advkit.models.genome.presets import named
 from advkit.tasks.sampling import sample
-from advkit.training.augment import augmented
 from advkit.training.params import TrainParams
 from advkit.training.run import Diverged, Run
 

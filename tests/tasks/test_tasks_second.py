@@ -58,7 +58,13 @@ class MultiLabel:
 
     name = "multi-label"
     attack_losses: Mapping[str, tasks.AttackLoss] = {"ce": loss, "margin": loss}
+    strongest_of: Mapping[str, Sequence[str]] = {}
     fallback = "margin"
+    has_places = False
+    least_classes = 1
+    stops_early = True
+    counts_in_training = True
+    figures: tuple[str, ...] = ()
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         return torch.stack([network(images) for network in networks]).mean(0)
@@ -87,6 +93,17 @@ class MultiLabel:
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs * targets).sum(1)
 
+    def output_flags(self, first: Tensor, second: Tensor) -> list[str]:
+        return [] if torch.equal(first, second) else ["random-forward"]
+
+    def near_chance(self, correct: int, images: int, num_classes: int) -> bool:
+        return correct < images / 2**LABELS
+
+    def augmented(
+        self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        return images, targets
+
     def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:
         return "opposite" if text == "opposite" else int(text)
 
@@ -105,11 +122,8 @@ class MultiLabel:
     def strata(self, targets: Tensor) -> Tensor:
         return self._bits(targets)
 
-    def pack(self, targets: Tensor) -> dict[str, Tensor]:
+    def columns(self, images: Tensor, targets: Tensor, aims: Tensor, predictions: Tensor) -> dict[str, Tensor]:
         return {"marks": targets}
-
-    def unpack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        return tensors["marks"]
 
     def metric(self, num_classes: int) -> Count:
         return Count()
@@ -284,8 +298,13 @@ def test_models_of_two_tasks_are_not_mixed(network: Network) -> None:
         tasks.task_named("telepathy")
 
 
-def test_classification_packs_what_it_unpacks() -> None:
+def test_classes_are_columns_and_strata() -> None:
     task = tasks.task_named("classification")
-    targets = torch.tensor([3, 1, 2])
-    assert torch.equal(task.unpack(task.pack(targets)), targets)
+    targets, aims, found = torch.tensor([3, 1, 2]), torch.tensor([4, 2, 3]), torch.tensor([3, 0, 2])
+    columns = task.columns(torch.rand(3, 1, 8, 8), targets, aims, found)
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "labels": [3, 1, 2],
+        "target": [4, 2, 3],
+        "prediction": [3, 0, 2],
+    }
     assert torch.equal(task.strata(targets), targets)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advkit.attacks.gradient_similarity import margin_gradients
 from advkit.data import reference as data_reference
+from advkit.data.augment import augmented
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
 from advkit.files.errors import InputError
@@ -21,7 +22,6 @@ from advkit.models.network import Network
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import misalign
-from advkit.training.augment import augmented
 from advkit.training.loop import train
 from advkit.training.params import MisalignParams, TrainParams
 from advkit.training.run import Diverged, Run

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from advkit.data import counter_rng
+from advkit.data.augment import augmented
 from advkit.metrics.gradient_similarity import cosines, expected_abs_cosine
 from advkit.models.build import create
 from advkit.models.network import Network
 from advkit.training import misalign
-from advkit.training.augment import augmented
 from advkit.training.fused_view import FusedView
 from advkit.training.misalign import Misalignment, penalty_of
 from advkit.training.params import MisalignParams

@@ -1,0 +1,1 @@
+"""Object detectors: from images on a canvas to outputs that know their losses and their boxes, image by image."""
