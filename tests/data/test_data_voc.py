@@ -76,6 +76,8 @@ def test_options_of_resizing_change_nothing(folder: Path) -> None:
         ("Annotations/im1.xml", "", ("im1.xml", "damaged XML")),
         ("Annotations/im1.xml", "<html/>", ("im1.xml", "<html>", "<annotation>")),
         ("Annotations/im1.xml", '<!DOCTYPE a [<!ENTITY x "y">]><annotation/>', ("im1.xml", "<!DOCTYPE>")),
+        ("Annotations/im1.xml", '<!DOCTYPE annotation SYSTEM "a.dtd"><annotation/>', ("im1.xml", "<!DOCTYPE>")),
+        ("Annotations/im1.xml", "<annotation>&x;</annotation>", ("im1.xml", "damaged XML")),
         ("Annotations/im1.xml", "<annotation><object><name>cat</name></object></annotation>", ("object 1", "bndbox")),
         ("Annotations/im1.xml", voc_xml(some()[1]).replace("owl", ""), ("object 1", "name")),
         ("Annotations/im1.xml", voc_xml(some()[1]).replace(">20<", ">wide<"), ("object 1", "xmax")),
