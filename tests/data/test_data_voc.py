@@ -109,6 +109,13 @@ def test_an_annotation_of_many_megabytes_is_not_read(folder: Path, refused) -> N
     refused(folder, "im1.xml", "more than 16 MB")
 
 
+def test_elements_in_elements_a_hundred_thousand_times(folder: Path) -> None:
+    deep = "<a>" * 100_000 + "</a>" * 100_000
+    text = voc_xml(some()[1]).replace("<annotation>", f"<annotation>{deep}")
+    (folder / "Annotations" / "im1.xml").write_text(text)
+    assert rows(load(str(folder)))[0] == targets(some())[1]
+
+
 def test_missing_annotations_and_data_without_objects(folder: Path, tmp_path: Path, refused) -> None:
     (folder / "Annotations" / "im2.xml").unlink()
     refused(folder, "1 of 2 annotations are missing", "im2")
