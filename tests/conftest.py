@@ -17,6 +17,11 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the machine: threads of each would wait for those of
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the others, and spin meanwhile. torch reads it when imported.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a shell: what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TESTS = Path(__file__).parent
 # The kernel asks a node to stop when the process of the tests is killed (PR_SET_PDEATHSIG); it then stops its own.
 MORTAL = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, sys.argv[1:])"

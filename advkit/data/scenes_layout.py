@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from advkit.data.scenes_objects import OBJECTS
-from advkit.data.scenes_parts import Draws, Material, Part, Points, ellipse, palette, polygon
+from advkit.data.scenes_parts import Material, Part, Points, RandomNumbers, ellipse, palette, polygon
 
 SIDE = 128  # pixels of a picture
 OVER = 4  # points of the map for each pixel, in each direction
@@ -68,7 +68,7 @@ class Scene:
 
 def scene(numbers: Sequence[float]) -> Scene:
     """The scene that ``NUMBERS`` numbers in [0, 1) make."""
-    d = Draws(numbers[:_BACKGROUND])
+    d = RandomNumbers(numbers[:_BACKGROUND])
     horizon, light = SIDE * d.between(0.3, 0.48), d.choice((-1, 1))
     lake = d.choice(("none", "none", "far", "near"))
     parts = _background(d, horizon, lake)
@@ -87,7 +87,7 @@ def _shore(horizon: float, lake: str) -> float:
     return horizon + (SIDE - horizon) * {"none": 0.0, "far": 0.42, "near": 0.5}[lake]
 
 
-def _ridge(d: Draws, base: float, height: float) -> Points:
+def _ridge(d: RandomNumbers, base: float, height: float) -> Points:
     """A wavy line over the width of the picture, closed at its bottom."""
     a, b, c = (d.between(0, 2 * math.pi) for _ in range(3))
     xs = [SIDE * k / 24 for k in range(25)]
@@ -98,7 +98,7 @@ def _ridge(d: Draws, base: float, height: float) -> Points:
     return polygon(*zip(xs, tops, strict=True), (SIDE, SIDE), (0, SIDE))
 
 
-def _cloud(d: Draws, horizon: float) -> Points:
+def _cloud(d: RandomNumbers, horizon: float) -> Points:
     x, y, w = d.between(0, SIDE), d.between(4, horizon * 0.6), d.between(11, 22)
     h, phase = w * d.between(0.3, 0.42), d.between(0, 1)
     turns = [math.pi * k / 20 for k in range(21)]
@@ -106,7 +106,7 @@ def _cloud(d: Draws, horizon: float) -> Points:
     return polygon(*((x + w * math.cos(t), y - h * m * math.sin(t)) for t, m in zip(turns, lobes, strict=True)))
 
 
-def _background(d: Draws, horizon: float, lake: str) -> list[Part]:
+def _background(d: RandomNumbers, horizon: float, lake: str) -> list[Part]:
     parts = [Part(polygon((0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)), d.tint((0.62, 0.78, 0.93), 0.05), Material.SKY)]
     if d.chance(0.3):
         sun = ellipse(d.between(8, SIDE - 8), d.between(8, horizon * 0.5), 6.0)
@@ -142,7 +142,7 @@ def _background(d: Draws, horizon: float, lake: str) -> list[Part]:
     return parts
 
 
-def _bumps(d: Draws) -> list[tuple[float, float]]:
+def _bumps(d: RandomNumbers) -> list[tuple[float, float]]:
     return [(d.between(0.75, 1.15), 2 * math.pi * k / 9) for k in range(9)]
 
 
@@ -151,7 +151,7 @@ def _placed(numbers: Sequence[float], horizon: float, lake: str, shore: float) -
     found: list[tuple[int, float, list[Part]]] = []
     taken: list[Extent] = []
     for start in range(0, len(numbers), _SLOT):
-        d = Draws(numbers[start : start + _SLOT])
+        d = RandomNumbers(numbers[start : start + _SLOT])
         name = "boat" if d.chance(0.36) and lake != "none" else d.choice([n for n in CLASSES if n != "boat"])
         wet = name == "boat"
         top = shore if (lake == "near") == wet and lake != "none" else horizon
@@ -168,7 +168,7 @@ def _placed(numbers: Sequence[float], horizon: float, lake: str, shore: float) -
     return found
 
 
-def _posed(name: str, x: float, foot: float, size: float, d: Draws) -> list[Part]:
+def _posed(name: str, x: float, foot: float, size: float, d: RandomNumbers) -> list[Part]:
     """The parts of one object, flipped, stretched, turned and put in its place."""
     flip, stretch, turn = d.choice((-1, 1)), d.between(0.88, 1.13), math.radians(d.between(-_TURN[name], _TURN[name]))
     size *= d.between(0.88, 1.16)
@@ -226,14 +226,16 @@ def _drawn(parts: Sequence[Part], objects: Sequence[Object]) -> tuple[Any, list[
         for k in range(one.parts.start, one.parts.stop):
             canvas.polygon(lines[k], fill=k)
         whole.append(sum(labels.crop(window).histogram()[one.parts]))
-    boxes = []
-    for one, window, area in zip(objects, windows, whole, strict=True):
-        shown = labels.crop(window)
-        seen = sum(shown.histogram()[one.parts])
+    boxes, shown = [], np.asarray(labels)
+    for one, (left, top, right, bottom), area in zip(objects, windows, whole, strict=True):
+        ids = shown[top:bottom, left:right]
+        own = (ids >= one.parts.start) & (ids < one.parts.stop)
+        seen = np.count_nonzero(own)
         if not seen:
             continue
-        own = [255 * (one.parts.start <= k < one.parts.stop) for k in range(256)]
-        x0, y0, x1, y1 = ((v + window[k % 2]) / OVER for k, v in enumerate(shown.point(own).getbbox() or ()))
+        columns, rows = (np.flatnonzero(own.any(axis)).tolist() for axis in (0, 1))
+        x0, x1 = ((left + k) / OVER for k in (columns[0], columns[-1] + 1))
+        y0, y1 = ((top + k) / OVER for k in (rows[0], rows[-1] + 1))
         difficult = seen < _SEEN * area or min(x1 - x0, y1 - y0) < _SMALLEST_BOX
         boxes.append([x0, y0, x1, y1, float(one.label), float(difficult)])
     return labels, boxes

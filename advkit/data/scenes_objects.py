@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from advkit.data.scenes_parts import Colour, Draws, Material, Part, box, ellipse, limb, palette, polygon
+from advkit.data.scenes_parts import Colour, Material, Part, RandomNumbers, box, ellipse, limb, palette, polygon
 
 _PAINTS = palette("c72421 2152a8 edc229 e0e0e6 24804c e6731a 666b75 73bfd9")
 _PLASTER = palette("ebdebf edebe6 b86e57 e6c773 a8bdd1 d9a699")
@@ -21,7 +21,7 @@ _FURS = palette("db8533 4c4a4c 99948f ede6db 805c3d 292424")
 _GLASS, _DARK, _PALE = (0.36, 0.5, 0.6), (0.12, 0.12, 0.13), (0.95, 0.94, 0.9)
 
 
-def car(d: Draws) -> list[Part]:
+def car(d: RandomNumbers) -> list[Part]:
     """A saloon, hatchback or van from its side, its nose to the right."""
     paint, top = d.tint(d.choice(_PAINTS)), d.between(21, 27)
     back_foot, back_top = d.choice(((-18, -11), (-25, -19), (-27, -25)))
@@ -55,7 +55,7 @@ def _window(x: float, y: float, w: float, h: float) -> list[Part]:
     return [frame, *panes]
 
 
-def house(d: Draws) -> list[Part]:
+def house(d: RandomNumbers) -> list[Part]:
     """A house from its front, under a gable or a hipped roof."""
     wall, tile = d.tint(d.choice(_PLASTER)), d.tint(d.choice(_TILES))
     w, h = d.between(20, 27), d.between(19, 28)
@@ -79,7 +79,7 @@ def house(d: Draws) -> list[Part]:
     return parts
 
 
-def tree(d: Draws) -> list[Part]:
+def tree(d: RandomNumbers) -> list[Part]:
     """A broad-leaved tree, or a conifer of three or four tiers."""
     bark = d.tint((0.4, 0.28, 0.18))
     if d.chance(0.4):
@@ -107,7 +107,7 @@ def tree(d: Draws) -> list[Part]:
     return parts
 
 
-def person(d: Draws) -> list[Part]:
+def person(d: RandomNumbers) -> list[Part]:
     """A person who stands, walks or waves."""
     skin, hair = d.tint(d.choice(_SKINS), 0.04), d.choice(_HAIRS)
     shirt, trousers = d.tint(d.choice(_CLOTHS)), d.tint(d.choice(_TROUSERS))
@@ -138,7 +138,7 @@ def person(d: Draws) -> list[Part]:
     return parts
 
 
-def boat(d: Draws) -> list[Part]:
+def boat(d: RandomNumbers) -> list[Part]:
     """A sailing boat, or a motor boat with a cabin; its bow to the right."""
     paint, trim = d.tint(d.choice(_PAINTS)), d.choice((_PALE, (0.7, 0.18, 0.15), (0.2, 0.3, 0.5)))
     half, high = d.between(22, 27), d.between(9, 12)
@@ -199,7 +199,7 @@ def _cat_head(x: float, y: float, r: float, fur: Colour, light: Colour) -> list[
     return [*ears, *face, Part(nose, (0.8, 0.4, 0.42), Material.SKIN)]
 
 
-def cat(d: Draws) -> list[Part]:
+def cat(d: RandomNumbers) -> list[Part]:
     """A cat that sits or walks; its face looks out of the picture."""
     fur = d.tint(d.choice(_FURS), 0.05)
     light = (fur[0] * 0.5 + 0.48, fur[1] * 0.5 + 0.47, fur[2] * 0.5 + 0.44)

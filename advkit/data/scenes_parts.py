@@ -47,7 +47,7 @@ class Part:
     material: Material
 
 
-class Draws:
+class RandomNumbers:
     """Random numbers, one after the other."""
 
     def __init__(self, numbers: Sequence[float]) -> None:

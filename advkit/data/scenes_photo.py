@@ -187,6 +187,7 @@ def fog(scene: Scene, noise: Bytes) -> Bytes:
     which = owners(scene)[np.asarray(scene.labels)[2::4, 2::4]]
     for k, one in enumerate(scene.objects):
         near[which == k + 1] = (one.foot - scene.horizon) / (SIDE - scene.horizon)
-    clear = np.float32(0.67) + np.float32(0.28) * near + np.float32(0.05) * smooth(noise[1, 60:64, 60:64])
+    far = 1 - near  # of the way to the horizon in the picture; true distance grows most near its end
+    clear = np.float32(0.96) - np.float32(0.35) * far * far + np.float32(0.04) * smooth(noise[1, 60:64, 60:64])
     haze = np.array([0.8, 0.82, 0.84], np.float32)[:, None, None]
     return _exposed(haze + (_lit(scene, noise) - haze) * clear, noise)

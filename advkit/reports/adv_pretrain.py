@@ -23,18 +23,24 @@ class AdversarialEpoch(StrictModel):
 
     epoch: int
     images: int = Field(description="seen by the training, replays included")
-    right: int = Field(description="of them, clean for trades and mart, otherwise as they are trained on")
+    right: int | None = Field(
+        description="of them, clean for trades and mart, otherwise as they are trained on; null for detectors"
+    )
     cross_entropy: float = Field(description="mean of the method's first term")
     divergence: float | None = Field(default=None, description="of trades and mart, mean over adversarial images")
-    adversarial_right: int | None = Field(default=None, description="null for the control, --eps 0")
+    adversarial_right: int | None = Field(default=None, description="null for the control, --eps 0, and for detectors")
     adversarial_images: int | None = Field(default=None, description="null for the control, --eps 0")
     forwards_per_image: float = Field(default=1.0, description="forward passes of the training, attacks included")
     backwards_per_image: float = Field(default=1.0, description="likewise backward passes")
     validation_right: int | None = None
     validation_images: int | None = None
+    validation_map50: float | None = Field(default=None, description="of detectors")
+    validation_map50_95: float | None = None
     check_right: int | None = Field(default=None, description="clean, of the images of the PGD check")
     robust_right: int | None = Field(default=None, description="clean and under PGD, of the images of the check")
     check_images: int | None = None
+    robust_map50: float | None = Field(default=None, description="of detectors, under PGD")
+    robust_map50_95: float | None = None
 
 
 class PGDCheck(StrictModel):
@@ -146,7 +152,7 @@ def table(result: AdvPretrainResult) -> list[str]:
             (record.robust_right, record.check_images, 11),
         )
         cells = [
-            f"{100 * (correct or 0) / images:{width}.1f}" if images else f"{'-':>{width}}"
+            f"{100 * correct / images:{width}.1f}" if images and correct is not None else f"{'-':>{width}}"
             for correct, images, width in columns
         ]
         mark = "  kept" if record.epoch == result.kept_epoch != len(result.epochs) else ""

@@ -120,9 +120,9 @@ class AdversarialObjective(TrainingObjective):
         return Terms({"loss": losses}, self.counts(points, losses, correct, correct))
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
-        """Correct predictions on adversarial images, and passes over the network for each image."""
+        """Correct predictions on adversarial images, where the task counts any, and passes for each image."""
         return {
-            "adversarial_right": int(sums["adversarial_correct"]),
+            "adversarial_right": int(sums["adversarial_correct"]) if self.task.counts_in_training else None,
             "adversarial_images": int(sums["adversarial"]),
             "forwards_per_image": sums["forwards"] / sums["images"],
             "backwards_per_image": sums["backwards"] / sums["images"],

@@ -75,6 +75,9 @@ def _robust(record: Mapping[str, Any]) -> float:
 
 
 def _attacked(record: Mapping[str, Any]) -> float:
+    """How well the training does under its own attack: accuracy, or less loss where nothing is counted."""
+    if record["adversarial_right"] is None:
+        return -float(record["cross_entropy"])
     return _rate(record, "adversarial_right", "adversarial_images")
 
 

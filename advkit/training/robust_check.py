@@ -15,14 +15,14 @@ from advkit.attacks.run import attack
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.tasks.prediction import predict
+from advkit.tasks.prediction import outputs_of, predict
 from advkit.tasks.task import task_of
 from advkit.training import distributed
 from advkit.training.adversarial import as_attacked
+from advkit.training.evaluation import images_at_once
 from advkit.training.overfitting import find_alarm
 
 OnOverfit = Literal["rollback", "stop", "ignore"]
-_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,34 @@ class RobustCheck:
         told = {"eps": self.eps, "steps": self.steps, "images": len(self.positions)}
         return told | {"seed": self.seed, "on_overfit": self.on_overfit}
 
-    def measure(self, network: Network, data: ImageSet) -> dict[str, int]:
-        """Counts of images looked at, right, and right both clean and under attack. Every rank takes its share."""
+    def measure(self, network: Network, data: ImageSet) -> dict[str, Any]:
+        """Counts of images looked at, right, and right both clean and under attack; the task's figures under attack.
+
+        Every rank takes its share; all look at all where the task has figures, which are no sums over images.
+        """
         task = task_of([network])
+        metric = task.metric(network.spec.num_classes) if task.figures else None
         device = next(network.parameters()).device
         seed = counter_rng.stream("robust check", self.seed)
         params = AttackParams(parse_method("pgd"), eps=self.eps, steps=self.steps, goal="robustness", seed=seed)
         counts = torch.zeros(2, dtype=torch.int64)
-        share = self.positions[distributed.rank() :: distributed.world_size()]
+        rank, world = (0, 1) if metric is not None else (distributed.rank(), distributed.world_size())
+        share, step = self.positions[rank::world], images_at_once(data.size)
         with as_attacked(network):
-            for start in range(0, len(share), _BATCH):
-                part = share[start : start + _BATCH]
+            for start in range(0, len(share), step):
+                part = share[start : start + step]
                 images, targets = data.batch(part)
                 images, indices = images.to(device).contiguous(memory_format=torch.channels_last), data.indices[part]
                 moved = attack([network], images, targets.to(device), indices.to(device), params).images
                 clean = task.correct(predict([network], images).cpu(), targets)
                 robust = clean & task.correct(predict([network], moved).cpu(), targets)
                 counts += torch.stack([clean.sum(), robust.sum()])
-        clean_right, robust_right = distributed.sum_over_ranks(counts).tolist()
-        return {"check_images": len(self.positions), "check_right": clean_right, "robust_right": robust_right}
+                if metric is not None:
+                    metric.update(outputs_of([network], moved), targets)
+        right = counts if metric is not None else distributed.sum_over_ranks(counts)
+        found = {"check_images": len(self.positions), "check_right": int(right[0]), "robust_right": int(right[1])}
+        values = metric.compute() if metric is not None else {}
+        return found | {f"robust_{name}": values[name] for name in task.figures}
 
     def ends(self, history: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the training stops after the last epoch of ``history``."""

@@ -12,6 +12,24 @@ from executable import TIMEOUT, Run, start
 
 LONG = ["--data", "digits#train", "--eps", "0.3", "--steps", "2000", "--goal", "transfer", "--batch-size", "8"]
 
+# A net that leaves a trace when it is at work on a whole batch.
+SIGNING = """
+from pathlib import Path
+
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def forward(self, images):
+        if len(images) == 8:
+            Path(__file__).with_name("at-work").touch()
+        return super().forward(images)
+
+
+def net(num_classes=10):
+    return Net(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
 
 def begun(process: subprocess.Popen[str], folder: Path) -> None:
     """Wait until ``process`` writes a temporary file or folder."""
@@ -46,12 +64,17 @@ def test_a_matrix_that_is_stopped_says_so(
     number: signal.Signals, status: int, fresh: bool, r: Path, tmp_path: Path
 ) -> None:
     few = [option for option in LONG if option not in ("--goal", "transfer")]
-    process = start("transfer-matrix", r, *few, "--report", "m.json", cwd=tmp_path, fresh=fresh)
-    time.sleep(4 if fresh else 1)  # torch is imported, the work is on; a signal before is answered alike
+    (tmp_path / "net.py").write_text(SIGNING)
+    (tmp_path / "work").mkdir()
+    models = (r, f"{tmp_path / 'net.py'}:net")
+    process = start("transfer-matrix", *models, *few, "--report", "m.json", cwd=tmp_path / "work", fresh=fresh)
+    deadline = time.monotonic() + TIMEOUT
+    while not (tmp_path / "at-work").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(number)
     text, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, text, errors) == (status, "", "advkit: interrupted\n")
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_a_signal_is_not_taken_for_a_failing_model(tmp_path: Path, inside: Run) -> None:

@@ -67,9 +67,10 @@ def test_a_checkpoint_of_another_run_is_not_replaced_unasked(r: Path, tmp_path: 
     assert out.read_bytes() != r.read_bytes()
 
 
-def test_two_processes_report_what_one_does(tmp_path: Path, inside: Run) -> None:
+@pytest.mark.parametrize("tool", [["train"], ["adv-pretrain", "--method", "fast", "--eps", "0.02"]])
+def test_two_processes_report_what_one_does(tool: list[str], tmp_path: Path, inside: Run) -> None:
     """Sums are taken in another order, and rounding grows: losses agree to 1 %, counts to 5 images."""
-    options = ["train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "300", "--epochs", "2"]
+    options = [*tool, "--arch", "advkit/cnn", "--data", "digits", "--limit", "300", "--epochs", "2"]
     options += ["--batch-size", "32", "--lr", "0.02", "--precision", "float32"]
     assert inside(*options, "-o", tmp_path / "one.safetensors", "--report", tmp_path / "one.json").returncode == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "advkit"]

@@ -26,7 +26,9 @@ from advkit.reports.transfer_matrix import collect
 from advkit.tasks import task as tasks
 from advkit.tasks.prediction import predict
 from advkit.training.loop import train
-from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.objective import objective_of
+from advkit.training.params import AdversarialParams, MisalignParams, TrainParams
+from advkit.training.robust_check import RobustCheck
 from advkit.training.run import Run
 from advkit.transfer.matrix import Plan, measure
 from advkit.transfer.precomputed import precomputed
@@ -272,6 +274,20 @@ def test_a_misaligned_training_and_attention_take_it(network: Network, pair: lis
     maps = smoothgrad(pair[0], pixels, marks, indices=torch.arange(8), samples=1, sigma=0.0)
     explained = torch.einsum("nk,khw->nhw", marks.float(), pair[0].net.get_buffer("maps")).abs()
     assert torch.allclose(maps, explained, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["pgd", "fast", "free"])
+def test_adversarial_training_takes_it_where_losses_are_enough(network: Network, method: str) -> None:
+    data = images()
+    own = AdversarialParams(method, eps=0.05, steps=2, step_size=0.05, replays=2)
+    params = TrainParams(epochs=1, batch_size=32, lr=0.01, adversarial=own)
+    check = RobustCheck(torch.arange(64, 96), 0.05, 2, 0)
+    run = Run(network, data, torch.arange(64), torch.arange(64, 96), [], params, None, {}, check=check)
+    (epoch,) = train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    assert epoch["adversarial_images"] == 64
+    assert epoch["robust_right"] <= epoch["check_right"] == epoch["validation_right"]
+    with pytest.raises(InputError, match="multi-label give no probabilities"):
+        objective_of(network, [], replace(params, adversarial=replace(own, method="trades")), None)
 
 
 def test_models_of_two_tasks_are_not_mixed(network: Network) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,13 @@ from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
-from advkit.training import distributed
+from advkit.training import distributed, loop
 from advkit.training.evaluation import accuracy, cosines
 from advkit.training.loop import _stopped, train
+from advkit.training.objective import TrainingObjective, objective_of
 from advkit.training.order import dropout_seed
-from advkit.training.params import MisalignParams, TrainParams
+from advkit.training.params import AdversarialParams, MisalignParams, TrainParams
+from advkit.training.robust_check import RobustCheck
 from advkit.training.run import Run
 
 WORLD = 2
@@ -83,6 +86,31 @@ def measured() -> dict[str, Tensor]:
     }
 
 
+def hardened() -> dict[str, Tensor]:
+    """Weights after three steps of free training with weight perturbation, what it carries, and what the check counts.
+
+    Signs of gradients near 0 hang on rounding: an eps this small keeps what follows from them small.
+    """
+    run = a_run()
+    adversarial = AdversarialParams("free", eps=1e-3, step_size=5e-4, replays=2, awp=0.01)
+    run.params = replace(run.params, misalign=None, ema=0.0, adversarial=adversarial)
+    run.references, run.train, run.check = [], run.train[:48], RobustCheck(run.validation, 0.02, 3, 0)
+    kept: list[TrainingObjective] = []
+
+    def objective(*arguments: Any) -> TrainingObjective:
+        kept.append(objective_of(*arguments))
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "objective_of", objective)
+        history = train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    counts = [history[0][name] for name in ("check_images", "adversarial_images", "check_right", "robust_right")]
+    return {f"hard {name}": tensor.float() for name, tensor in run.network.net.state_dict().items()} | {
+        "carried": kept[0].state()["perturbation"],
+        "counts": torch.tensor(counts),
+    }
+
+
 def halved() -> dict[str, Tensor]:
     """Weights after the same run in bfloat16."""
     run = a_run()
@@ -128,7 +156,7 @@ def worker(rank: int, folder: str) -> None:
         odd.params = replace(odd.params, batch_size=17)
         with pytest.raises(InputError, match="17 is not shared evenly by 2 processes"):
             train(odd, resume=False, stop=Stop(), show=lambda progress: None)
-        found |= halved() | measured() | {"kept by dropout": dropped()}
+        found |= halved() | hardened() | measured() | {"kept by dropout": dropped()}
         write_tensors(Path(folder) / f"{rank}.safetensors", {k: v.contiguous() for k, v in found.items()}, "{}")
     finally:
         distributed.stop()
@@ -167,6 +195,24 @@ def test_a_whole_run_agrees_with_that_of_one_process(ranks: list[dict[str, Tenso
             assert torch.equal(found[name], ranks[0][name]), "ranks must not drift apart"
     weight = next(name for name in start if name.endswith("weight"))
     assert float((alone[weight] - start[weight]).abs().max()) > 0.01, "weights moved by more than they may differ"
+
+
+def test_adversarial_training_agrees_with_that_of_one_process(ranks: list[dict[str, Tensor]]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = hardened()
+    torch.set_num_threads(before)
+    for found in ranks:
+        for name, tensor in alone.items():
+            assert torch.equal(found[name], ranks[0][name]), "ranks must not drift apart"
+            if name.startswith("hard "):
+                torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-3)
+        assert found["carried"].shape == (16, *SIZE)
+        agree = (found["carried"] - alone["carried"]).abs() < 1e-6
+        assert float(agree.float().mean()) > 0.95
+        assert found["counts"][:2].tolist() == [20, 48]
+        assert (found["counts"] - alone["counts"]).abs().max() <= 1
+    assert float(alone["carried"].abs().max()) == pytest.approx(1e-3)
 
 
 def test_ranks_stay_together_in_bfloat16_too(ranks: list[dict[str, Tensor]]) -> None:

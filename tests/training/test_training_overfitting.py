@@ -88,6 +88,14 @@ def test_without_a_check_or_adversarial_images_nothing_is_said() -> None:
     assert best_epoch(history((300, 0, 0), (400, 0, 0), (400, 0, 0))) == 2
 
 
+def test_where_training_counts_nothing_its_loss_stands_for_it() -> None:
+    for losses, expected in (((2.0, 1.5), OverfittingAlarm("catastrophic", 2, 1)), ((2.0, 2.1), None)):
+        epochs = history((400, 650, 0), (0, 700, 0))
+        for record, loss in zip(epochs, losses, strict=True):
+            record |= {"adversarial_right": None, "cross_entropy": loss}
+        assert find_alarm(epochs) == expected
+
+
 SCRIPT: Sequence[Counts] = ((300, 600, 300), (400, 650, 350), (0, 700, 800), (0, 700, 900), (10, 700, 900))
 
 

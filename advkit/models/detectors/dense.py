@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from advkit.models.detectors.output import DenseGroup, DenseOutput, ObjectTargets
+from advkit.models.detectors.output import DenseGroup, DenseOutput, ObjectTargets, full_precision
 from advkit.models.detectors.resize import grouped
 
 
@@ -34,7 +34,7 @@ class DenseDetector(nn.Module):
         for group in grouped(images, self.transform):
             found = self.backbone(group.images)
             features = [found] if isinstance(found, Tensor) else list(found.values())
-            heads = {name: head.float() for name, head in self.head(features).items()}
+            heads = {name: full_precision(head) for name, head in self.head(features).items()}
             anchors = self.anchor_generator(_ImageList(group.images), features)[0]
             total, cells = len(anchors), [one.shape[2] * one.shape[3] for one in features]
             per_cell = self.anchor_generator.num_anchors_per_location()

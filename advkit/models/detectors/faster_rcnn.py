@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.models.detection import faster_rcnn
 from torchvision.models.detection.image_list import ImageList
 
-from advkit.models.detectors.output import ObjectTargets, as_predictions, in_order, object_targets
+from advkit.models.detectors.output import ObjectTargets, as_predictions, full_precision, in_order, object_targets
 from advkit.models.detectors.resize import ImageGroup, grouped
 
 
@@ -87,7 +87,7 @@ class FasterRCNN(faster_rcnn.FasterRCNN):  # type: ignore[misc]  # torchvision h
         parts = []
         for group in grouped(images, self.transform):
             features = self.backbone(group.images)
-            parts.append(TwoStageGroup(group, {name: level.float() for name, level in features.items()}))
+            parts.append(TwoStageGroup(group, {name: full_precision(level) for name, level in features.items()}))
         return TwoStageOutput(self, parts)
 
     def group_losses(self, part: TwoStageGroup, found: ObjectTargets) -> dict[str, Tensor]:

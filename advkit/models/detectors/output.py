@@ -74,7 +74,8 @@ def as_predictions(found: Sequence[Sequence[dict[str, Tensor]]], groups: Sequenc
     rows[:, :, CLASS] = NO_OBJECT
     for group, images in zip(groups, found, strict=True):
         for position, scale, one in zip(group.positions.tolist(), group.scale, images, strict=True):
-            order = one["scores"].argsort(descending=True, stable=True)[:MOST_PREDICTIONS]
+            order = one["scores"].argsort(descending=True, stable=True)
+            order = order[one["labels"][order] >= offset][:MOST_PREDICTIONS]  # some heads have boxes of background
             row = rows[position, : len(order)]
             row[:, :4] = one["boxes"][order].float() / scale
             row[:, SCORE] = one["scores"][order].float()
@@ -139,6 +140,11 @@ class DenseOutput:
     def groups(self) -> list[ImageGroup]:
         """The groups of images."""
         return [part.group for part in self.parts]
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """``values`` in float32 at least: losses and boxes are not for bfloat16."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def in_order(found: Sequence[dict[str, Tensor]], groups: Sequence[ImageGroup]) -> dict[str, Tensor]:
