@@ -91,6 +91,7 @@ def adversarial_params(config: AdvPretrainConfig) -> AdversarialParams:
         replays=config.replays,
         beta=config.beta if config.beta is not None else BETA.get(config.method, 0.0),
         awp=config.awp,
+        objective=config.objective,
     )
 
 
