@@ -125,6 +125,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "out": Elsewhere("test_adversarial_training_gives_equal_bytes"),
         "force": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
         "resume": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
+        "objective": Elsewhere("test_of_several_objectives_the_strongest_point_is_chosen_image_by_image"),
         "method": Flip("--method mart", "--eps 0.1 --steps 2 --check-images 1"),
         "eps": Flip("--eps 0.05", FAST),
         "steps": Flip("--steps 1", "--eps 0.1 --check-images 1"),
