@@ -47,6 +47,8 @@ def select_classes(network: Network, names: Sequence[str]) -> Network:
     if missing:
         raise InputError(f"{spec.ref}: has no class {missing[0]!r}; use data of its classes")
     note = f"of its {spec.num_classes} classes the {len(names)} of the data count, found by name"
+    if len(names) == spec.num_classes:
+        note = "its classes are brought into the order of the data's, by name"
     kind = DetectorSubset if spec.task == "detection" else ClassSubset
     subset = kind(network.net, [spec.labels.index(name) for name in names])
     changed = replace(spec, num_classes=len(names), labels=tuple(names), notes=(*spec.notes, note))
