@@ -95,6 +95,8 @@ def run(config: AttentionConfig) -> int:
     note = f"Explained: {task.explained}."
     if "saliency" in kinds:
         note += f" SmoothGrad: {config.samples} samples, sigma {config.sigma:g}."
+    if task.has_places and "grad-cam" in kinds:
+        note += " Grad-CAM with the gradient of each place, as HiResCAM has it."
     objects = task.objects(targets) if task.has_places else []
     pairs = drawing.draw(
         config.figure,

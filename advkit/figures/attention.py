@@ -145,7 +145,7 @@ def draw(
         if boxed:
             _found(figure, grid, images, panels, objects, class_names)
         for group, kind in enumerate(panels[0].maps, start=boxed):
-            _group(figure, grid, group, kind, panels, [pair for pair in pairs if pair.kind == kind])
+            _group(figure, grid, group, kind, panels, [pair for pair in pairs if pair.kind == kind], objects)
         _words(figure, grid, panels, title, footnote, boxed=bool(boxed))
     return pairs
 
@@ -206,7 +206,13 @@ def _prediction(figure: Figure, grid: Grid, left: float, row: int, panel: Panel)
 
 
 def _group(
-    figure: Figure, grid: Grid, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[MapAgreement]
+    figure: Figure,
+    grid: Grid,
+    group: int,
+    kind: str,
+    panels: Sequence[Panel],
+    pairs: Sequence[MapAgreement],
+    objects: Sequence[Sequence[BoxMark]],
 ) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -222,6 +228,8 @@ def _group(
             place = grid.map_left(group, model)
             axes = grid.axes(figure, place, grid.row_top(row), grid.cell, grid.cell_height(row))
             axes.imshow(maps[model][row].numpy(), cmap=scale.cmap, norm=even, interpolation="nearest")
+            if objects:
+                draw_boxes(axes, objects[row], (), maps[model][row], grid.picture_width(row), beneath=True)
             if not bool(maps[model][row].any()):
                 axes.text(0.5, 0.5, "all zero", color="white", ha="center", va="center", transform=axes.transAxes)
             _prediction(figure, grid, place, row, panel)

@@ -48,7 +48,7 @@ def draw_boxes(
         axes: where the picture is.
         marks: the boxes.
         class_names: of all classes.
-        image: (C, h, w), the picture.
+        image: (..., h, w), the picture.
         inches: its width on paper.
         beneath: draw thin and dashed, without names, as what other boxes are held against.
     """
@@ -56,9 +56,8 @@ def draw_boxes(
     from matplotlib.patheffects import withStroke
 
     texts = [] if beneath else [_text(mark, class_names) for mark in marks]
-    places = (
-        [] if beneath else label_places([mark.box for mark in marks], texts, (image.shape[-2], image.shape[-1]), inches)
-    )
+    size = (image.shape[-2], image.shape[-1])
+    places = [] if beneath else label_places([mark.box for mark in marks], texts, size, inches)
     for mark in marks:
         x0, y0, x1, y1 = mark.box
         style = {"linewidth": 0.45, "linestyle": (0, (3, 2))} if beneath or mark.difficult else {"linewidth": 0.75}

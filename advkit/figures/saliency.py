@@ -68,7 +68,9 @@ def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.M
         targets: (N, ...) what to explain for each image: classes (N,) int64.
         layer: module inside ``network`` whose output is a map (N, D, h, w), or several by name, usually
             :func:`advkit.models.feature_layers.last_spatial`; when called several times, its last output counts. Of
-            several maps each gives its own heat, enlarged and added up.
+            several maps, a detector's levels, each gives its own heat, enlarged and added up; the gradient is then not
+            averaged over the places but taken at each (HiResCAM, Draelos and Carin 2020), as what a detector says of
+            an object depends on few of them.
 
     Returns:
         (N, H, W), 0 or more, bilinearly enlarged from (h, w). All zero for an image in which nothing speaks for the
@@ -101,7 +103,8 @@ def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.M
     total = images.new_zeros(len(images), 1, *images.shape[-2:])
     for level, gradient in zip(maps, gradients, strict=True):
         if gradient is not None:
-            heat = (gradient.mean(dim=(2, 3), keepdim=True) * level.detach()).sum(dim=1, keepdim=True).relu()
+            weights = gradient.mean(dim=(2, 3), keepdim=True) if len(maps) == 1 else gradient
+            heat = (weights * level.detach()).sum(dim=1, keepdim=True).relu()
             total += functional.interpolate(heat, size=images.shape[-2:], mode="bilinear", align_corners=False)
     return total[:, 0]
 
