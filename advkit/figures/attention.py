@@ -273,7 +273,7 @@ def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, foot
             text = f"{_letter(model)}  {name}" if len(panels) > 1 else name
             middle = grid.map_left(group, model) + grid.cell / 2
             grid.write(figure, middle, grid.top - 0.05, text, va="bottom", fontsize=6.5)
-    notes = [f"Colour: {_UNITS}; ✗: {'an object missed' if boxed else 'wrong class'}."]
+    notes = [f"Colour: {_UNITS}; ✗: {'an object missed, or one seen where none is' if boxed else 'wrong class'}."]
     notes += [_BOXES] if boxed else []
     if len(panels) > 1:
         notes.append("cos: cosine, rank: Spearman's correlation of the two maps' pixels.")
