@@ -72,7 +72,7 @@ def _strongest(made: Sequence[AttackBatch], objective: Objective, targets: Tenso
     aimed = objective.params.targeted
     whole = objective.task.attack_losses[objective.task.fallback]
     losses = torch.stack([whole(objective.outputs(one.images), targets, aimed) for one in made])
-    chosen = losses.argmax(0)
+    chosen = losses.max(0).indices
     return AttackBatch(
         torch.stack([one.images for one in made])[chosen, torch.arange(len(chosen), device=chosen.device)],
         objective.forwards + sum(one.forwards for one in made),

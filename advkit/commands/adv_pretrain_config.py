@@ -18,6 +18,7 @@ OF_A_METHOD = {  # options that do nothing with other methods
     "steps": ("pgd", "trades", "mart"),
     "replays": ("free",),
     "beta": ("trades", "mart"),
+    "objective": ("pgd", "fast"),
 }
 OF_THE_CHECK = ("check_eps", "check_steps", "check_images", "on_overfit", "fail_above", "fail_below")
 
@@ -29,6 +30,9 @@ class AdvPretrainConfig(TrainingConfig, GateOptions):
     method: Annotated[
         Literal["pgd", "trades", "mart", "fast", "free"], typer.Option(help="What is trained on, and against what.")
     ] = "pgd"
+    objective: Annotated[
+        Literal["sum", "cls", "loc", "mtd"] | None, typer.Option(help="What the attack on a detector raises [sum].")
+    ] = None
     eps: Annotated[str, typer.Option(help="Linf radius, in pixels of [0, 1]; 0 trains as train does.")] = (
         BudgetOptions.eps
     )

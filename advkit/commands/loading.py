@@ -222,8 +222,9 @@ def load_for(
     check_task(ref, network, data)
     if network.spec.num_classes == 1 and data.num_classes == 2:
         network = as_two_classes(network)
-    if set(data.class_names) < set(network.spec.labels) and not is_nameless(data.class_names):
-        network = select_classes(network, data.class_names)
+    names, known = data.class_names, network.spec.labels
+    if names != known and set(names) <= set(known) and not is_nameless(names):
+        network = select_classes(network, names)
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
     if classes != data.num_classes and not (is_nameless(data.class_names) and classes > data.num_classes):

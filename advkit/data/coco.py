@@ -9,24 +9,26 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from advkit.data.annotations import Annotation, BoxStyle, from_annotations
-from advkit.data.picture_files import is_hidden
+from advkit.data.picture_files import class_folders, is_hidden
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits
 from advkit.files.errors import InputError, is_out_of_memory
 
 _STYLE = BoxStyle("annotation")
 _PREFIX = "instances_"  # COCO's own of boxes; beside them lie captions and keypoints of the same images
+_BESIDE = "_annotations.coco.json"  # as Roboflow exports it, in a split's folder of pictures
 _KEYS = ("images", "annotations", "categories")
 
 
 def is_layout(path: Path) -> bool:
-    """Whether directory ``path`` has JSON files in ``annotations``."""
+    """Whether directory ``path`` has JSON files in ``annotations``, or ``_annotations.coco.json`` in its folders."""
     return bool(_files(path))
 
 
 def splits(path: Path) -> Splits | None:
-    """A JSON file, or a directory with one for each split in ``annotations``; None if it is neither.
+    """A JSON file, or a directory with one for each split in ``annotations`` or its folders; None if it is neither.
 
     Splits are called as the files, without ``instances_`` and a year. Where there are such files, others are left out.
+    Those called ``_annotations.coco.json`` are called as their folders.
     Classes are the categories of all splits, in the order of their ids.
     """
     if path.is_file():
@@ -34,9 +36,10 @@ def splits(path: Path) -> Splits | None:
     if not is_layout(path):
         return None
     files = _files(path)
-    names = [re.sub(r"(?<=\D)\d{4}$", "", file.stem.removeprefix(_PREFIX)) for file in files]
+    full = [file.parent.name if file.name == _BESIDE else file.stem.removeprefix(_PREFIX) for file in files]
+    names = [re.sub(r"(?<=\D)\d{4}$", "", name) for name in full]
     if len(set(names)) < len(names):  # train2014 and train2017
-        names = [file.stem.removeprefix(_PREFIX) for file in files]
+        names = full
     pairs = zip(names, files, strict=True)
     return {name: lambda wanted, file=file, name=name: _source(files, file, name, wanted) for name, file in pairs}  # type: ignore[misc]
 
@@ -45,6 +48,8 @@ def _files(path: Path) -> list[Path]:
     folder = path / "annotations"
     found = sorted(folder.glob("*.json")) if folder.is_dir() else []
     found = [file for file in found if not is_hidden(file.name)]
+    if not found and path.is_dir():
+        found = [file for part in class_folders(path) if (file := part / _BESIDE).is_file()]
     return [file for file in found if file.name.startswith(_PREFIX)] or found
 
 

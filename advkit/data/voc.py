@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -55,8 +56,8 @@ def _lists(folder: Path) -> dict[str, list[str] | None]:
             raise InputError(f"{file}: not a list of images in UTF-8; save it as one") from error
         if lines and all(len(words := line.split()) == 2 and words[1] in _MEMBERSHIP for line in lines):
             continue
-        if len(set(lines)) < len(lines):
-            twice = next(name for k, name in enumerate(lines) if name in lines[:k])
+        (twice, times), *_ = Counter(lines).most_common(1) or [("", 0)]
+        if times > 1:
             raise InputError(f"{file}: {twice[:80]} stands twice; every image needs one line")
         found[file.stem] = lines
     return found
@@ -149,8 +150,7 @@ def _parsed(file: Path) -> Element:
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = refuse  # entities are declared in it
     try:
         parser.Parse(file.read_bytes(), True)
         return builder.close()

@@ -100,7 +100,7 @@ def fuse_conv_bn(network: Network) -> Network:
     plain copy: of a net that traces in one way and runs in another, or one that amplifies rounding beyond that.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
-    pairs = fold_pairs(plain.net)
+    pairs = fold_pairs(plain.net) or _backbone_pairs(plain.net)
     if not pairs:
         return plain.to(memory_format=torch.channels_last)
     net = folded_skeleton(plain.net, pairs)
@@ -115,12 +115,25 @@ def fuse_conv_bn(network: Network) -> Network:
     return result if _agree(plain, result) else plain
 
 
+def _backbone_pairs(net: nn.Module) -> list[tuple[str, str]]:
+    """Pairs in the backbone of a detector, which as a whole can't be traced: it goes by the sizes of images."""
+    backbone = getattr(net, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return []
+    return [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in fold_pairs(backbone)]
+
+
+def _numbers(output: Any) -> Tensor:
+    """Logits, or the best score of each class of a detector."""
+    return output if isinstance(output, Tensor) else output.scores()
+
+
 def _agree(plain: Network, other: Network) -> bool:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, *plain.spec.input_size, generator=generator).to(plain.mean.device)
     # A GPU's convolutions take TF32 by default, which rounds more coarsely than the bound.
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
-        expected, found = plain(images), other(images)
+        expected, found = _numbers(plain(images)), _numbers(other(images))
     size = expected.abs().max().clamp(min=1)
     return bool(((expected - found).abs().max() <= AGREEMENT * size) | ~torch.isfinite(expected).all())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advkit.files.errors import InputError
 from advkit.models import build, infer
 from advkit.models.config import ModelConfig, is_nameless
+from advkit.models.detectors.subset import DetectorSubset
 from advkit.models.network import Network
 
 
@@ -46,7 +47,10 @@ def select_classes(network: Network, names: Sequence[str]) -> Network:
     if missing:
         raise InputError(f"{spec.ref}: has no class {missing[0]!r}; use data of its classes")
     note = f"of its {spec.num_classes} classes the {len(names)} of the data count, found by name"
-    subset = ClassSubset(network.net, [spec.labels.index(name) for name in names])
+    if len(names) == spec.num_classes:
+        note = "its classes are brought into the order of the data's, by name"
+    kind = DetectorSubset if spec.task == "detection" else ClassSubset
+    subset = kind(network.net, [spec.labels.index(name) for name in names])
     changed = replace(spec, num_classes=len(names), labels=tuple(names), notes=(*spec.notes, note))
     return Network(subset, changed).to(network.mean.device).train(network.training).requires_grad_(False)
 

@@ -113,9 +113,10 @@ def flags(run: Run, precise: int | None = None) -> list[str]:
         correct, total = (last["validation_right"], held) if held else (last["right"], last["images"])
         classes = run.network.spec.num_classes
         if correct is not None and task_of([run.network]).near_chance(correct, total, classes):
+            guess = f"where guessing gets 1 in {classes}" if last["right"] is not None else "none with all its objects"
             told.append(
                 f"the training ends near chance: {correct} of {total} {'held-out' if held else 'training'} images "
-                f"right, where guessing gets 1 in {classes}; train longer, or lower --lr or the weights of penalties"
+                f"right, {guess}; train longer, or lower --lr or the weights of penalties"
             )
         if held and precise is not None and precise - correct >= _STALE * held:
             told.append(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from advkit.attacks import budget
 from advkit.attacks.objective import gradient_by
 from advkit.data import counter_rng
+from advkit.files.errors import InputError
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training.objective import Terms, TrainingObjective, TrainingStep
@@ -90,6 +91,10 @@ class AdversarialObjective(TrainingObjective):
         assert params.adversarial is not None
         self.network, self.params, self.settings = network, params, params.adversarial
         self.task = task_of([network])
+        known = [*self.task.attack_losses, *self.task.strongest_of]
+        self.objective = self.settings.objective or known[0]
+        if self.objective not in known:
+            raise InputError(f"--objective {self.objective}: {self.task.name} has {', '.join(known)}")
 
     def __call__(self, step: TrainingStep) -> Terms:
         """The terms at :meth:`points`."""
@@ -139,9 +144,40 @@ class AdversarialObjective(TrainingObjective):
         moved = budget.random_start(step.images, step.indices, self.settings.eps, "linf", seed, 0)
         return (step.images + moved).clamp(0.0, 1.0)
 
-    def attack_losses(self, step: TrainingStep) -> Losses:
-        """The task's first attack loss, away from the truth."""
-        loss = next(iter(self.task.attack_losses.values()))
+    def strongest(self, step: TrainingStep, steps: int) -> Tensor:
+        """Where ``steps`` steps from a random start lead.
+
+        Where the objective is the strongest of several, each leads somewhere, and image by image the place of the
+        largest whole loss counts (as Zhang and Wang 2019 choose what to train on).
+        """
+        own, start = self.settings, self.random_start(step)
+        names = self.task.strongest_of.get(self.objective, (self.objective,))
+        made = [
+            ascend(
+                self.attack_losses(step, name),
+                start,
+                step.images,
+                eps=own.eps,
+                step_size=own.step_size,
+                steps=steps,
+            )
+            for name in names
+        ]
+        if len(made) == 1:
+            return made[0]
+        whole = self.attack_losses(step, self.task.fallback)
+        with torch.no_grad():
+            best = torch.stack([whole(x) for x in made]).max(0).indices
+        return torch.stack(made)[best, torch.arange(len(best), device=best.device)]
+
+    def passes(self, steps: int) -> tuple[int, int]:
+        """Forward and backward passes of :meth:`strongest` for each image."""
+        several = len(self.task.strongest_of.get(self.objective, (self.objective,)))
+        return steps * several + (several if several > 1 else 0), steps * several
+
+    def attack_losses(self, step: TrainingStep, name: str) -> Losses:
+        """The task's attack loss of this name, away from the truth."""
+        loss = self.task.attack_losses[name]
 
         def losses(x: Tensor) -> Tensor:
             with self.autocast(x):

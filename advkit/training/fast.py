@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
-from advkit.training.adversarial import AdversarialObjective, ascend
+from advkit.models.network import Network
+from advkit.training.adversarial import AdversarialObjective
 from advkit.training.objective import TrainingStep
+from advkit.training.params import TrainParams
 
 
 class FastTraining(AdversarialObjective):
@@ -15,9 +20,10 @@ class FastTraining(AdversarialObjective):
     the update's, so the two can't share a pass.
     """
 
-    attack_passes = 1, 1
+    def __init__(self, network: Network, references: Sequence[Network], params: TrainParams, recorded: Any) -> None:
+        super().__init__(network, references, params, recorded)
+        self.attack_passes = self.passes(1)
 
     def attack(self, step: TrainingStep) -> Tensor:
         """One step of ``step_size``."""
-        start, own = self.random_start(step), self.settings
-        return ascend(self.attack_losses(step), start, step.images, eps=own.eps, step_size=own.step_size, steps=1)
+        return self.strongest(step, 1)

@@ -33,7 +33,7 @@ class MART(AdversarialObjective):
     def attack(self, step: TrainingStep) -> Tensor:
         """PGD on the cross-entropy from a random start."""
         start, own = self.random_start(step), self.settings
-        losses = self.attack_losses(step)
+        losses = self.attack_losses(step, self.objective)
         return ascend(losses, start, step.images, eps=own.eps, step_size=own.step_size, steps=own.steps)
 
     def terms(self, step: TrainingStep, points: AdversarialPoints) -> Terms:

@@ -50,6 +50,7 @@ class AdversarialParams:
         replays: consecutive steps on one batch, where the method replays.
         beta: factor of the divergence from the clean prediction, where the method has one.
         awp: size of the weight perturbation, relative to the norm of each weight; 0 for none.
+        objective: what the attack makes larger, a loss of the task; None for its first.
     """
 
     method: str = "pgd"
@@ -60,6 +61,7 @@ class AdversarialParams:
     replays: int = 4
     beta: float = 6.0
     awp: float = 0.0
+    objective: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from advkit.models.network import Network
-from advkit.training.adversarial import AdversarialObjective, ascend
+from advkit.training.adversarial import AdversarialObjective
 from advkit.training.objective import TrainingStep
 from advkit.training.params import TrainParams
 
@@ -18,10 +18,8 @@ class PGDTraining(AdversarialObjective):
 
     def __init__(self, network: Network, references: Sequence[Network], params: TrainParams, recorded: Any) -> None:
         super().__init__(network, references, params, recorded)
-        self.attack_passes = self.settings.steps, self.settings.steps
+        self.attack_passes = self.passes(self.settings.steps)
 
     def attack(self, step: TrainingStep) -> Tensor:
         """``steps`` steps of ``step_size``."""
-        start, own = self.random_start(step), self.settings
-        losses = self.attack_losses(step)
-        return ascend(losses, start, step.images, eps=own.eps, step_size=own.step_size, steps=own.steps)
+        return self.strongest(step, self.settings.steps)

@@ -82,6 +82,8 @@ TRAINING: dict[str, Flip | Elsewhere] = {  # of train and adv-pretrain
     "clip": Flip("--clip 0.1"),
     "ema": Flip("--ema 0.9"),
     "precise_bn": Flip("--precise-bn 64"),
+    "freeze_bn": Flip("--freeze-bn"),
+    "backbone": Elsewhere("test_a_backbone_is_chosen_and_kept"),
     "augment": Flip("--augment crop"),
     "precision": Flip("--precision bfloat16", "--precision float32"),
     "mean": Flip("--mean 0.1"),
@@ -119,10 +121,12 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     "adv-pretrain": DATA
     | {name: replace(row, base=f"{row.base} {FAST}") for name, row in TRAINING.items() if isinstance(row, Flip)}
     | {
+        "backbone": Elsewhere("test_a_backbone_is_chosen_and_kept"),
         "out": Elsewhere("test_adversarial_training_gives_equal_bytes"),
         "force": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
         "resume": Elsewhere("test_adversarial_training_goes_on_to_the_same_bytes"),
         "method": Flip("--method mart", "--eps 0.1 --steps 2 --check-images 1"),
+        "objective": Elsewhere("test_what_the_attack_on_a_detector_raises_is_chosen"),
         "eps": Flip("--eps 0.05", FAST),
         "steps": Flip("--steps 1", "--eps 0.1 --check-images 1"),
         "step_size": Flip("--step-size 0.01", FAST),

@@ -34,6 +34,7 @@ EVOLVE = (
 
 COMMANDS = [
     ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
+    ["adv-pretrain", "--arch", "advkit/cnn", "--epochs", "1", "--steps", "1", "-o", "x.safetensors"],
     ["evaluate", "r.safetensors"],
     ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
     ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],

@@ -84,6 +84,6 @@ def test_keys_of_an_adversarial_set(page: str, r: Path, inside: Run, tmp_path: P
     out = tmp_path / "a.safetensors"
     assert inside("attack", r, "--data", "digits", "--limit", "10", "--steps", "1", "-o", out).returncode == 0
     with safe_open(out, "pt") as found:
-        assert listed(page, "Tensors:", ". A folder of PNG") - {""} == set(found.keys())
+        assert listed(page, "Tensors:", ". Made on detectors") - {""} == set(found.keys())
         metadata = json.loads(found.metadata()["advkit"])
     assert listed(page, "Its metadata:", ". Tensors:") | {"spec"} == set(metadata)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from executable import Run
 from PIL import Image
 
 from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from advkit.files.tensors import write_tensors
 from advkit.models.build import create
 
 
@@ -83,3 +85,26 @@ def test_some_classes_of_a_larger_model(inside: Run, tmp_path: Path, start: Path
     done = inside("evaluate", start, "--data", pictures(tmp_path / "others", "cat", "fox"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "has 3 classes" in done.stderr
+
+
+def test_classes_in_another_order_are_found_by_name(inside: Run, tmp_path: Path, start: Path) -> None:
+    """The same pictures under the same names, whether their numbers are the model's or not."""
+    found = {}
+    for order in ("0cat 1dog 2eel", "0eel 1cat 2dog"):
+        names = order.split()
+        data = tmp_path / order.replace(" ", "-")
+        data.mkdir()
+        rng = np.random.default_rng(0)
+        by_name = {name: rng.integers(0, 255, (6, 3, 8, 8), dtype=np.uint8) for name in ("cat", "dog", "eel")}
+        images = np.concatenate([by_name[name[1:]] for name in names])
+        labels = torch.arange(18) // 6
+        tensors = {"images": torch.from_numpy(images), "labels": labels}
+        meta = json.dumps({"class_names": [name[1:] for name in names]})
+        write_tensors(data / "set.safetensors", tensors, meta)
+        found[order] = report(inside, "evaluate", start, "--data", data / "set.safetensors")
+    one, other = (
+        {row["label"]: row["accuracy"] for row in each["result"]["models"][0]["classes"]} for each in found.values()
+    )
+    assert one == other
+    assert [flag for flag in found["0eel 1cat 2dog"]["flags"] if "into the order of the data's, by name" in flag]
+    assert not [flag for flag in found["0cat 1dog 2eel"]["flags"] if "order" in flag]

@@ -11,9 +11,10 @@ import torch
 from executable import Run as Command
 
 from advkit.data import reference as data_reference
+from advkit.files.checkpoint import read_checkpoint
 from advkit.models.build import create
 from advkit.reports import train as reports
-from advkit.tasks.classification import CLASSIFICATION
+from advkit.tasks.classification import CLASSIFICATION, Classification
 from advkit.tasks.sampling import limited
 from advkit.training.params import TrainParams
 from advkit.training.run import Run
@@ -49,7 +50,7 @@ def test_a_training_that_ends_near_chance_is_flagged(
 def test_the_flag_comes_with_the_report(inside: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ("train", "--arch", "advkit/cnn", "--data", "digits", "--epochs", "1", "--limit", "200", "--json")
     for near in (True, False):
-        monkeypatch.setattr(reports, "near_chance", lambda correct, images, classes, near=near: near)
+        monkeypatch.setattr(Classification, "near_chance", lambda self, correct, images, classes, near=near: near)
         done = inside(*arguments, "--force", "-o", tmp_path / "x.safetensors")
         assert done.returncode == 0, done.stderr
         assert ["near chance" in flag for flag in json.loads(done.stdout)["flags"]] == [True] * near
@@ -61,3 +62,26 @@ def test_one_class_is_refused_before_the_training(inside: Command, tmp_path: Pat
     done = inside("train", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert "one class, 0, and no other" in done.stderr
+
+
+def test_a_backbone_is_chosen_and_kept(inside: Command, tmp_path: Path) -> None:
+    """Packed untrained: the checkpoint alone then says what was built."""
+    options = (
+        "--data",
+        "scenes/photo",
+        "--limit",
+        "10",
+        "--epochs",
+        "0",
+        "-q",
+        "--force",
+        "-o",
+        tmp_path / "x.safetensors",
+    )
+    for name in ("timm/resnet10t", "timm/mobilenetv3_small_050"):
+        done = inside("train", "--arch", "advkit/ssd", "--backbone", name, *options)
+        assert done.returncode == 0, done.stderr
+        assert read_checkpoint(tmp_path / "x.safetensors").meta["model_args"] == {"backbone": name}
+    refused = inside("adv-pretrain", "--arch", "advkit/cnn", "--backbone", "timm/resnet10t", *options[:4], *options[6:])
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--backbone timm/resnet10t: is for --arch advkit/ssd" in refused.stderr

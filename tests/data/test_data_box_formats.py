@@ -204,6 +204,15 @@ def test_splits_of_coco_share_their_classes(tmp_path: Path, refused) -> None:
     refused(f"{path}#val", "category 23 is", "fish")
 
 
+def test_annotations_in_the_folders_of_pictures(tmp_path: Path) -> None:
+    images = some()
+    for split, part in (("train", images), ("valid", images[:3])):
+        write_pictures(tmp_path / "data" / split, part)
+        (tmp_path / "data" / split / "_annotations.coco.json").write_text(json.dumps(coco(part)))
+    train, valid = load(f"{tmp_path / 'data'}#train"), load(f"{tmp_path / 'data'}#valid")
+    assert (rows(train), rows(valid)) == (targets(images), targets(images[:3]))
+
+
 def test_years_stay_where_they_tell_splits_apart(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "data", some())
     write_pictures(path / "val2014", some())

@@ -76,6 +76,8 @@ def test_options_of_resizing_change_nothing(folder: Path) -> None:
         ("Annotations/im1.xml", "", ("im1.xml", "damaged XML")),
         ("Annotations/im1.xml", "<html/>", ("im1.xml", "<html>", "<annotation>")),
         ("Annotations/im1.xml", '<!DOCTYPE a [<!ENTITY x "y">]><annotation/>', ("im1.xml", "<!DOCTYPE>")),
+        ("Annotations/im1.xml", '<!DOCTYPE annotation SYSTEM "a.dtd"><annotation/>', ("im1.xml", "<!DOCTYPE>")),
+        ("Annotations/im1.xml", "<annotation>&x;</annotation>", ("im1.xml", "damaged XML")),
         ("Annotations/im1.xml", "<annotation><object><name>cat</name></object></annotation>", ("object 1", "bndbox")),
         ("Annotations/im1.xml", voc_xml(some()[1]).replace("owl", ""), ("object 1", "name")),
         ("Annotations/im1.xml", voc_xml(some()[1]).replace(">20<", ">wide<"), ("object 1", "xmax")),
@@ -105,6 +107,13 @@ def test_an_annotation_of_many_megabytes_is_not_read(folder: Path, refused) -> N
     with (folder / "Annotations" / "im1.xml").open("r+b") as file:
         file.truncate(17 << 20)
     refused(folder, "im1.xml", "more than 16 MB")
+
+
+def test_elements_in_elements_a_hundred_thousand_times(folder: Path) -> None:
+    deep = "<a>" * 100_000 + "</a>" * 100_000
+    text = voc_xml(some()[1]).replace("<annotation>", f"<annotation>{deep}")
+    (folder / "Annotations" / "im1.xml").write_text(text)
+    assert rows(load(str(folder)))[0] == targets(some())[1]
 
 
 def test_missing_annotations_and_data_without_objects(folder: Path, tmp_path: Path, refused) -> None:

@@ -317,3 +317,42 @@ def test_steps_of_a_mask_keep_their_identities() -> None:
     assert part.indices.tolist() == [1, 4]
     assert part.targets.tolist() == [1, 0]
     assert torch.equal(part.images, step.images[[1, 4]])
+
+
+def test_of_several_objectives_the_strongest_point_is_chosen_image_by_image() -> None:
+    """Left halves up, or right halves up; the whole loss weighs the two by the image's own brightness."""
+
+    def half(columns: slice) -> Any:
+        return lambda outputs, targets, targeted: outputs.view(-1, 8, 8)[:, :, columns].flatten(1).sum(1)
+
+    class TwoParts:
+        name = "two parts"
+        attack_losses = {  # noqa: RUF012
+            "whole": lambda outputs, targets, targeted: (
+                outputs.view(-1, 8, 8)[:, :, :4].flatten(1).sum(1) * targets
+                + outputs.view(-1, 8, 8)[:, :, 4:].flatten(1).sum(1) * (1 - targets)
+            ),
+            "left": half(slice(0, 4)),
+            "right": half(slice(4, 8)),
+        }
+        strongest_of = {"either": ("left", "right")}  # noqa: RUF012
+        fallback = "whole"
+
+        def outputs(self, networks: list[nn.Module], images: Tensor) -> Tensor:
+            return networks[0](images)
+
+    network = network_of(nn.Flatten())
+    step = replace(a_batch(6), targets=torch.tensor([0.9, 0.1, 0.8, 0.2, 0.7, 0.3]))
+    params = settings("pgd", eps=EPS, step_size=EPS, steps=3)
+    found = {}
+    for name in ("left", "right", "either"):
+        own = objective(network, params)
+        own.task, own.objective = TwoParts(), name  # type: ignore[assignment]
+        found[name] = own.points(step).images
+        assert own.passes(3) == ((8, 6) if name == "either" else (3, 3))
+    best = torch.where((step.targets > 0.5).view(-1, 1, 1, 1), found["left"], found["right"])
+    assert torch.equal(found["either"], best)
+    assert not torch.equal(found["left"], found["right"])
+    asked = replace(params, adversarial=replace(params.adversarial, objective="loc"))  # type: ignore[type-var]
+    with pytest.raises(InputError, match="--objective loc: classification has ce, margin, logit"):
+        objective(network, asked)

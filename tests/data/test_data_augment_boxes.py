@@ -1,0 +1,89 @@
+"""Boxes go where the pixels of their objects go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advkit.data.augment_boxes import KINDS, augmented
+from advkit.data.boxes import DIFFICULT, LABEL, stacked
+from advkit.data.canvas import on_canvas, sizes
+
+SHAPES = [(64, 64), (48, 64), (64, 40)] * 8
+
+
+def scene() -> tuple[Tensor, Tensor]:
+    """Black images with one white rectangle each, and its box."""
+    generator = torch.Generator().manual_seed(1)
+    images, boxes = [], []
+    for height, width in SHAPES:
+        x, y = (int(torch.randint(4, side // 2, (1,), generator=generator)) for side in (width, height))
+        right, below = x + width // 3, y + height // 3
+        image = torch.zeros(3, height, width)
+        image[:, y:below, x:right] = 1.0
+        images.append(image)
+        boxes.append(torch.tensor([[x, y, right, below, 2, 0.0]]))
+    return on_canvas(images, (64, 64)), stacked(boxes)
+
+
+def bounds(image: Tensor) -> list[float]:
+    """Box of what is brighter than half."""
+    bright = image[0].nan_to_num() > 0.5
+    rows, columns = bright.any(1).nonzero().squeeze(1), bright.any(0).nonzero().squeeze(1)
+    return [float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)]
+
+
+def check(kinds: set[str], epoch: int = 0) -> tuple[int, Tensor]:
+    images, targets = scene()
+    moved, boxes = augmented(images, targets, torch.arange(len(images)), frozenset(kinds), 0, epoch)
+    assert torch.equal(moved.isnan(), images.isnan())
+    assert sizes(moved).tolist() == [list(shape) for shape in SHAPES]
+    changed = 0
+    for image, row, before, (height, width) in zip(moved, boxes[:, 0], targets[:, 0], SHAPES, strict=True):
+        changed += not torch.equal(row, before)
+        if row[LABEL] < 0 or row[DIFFICULT]:
+            continue
+        assert row[0] >= 0
+        assert row[1] >= 0
+        assert row[2] <= width
+        assert row[3] <= height
+        torch.testing.assert_close(torch.tensor(bounds(image)), row[:4], rtol=0.0, atol=1.01)
+        assert row[LABEL] == 2
+    return changed, boxes
+
+
+def test_mirrored_boxes_are_those_of_mirrored_pixels() -> None:
+    changed, _ = check({"flip"})
+    assert 6 <= changed <= 18  # half of 24
+
+
+def test_cut_boxes_are_those_of_cut_pixels_and_hardly_seen_ones_are_difficult() -> None:
+    changed, boxes = check({"crop", "flip"})
+    assert changed == len(SHAPES)
+    several = torch.cat([check({"crop"}, epoch)[1] for epoch in range(6)])
+    assert ((several[:, 0, DIFFICULT] == 1) | (several[:, 0, LABEL] < 0)).any()
+    assert (several[:, 0, DIFFICULT] == 0).float().mean() > 0.5
+    assert not torch.equal(boxes, several[: len(boxes)])
+
+
+def test_cutout_blackens_a_square_and_moves_nothing() -> None:
+    images, targets = scene()
+    bright = torch.where(images.isnan(), images, torch.ones_like(images))
+    moved, boxes = augmented(bright, targets, torch.arange(len(images)), frozenset({"cutout"}), 0, 0)
+    assert torch.equal(boxes, targets)
+    dark = (moved == 0).any(1).flatten(1).sum(1)
+    assert (dark > 0).all()
+    assert (dark <= 17 * 17).all()
+
+
+def test_what_is_drawn_belongs_to_seed_epoch_and_image() -> None:
+    images, targets = scene()
+    kinds, every = frozenset(KINDS), torch.arange(len(images))
+    moved, boxes = augmented(images, targets, every, kinds, 0, 3)
+    some = torch.tensor([5, 2])
+    part, rows = augmented(images[some], targets[some], some, kinds, 0, 3)
+    assert torch.equal(part.nan_to_num(), moved[some].nan_to_num())
+    assert torch.equal(rows, boxes[some])
+    for seed, epoch in ((1, 3), (0, 4)):
+        assert not torch.equal(augmented(images, targets, every, kinds, seed, epoch)[1], boxes)
+    assert augmented(images, targets, every, frozenset(), 0, 3)[0] is images
