@@ -28,8 +28,10 @@ class OneLogit(nn.Module):
 
 
 def as_two_classes(network: Network) -> Network:
-    """``network``, which has one logit, with two, and a note that says so. Its identity stays."""
+    """``network``, which has one logit, with two, and a note that says so; a detector of one class as it is."""
     spec = network.spec
+    if spec.task == "detection":
+        return network
     note = "has one logit, taken as the log-odds of class 1 against class 0 (sigmoid)"
     wrapped = Network(OneLogit(network.net), replace(spec, num_classes=2, labels=(), notes=(*spec.notes, note)))
     return wrapped.to(network.mean.device).train(network.training)

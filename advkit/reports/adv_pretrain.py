@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from advkit.files.tensors import fingerprint
+from advkit.reports.average_precision import precision
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
 from advkit.reports.train import flags as training_flags
@@ -144,7 +145,14 @@ def table(result: AdvPretrainResult) -> list[str]:
         f"{result.checkpoint}: {result.parameters} parameters, trained on {result.train_images} images",
         "epoch    loss  train %  adversarial %  held-out %  under PGD %",
     ]
+    if any(record.right is None for record in result.epochs):  # detectors, of which training counts nothing
+        lines[1] = "epoch    loss  mAP@.5 held out  mAP@.5 under PGD"
     for record in result.epochs:
+        if record.right is None:
+            shown = [precision(value) for value in (record.validation_map50, record.robust_map50)]
+            mark = "  kept" if record.epoch == result.kept_epoch != len(result.epochs) else ""
+            lines.append(f"{record.epoch:5}  {record.cross_entropy:6.3f}  {shown[0]:>15}  {shown[1]:>16}{mark}")
+            continue
         columns = (
             (record.right, record.images, 7),
             (record.adversarial_right, record.adversarial_images, 13),
@@ -160,7 +168,8 @@ def table(result: AdvPretrainResult) -> list[str]:
     cost = result.cost
     lines.append(f"passes for each image: {cost.forwards:.3g} forward, {cost.backwards:.3g} backward")
     if result.clean_accuracy is not None:
-        lines.append(f"held-out accuracy {percent(result.clean_accuracy)}")
+        counted = "accuracy" if result.epochs[-1].right is not None else "images with all objects found"
+        lines.append(f"held-out {counted} {percent(result.clean_accuracy)}")
     if result.robust_accuracy is not None and result.check is not None:
         what = f"PGD, {result.check.steps} steps, {budget('linf', result.check.eps)}"
         lines.append(f"under {what}  {percent(result.robust_accuracy)}")

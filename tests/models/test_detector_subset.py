@@ -7,6 +7,7 @@ import torch
 from advkit.data.boxes import stacked
 from advkit.models.build import create
 from advkit.models.heads import reset_head, select_classes
+from advkit.models.one_logit import as_two_classes
 
 NAMES = ("cat", "dog", "eel", "fox")
 
@@ -43,3 +44,8 @@ def test_a_head_made_anew_keeps_background_and_classes_of_the_same_name() -> Non
     torch.testing.assert_close(after.heads["bbox_regression"], before.heads["bbox_regression"])
     assert after.heads["cls_logits"].shape[-1] == 3
     assert "1 kept by name" in other.spec.notes[-1]
+
+
+def test_a_detector_of_one_class_is_no_classifier_of_one_logit() -> None:
+    network = create("advkit/tiny-ssd", num_classes=1, input_size=(3, 96, 96), labels=("person",), seed=0).eval()
+    assert as_two_classes(network) is network
