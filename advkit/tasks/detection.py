@@ -150,8 +150,12 @@ class Detection:
         num_classes: int,
         seed: int,
     ) -> Tensor:
-        """The same boxes with other classes: a fixed one, the next, or one drawn for each image (Chow et al. 2020)."""
-        labels, there = targets[..., boxes.LABEL].long(), boxes.is_object(targets)
+        """The same boxes with other classes: a fixed one, the next, or one drawn for each image (Chow et al. 2020).
+
+        Difficult objects, of which nothing is asked, keep theirs.
+        """
+        labels = targets[..., boxes.LABEL].long()
+        asked = boxes.is_object(targets) & (targets[..., boxes.DIFFICULT] == 0)
         if isinstance(rule, int):
             aimed = torch.full_like(labels, rule)
         elif rule == "next":
@@ -160,7 +164,7 @@ class Detection:
             drawn = counter_rng.uniform(seed, indices, counter_rng.stream("target"), 1)
             aimed = (labels + 1 + (drawn * (num_classes - 1)).long()) % num_classes
         changed = targets.clone()
-        changed[..., boxes.LABEL] = torch.where(there, aimed, -1).to(targets.dtype)
+        changed[..., boxes.LABEL] = torch.where(asked, aimed, labels).to(targets.dtype)
         return changed
 
     def strata(self, targets: Tensor) -> Tensor:
