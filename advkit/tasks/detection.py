@@ -78,6 +78,7 @@ class Detection:
     has_places = True
     least_classes = 1
     stops_early = False
+    smooths_labels = False
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
 

@@ -172,6 +172,7 @@ def test_neither_batch_mates_nor_the_canvas_change_an_image(name: str) -> None:
     net, images, targets = detector(name), pictures(), objects()
     together = net(on_canvas(images, (96, 96)))
     losses, boxes = together.losses(stacked(targets)), together.predictions()
+    torch.manual_seed(11)  # samples of anchors are none of the caller's random numbers
     again = net(on_canvas(images, (96, 96))).losses(stacked(targets))
     for k, (image, rows) in enumerate(zip(images, targets, strict=True)):
         alone = net(image[None])
@@ -229,6 +230,41 @@ def test_a_difficult_object_is_neither_asked_for_nor_background(name: str) -> No
     torch.testing.assert_close(told["loc"], easy["loc"])
     assert told["cls"] <= easy["cls"] + 1e-6  # of the background there is less, never more
     assert output.losses(rows)["cls"] != told["cls"]
+
+
+@pytest.mark.parametrize("name", ONE_STAGE)
+def test_classes_of_ignored_anchors_enter_no_loss(name: str) -> None:
+    from advkit.models.detectors import matching
+    from advkit.models.detectors.output import object_targets
+
+    net = detector(name)
+    rows = stacked([torch.tensor([[65, 65, 90, 90, 1, 0.0], [4, 4, 60, 60, 0, 1.0]])])
+    output = net(on_canvas(pictures()[:1], (96, 96)))
+    (part,) = output.parts
+    logits = part.heads["cls_logits"].requires_grad_()
+    found = object_targets(rows, part.group)
+    match = {
+        "ssd": lambda: matching.match_ssd(found, part.anchors, 0.5),
+        "fcos": lambda: matching.match_fcos(found, part.anchors, part.levels, net.center_sampling_radius),
+        "retinanet": lambda: matching.match_retinanet(found, part.anchors, 0.4, 0.5),
+    }[name]()
+    weight = torch.autograd.grad(output.losses(rows)["cls"].sum(), logits)[0].abs().sum(2)
+    assert (match == matching.IGNORED).any()
+    assert (weight[match == matching.IGNORED] == 0).all()
+    assert (weight[match >= 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_scores_are_those_of_the_best_boxes(name: str) -> None:
+    output = detector(name)(on_canvas(pictures(), (96, 96)))
+    scores, boxes = output.scores(), output.predictions()
+    assert scores.shape == (3, CLASSES)
+    for k in range(3):
+        for label in boxes[k, :, 5].unique().long().tolist():
+            if label >= 0:
+                best = boxes[k, boxes[k, :, 5] == label, 4].max()
+                torch.testing.assert_close(scores[k, label], best, rtol=1e-4, atol=1e-5)
+    assert (boxes[:, 0, 5] >= 0).all()
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -57,8 +57,13 @@ class ObjectTargets:
 
 
 def object_targets(targets: Tensor, group: ImageGroup) -> ObjectTargets:
-    """``targets`` (N, B, 6) of the images of ``group``."""
+    """``targets`` (N, B, 6) of the images of ``group``, without the rows that none of them fills.
+
+    B is the data set's most crowded image, and matching takes memory and time for each row and anchor.
+    """
     rows = targets[group.positions]
+    filled = (rows[..., LABEL] >= 0).any(0).nonzero()
+    rows = rows[:, : int(filled[-1]) + 1 if len(filled) else 1]
     return ObjectTargets(rows[..., :4] * group.scale[:, None], rows[..., LABEL].long(), rows[..., DIFFICULT] > 0)
 
 
