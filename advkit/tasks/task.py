@@ -25,7 +25,7 @@ class Metric(Protocol):
     """Counts over the images seen so far, on the CPU."""
 
     def update(self, outputs: Any, targets: Tensor) -> None:
-        """Count one batch."""
+        """Count one batch: raw outputs; predictions do as well where the task has figures."""
         ...
 
     def compute(self) -> Mapping[str, Any]:
