@@ -42,19 +42,12 @@ def loc_loss(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor
 
 def vanishing(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor:
     """Towards an image without objects (Chow et al. 2020)."""
-    return -outputs.losses(without_objects(targets))["cls"]
+    return -outputs.background_losses()
 
 
 def fabrication(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor:
     """Away from an image without objects: boxes where there is nothing (Chow et al. 2020)."""
-    return outputs.losses(without_objects(targets))["cls"]
-
-
-def without_objects(targets: Tensor) -> Tensor:
-    """(N, 1, 6): no object in any image."""
-    empty = targets.new_zeros(len(targets), 1, boxes.COLUMNS)
-    empty[..., boxes.LABEL] = boxes.NO_OBJECT
-    return empty
+    return outputs.background_losses()
 
 
 class Detection:

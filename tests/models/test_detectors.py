@@ -219,6 +219,24 @@ def test_an_image_without_objects_has_a_loss_and_a_gradient(name: str) -> None:
     assert gradient.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_background_losses_are_of_every_anchor(name: str) -> None:
+    """An attack that makes objects vanish moves all anchors, not the three that SSD's training looks at."""
+    output = detector(name)(on_canvas(pictures(), (96, 96)))
+    found = output.background_losses()
+    if name != "ssd":
+        torch.testing.assert_close(found, output.losses(stacked([torch.empty(0, 6)] * 3))["cls"])
+        return
+    for part in output.parts:
+        logits = part.heads["cls_logits"].requires_grad_()
+        expected = nn.functional.cross_entropy(
+            logits.transpose(1, 2), torch.zeros(logits.shape[:2]).long(), reduction="none"
+        )
+        torch.testing.assert_close(found[part.group.positions], expected.sum(1))
+    gradient = torch.autograd.grad(output.background_losses().sum(), output.parts[0].heads["cls_logits"])[0]
+    assert (gradient.abs().sum(2) > 0).all()
+
+
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_a_difficult_object_is_neither_asked_for_nor_background(name: str) -> None:
     net, image = detector(name), pictures()[:1]
