@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,3 +87,26 @@ def test_figures_of_the_check_are_of_attacked_images(
     assert (found["robust_map50"], found["robust_map50_95"]) == (0.25, 0.25)
     assert torch.equal(torch.cat(judged), predict([network], torch.cat(attacked)))
     assert not torch.equal(torch.cat(judged), predict([network], data.batch(EVERY)[0]))
+
+
+def test_an_image_is_robust_that_is_right_clean_and_attacked(
+    data: ImageSet, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attack may lead back to the truth; and it meets the network as its user will."""
+    met = []
+
+    def attack(networks: list[Network], images: Tensor, *others: Any) -> Any:
+        frozen = not any(parameter.requires_grad for parameter in networks[0].parameters())
+        met.append((networks[0].training, frozen))
+        return SimpleNamespace(images=images)
+
+    def correct(self: Detection, predictions: Tensor, targets: Tensor) -> Tensor:
+        return next(verdicts)
+
+    verdicts = iter([torch.tensor([True, False, True]), torch.tensor([True, True, False])])
+    monkeypatch.setattr(robust_check, "attack", attack)
+    monkeypatch.setattr(Detection, "correct", correct)
+    found = RobustCheck(EVERY, 8 / 255, 2, 0).measure(network.train(), data)
+    assert (found["check_right"], found["robust_right"]) == (2, 1)
+    assert met == [(False, True)]
+    assert network.training
