@@ -87,3 +87,10 @@ def test_what_is_drawn_belongs_to_seed_epoch_and_image() -> None:
     for seed, epoch in ((1, 3), (0, 4)):
         assert not torch.equal(augmented(images, targets, every, kinds, seed, epoch)[1], boxes)
     assert augmented(images, targets, every, frozenset(), 0, 3)[0] is images
+
+
+def test_of_a_sliver_nothing_is_asked() -> None:
+    """A side of less than a pixel, seen whole: nothing that a detector could be asked for, whatever the other side."""
+    rows = torch.tensor([[[10, 10, 10.9, 60, 0, 0], [10, 10, 60, 10.9, 0, 0], [10, 10, 12, 60, 0, 0.0]]])
+    _, moved = augmented(torch.rand(1, 3, 64, 64), rows, torch.arange(1), frozenset({"flip"}), 0, 0)
+    assert moved[0, :, LABEL].tolist() == [-1, -1, 0]
