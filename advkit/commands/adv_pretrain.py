@@ -1,4 +1,4 @@
-"""``advkit adv-pretrain``: adversarial training of a classifier."""
+"""``advkit adv-pretrain``: adversarial training of a classifier or a detector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(config: AdvPretrainConfig) -> int:
-    """Train a classifier on adversarial images and write a checkpoint.
+    """Train a classifier or a detector on adversarial images and write a checkpoint.
 
     After each epoch a PGD check on images held out counts what is robust, and looks for overfitting.
     """

@@ -16,8 +16,8 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
-    "train": "Train a classifier.",
-    "adv-pretrain": "Train a classifier on adversarial images.",
+    "train": "Train a classifier or a detector.",
+    "adv-pretrain": "Train on adversarial images.",
     "attack": "Write adversarial images.",
     "transfer-matrix": "Count which attacks fool which models.",
     "evolve": "Search for an architecture that resists.",

@@ -1,4 +1,4 @@
-"""``advkit evaluate``: accuracy, on clean and on adversarial sets."""
+"""``advkit evaluate``: accuracy, or average precision, on clean and on adversarial sets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from advkit.reports.clock import Clock
 class EvaluateConfig(TestOptions, GateOptions):
     """The options of ``evaluate``."""
 
-    models: Annotated[tuple[str, ...], typer.Argument(metavar="[NAME=]MODEL...", help="Classifiers.")]
+    models: Annotated[tuple[str, ...], typer.Argument(metavar="[NAME=]MODEL...", help="Models of one task.")]
 
 
 def run(config: EvaluateConfig) -> int:
-    """Accuracy of every MODEL on DATA; what attack wrote is DATA too."""
+    """Accuracy, or average precision, of every MODEL on DATA; what attack wrote is DATA too."""
     clock = Clock()
     check_outputs(config, "report")
     check_gates(config)

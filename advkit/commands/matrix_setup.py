@@ -6,13 +6,14 @@ Imported late: it needs torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from advkit.attacks.objective import settled
 from advkit.attacks.params import AttackParams
 from advkit.commands.attack_options import aim_at, attack_params, check_budget
 from advkit.commands.loading import Opened, open_all, pick_device
@@ -23,8 +24,10 @@ from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.fuse import fuse_conv_bn
 from advkit.parallel.executor import open_executor
-from advkit.parallel.task import WorkerTask
-from advkit.transfer.matrix import BatchPredictions, Matrix, Plan, SurrogateRun, batches, measure, measure_batch, merged
+from advkit.parallel.task import TaskResult, WorkerTask
+from advkit.tasks.task import task_of
+from advkit.transfer.matrix import BatchOutcomes, Plan, batches, measure, measure_batch, merged
+from advkit.transfer.outcomes import Matrix, SurrogateRun
 from advkit.transfer.precomputed import precomputed
 
 
@@ -62,7 +65,7 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
         networks=opened.networks,
         gradient_models=[fuse_conv_bn(network) for network in opened.networks],
         surrogates=[opened.names.index(name) for name in wanted],
-        params=methods,
+        params=[settled(one, opened.networks) for one in methods],
         target=target,
         gradients=config.gradients,
         batch_size=config.batch_size,
@@ -94,7 +97,10 @@ def precomputed_runs(setup: MatrixSetup, config: MatrixConfig) -> list[Surrogate
 
 def _precomputed(setup: MatrixSetup, path: Path, limit: int | None) -> SurrogateRun:
     """A ready-made set as a row; it must have been made from just these images."""
-    images = setup.chosen
+    images, task = setup.chosen, task_of(setup.opened.networks)
+    if task.has_places:
+        advice = "give the detector that it was made on as a MODEL"
+        raise InputError(f"--adversarial {path}: sets with boxes keep no predictions to compare; {advice}")
     found = read_adversarial(path)
     place = {index: position for position, index in enumerate(images.indices.tolist())}
     missing = [index for index in found.index.tolist() if index not in place]
@@ -139,20 +145,29 @@ def measured(setup: MatrixSetup, config: MatrixConfig, show: Callable[[int], Non
     theirs = dataclasses.replace(config, device="cuda" if cuda and ray else setup.plan.device, download=False)
     task = WorkerTask(_open, (theirs, [network.spec.sha256 for network in setup.opened.networks]), _measure)
     wanted = batches(setup.plan, setup.chosen)
-    parts: dict[int, BatchPredictions] = {}
-    done = 0
     with open_executor(
         task, workers=workers, ray=ray, threads=threads_of(workers, ray), gpus=int(cuda and ray is not None)
     ) as engine:
-        for outcome in engine.map(wanted):
-            batch = wanted[outcome.item]
-            if outcome.value is None:
-                hint = "; lower --batch-size" if outcome.error == "out of memory" else ""
-                raise InputError(f"images {batch.start} to {batch.stop - 1}: {outcome.error}{hint}")
-            parts[outcome.item] = outcome.value
-            done += batch.stop - batch.start
-            show(done)
-    return merged(setup.plan, setup.chosen, [parts[number] for number in range(len(wanted))])
+        return merged(setup.plan, setup.chosen, _in_order(engine.map(wanted), wanted, show))
+
+
+def _in_order(
+    outcomes: Iterable[TaskResult], wanted: Sequence[slice], show: Callable[[int], None]
+) -> Iterator[BatchOutcomes]:
+    """The parts in the order of the batches, each as soon as those before it are there."""
+    waiting: dict[int, BatchOutcomes] = {}
+    done = place = 0
+    for outcome in outcomes:
+        batch = wanted[outcome.item]
+        if outcome.value is None:
+            hint = "; lower --batch-size" if outcome.error == "out of memory" else ""
+            raise InputError(f"images {batch.start} to {batch.stop - 1}: {outcome.error}{hint}")
+        waiting[outcome.item] = outcome.value
+        done += batch.stop - batch.start
+        show(done)
+        while place in waiting:
+            yield waiting.pop(place)
+            place += 1
 
 
 def threads_of(workers: int, ray: str | None) -> int:
@@ -169,5 +184,5 @@ def _open(config: MatrixConfig, expected: list[str]) -> MatrixSetup:
     return setup
 
 
-def _measure(setup: MatrixSetup, batch: slice) -> BatchPredictions:
+def _measure(setup: MatrixSetup, batch: slice) -> BatchOutcomes:
     return measure_batch(setup.plan, setup.chosen, batch)

@@ -1,4 +1,4 @@
-"""``advkit train``: a classifier, plain or turned away from reference networks."""
+"""``advkit train``: a classifier or a detector, plain or turned away from reference networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from advkit.reports.clock import Clock
 
 
 def run(config: TrainConfig) -> int:
-    """Train a classifier and write a checkpoint.
+    """Train a classifier or a detector and write a checkpoint.
 
     With --misalign-from, the network's input gradients are turned away from those of the reference.
     """

@@ -21,7 +21,6 @@ from advkit.files.errors import InputError
 from advkit.models import build
 from advkit.models import reference as model_reference
 from advkit.models.config import Size
-from advkit.models.detectors import backbones
 from advkit.models.heads import with_classes
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
@@ -145,6 +144,8 @@ def _other_size(network: Network, images: ImageSet) -> str:
 def _start_from(network: Network, other: Network, ref: str) -> None:
     """Copy the weights of ``other``, or those of its backbone, into ``network``."""
     if other.spec.task != network.spec.task:
+        from advkit.models.detectors import backbones  # torchvision takes its time
+
         backbones.load_features(ref, network.net, other.net.state_dict())
         network.spec = replace(network.spec, notes=other.spec.notes)
         return

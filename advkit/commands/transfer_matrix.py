@@ -12,7 +12,8 @@ from advkit.commands.output import Progress
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
-    from advkit.transfer.matrix import Plan, SurrogateRun
+    from advkit.transfer.matrix import Plan
+    from advkit.transfer.outcomes import SurrogateRun
 
 
 def run(config: MatrixConfig) -> int:

@@ -83,20 +83,35 @@ def run(config: AttentionConfig) -> int:
         _panel(name, network, chosen, config, opened.device)
         for name, network in zip(opened.names, opened.networks, strict=True)
     ]
+    from advkit.data.canvas import cut_to_size
     from advkit.figures import attention as drawing
     from advkit.reports import envelope
     from advkit.reports import visualize as reports
     from advkit.tasks.prediction import predict_all
+    from advkit.tasks.task import task_of
 
-    pixels = chosen.batch(slice(None))[0]
-    labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
-    texts = [f"{chosen.class_names[label]} ({place})" for label, place in labelled]
-    note = "Explained: the true class's logit."
+    task, (pixels, targets) = task_of(opened.networks), chosen.batch(slice(None))
+    titled = zip(task.titles(targets, chosen.class_names), chosen.indices.tolist(), strict=True)
+    note = f"Explained: {task.explained}."
     if "saliency" in kinds:
         note += f" SmoothGrad: {config.samples} samples, sigma {config.sigma:g}."
-    pairs = drawing.draw(config.figure, pixels, texts, panels, footnote=note)
-    predictions = predict_all(opened.networks, pixels.to(opened.device))
-    result = reports.collect(config.figure, kinds, opened.names, predictions, chosen, pairs)
+    if task.has_places and "grad-cam" in kinds:
+        note += " Grad-CAM with the gradient of each place, as HiResCAM has it."
+    objects = task.objects(targets) if task.has_places else []
+    pairs = drawing.draw(
+        config.figure,
+        cut_to_size(pixels, pixels),
+        [f"{title} ({place})" for title, place in titled],
+        panels,
+        footnote=note,
+        objects=objects,
+        class_names=chosen.class_names,
+    )
+    if task.has_places:
+        images = reports.boxed_images(panels, objects, chosen)
+    else:
+        images = reports.labelled_images(opened.names, predict_all(opened.networks, pixels.to(opened.device)), chosen)
+    result = reports.collect(config.figure, kinds, opened.names, images, pairs)
     return envelope.finish(
         "visualize",
         result,
@@ -161,31 +176,49 @@ def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, dev
 
 def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfig, device: str) -> Panel:
     """One model's maps of the chosen images, and what it predicts."""
-    from advkit.figures import saliency
+    from advkit.data.canvas import cut_to_size
     from advkit.figures.attention import Panel
-    from advkit.models.feature_layers import last_spatial
     from advkit.tasks.prediction import predict
     from advkit.tasks.task import task_of
 
-    pixels, targets = (value.to(device) for value in chosen.batch(slice(None)))
+    task, (pixels, targets) = task_of([network]), chosen.batch(slice(None))
+    # Images of many sizes one by one: what lies beyond their edges is in no map.
+    groups = range(len(pixels)) if task.has_places else [slice(None)]
+    maps: dict[str, list[Tensor]] = {kind: [] for kind in config.kinds}
+    for group in groups:
+        rows = slice(group, group + 1) if isinstance(group, int) else group
+        images = cut_to_size(pixels[rows], pixels[rows])[0][None] if isinstance(group, int) else pixels
+        found = _maps(network, images.to(device), targets[rows].to(device), chosen.indices[rows], config)
+        for kind, own in found.items():
+            maps[kind] += own.unbind(0)
+    predicted = predict([network], pixels.to(device)).cpu()
+    captions = task.captions(predicted, targets, chosen.class_names)
+    return Panel(name, captions, task.correct(predicted, targets).tolist(), maps, task.found(predicted, targets))
+
+
+def _maps(
+    network: Network, pixels: Tensor, targets: Tensor, indices: Tensor, config: AttentionConfig
+) -> dict[str, Tensor]:
+    """(N, H, W) maps of each kind."""
+    from advkit.figures import saliency
+    from advkit.models.feature_layers import last_spatial
+
     maps: dict[str, Tensor] = {}
     if "saliency" in config.kinds:
         maps["saliency"] = saliency.smoothgrad(
             network,
             pixels,
             targets,
-            indices=chosen.indices.to(device),
+            indices=indices.to(pixels.device),
             samples=config.samples,
             sigma=config.sigma,
             seed=config.seed,
         )
     if "grad-cam" in config.kinds:
-        layer = last_spatial(network, chosen.size)
+        _, channels, height, width = pixels.shape
+        layer = last_spatial(network, (channels, height, width))
         maps["grad-cam"] = saliency.grad_cam(network, pixels, targets, layer=layer)
-    predicted = predict([network], pixels).cpu()
-    called = [chosen.class_names[k] if 0 <= k < len(chosen.class_names) else str(k) for k in predicted.tolist()]
-    correct = task_of([network]).correct(predicted, chosen.targets)
-    return Panel(name, called, correct.tolist(), maps)
+    return maps
 
 
 app.command("attention", short_help="Draw saliency and Grad-CAM of the same images.")(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 
 from advkit.data.images import array_reader
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, match_channels
-from advkit.data.scenes import SCENES
 
 _TRAIN = 1297
 
@@ -36,4 +36,17 @@ def _digits(part: slice, wanted: LoadOptions) -> RawDataset:
     return match_channels(source, wanted, "digits")
 
 
-BUILT_IN = {"digits": digits, **SCENES}
+def _scenes(name: str) -> Callable[[], Splits]:
+    """Opens the scenes ``name``; what draws them (pillow) is imported only then."""
+
+    def opened() -> Splits:
+        from advkit.data.scenes import SCENES
+
+        return SCENES[name]()
+
+    return opened
+
+
+_DOMAINS = ("photo", "fog", "watercolor", "clipart", "sketch")
+_SCENES = [*(f"scenes/{domain}" for domain in _DOMAINS), *(f"scenes/{domain}/crops" for domain in _DOMAINS)]
+BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": digits, **{name: _scenes(name) for name in _SCENES}}

@@ -30,6 +30,11 @@ def sizes(images: Tensor) -> Tensor:
     return torch.stack([height, width], 1)
 
 
+def cut_to_size(values: Tensor, images: Tensor) -> list[Tensor]:
+    """``values`` (N, ..., H, W) without what lies beyond the edges of ``images`` (N, C, H, W)."""
+    return [row[..., :height, :width] for row, (height, width) in zip(values, sizes(images).tolist(), strict=True)]
+
+
 def where_pixels(values: Tensor, images: Tensor) -> Tensor:
     """``values``, shaped as ``images`` (N, C, H, W), with 0 where those have no pixel; as they are if all have all."""
     if not bool(images[:, 0, -1, -1].isnan().any()):

@@ -18,7 +18,7 @@ from advkit.metrics.gradient_similarity import pairwise_cosines
 from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.tasks.prediction import predict_in_batches
-from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, count
+from advkit.transfer.rates import SurrogateOutcome, VictimOutcome, alike, count
 
 
 def measure(context: EvaluationContext, network: Network, *, controls: bool = True) -> dict[str, Any]:
@@ -33,9 +33,12 @@ def measure(context: EvaluationContext, network: Network, *, controls: bool = Tr
 
     r_correct = context.correct.numpy()
     correct = context.task.correct(predict_in_batches(network, clean), targets).numpy()
-    surrogates = [SurrogateOutcome(r_correct, own.numpy(), fooled(own)) for own in context.predictions]
+    surrogates = [SurrogateOutcome(r_correct, fooled(own)) for own in context.predictions]
     seen = [predict_in_batches(network, images) for images in context.adversarial]
-    victims = [VictimOutcome(correct, own.numpy(), fooled(own)) for own in seen]
+    victims = [
+        VictimOutcome(correct, fooled(own), alike(theirs.numpy(), own.numpy()))
+        for own, theirs in zip(seen, context.predictions, strict=True)
+    ]
     counts = count(list(zip(surrogates, victims, strict=True)))
     found = {
         "validation": [int(correct.sum()), len(targets)],

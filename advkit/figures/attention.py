@@ -6,7 +6,7 @@ import itertools
 import math
 import string
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from advkit.figures.boxes import draw_boxes
 from advkit.figures.canvas import canvas
-from advkit.figures.grid import CELL, Grid
+from advkit.figures.grid import BOXED_CELL, CELL, Grid
 from advkit.figures.names import display_names, ellipsize
 from advkit.figures.saliency import agreement
+from advkit.tasks.box_marks import BoxMark
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
@@ -27,6 +30,7 @@ _WRONG = "#c8400a"  # vermilion: told from black by any eye, and the cross says 
 _COLOURS = "magma"
 _TITLES = {"saliency": "Saliency (SmoothGrad)", "grad-cam": "Grad-CAM"}
 _UNITS = "attention per pixel, in multiples of an even spread"
+_BOXES = "Boxes: yellow, and dashed, true; blue, finds an object; vermilion, false; predicted ones with their scores."
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,17 @@ class Panel:
 
     Attributes:
         model: its name.
-        predictions: (N) names of the classes it puts first.
-        correct: (N) whether that is the true class.
-        maps: from the kind, ``saliency`` or ``grad-cam``, to (N, H, W) maps, 0 or more, finite.
+        predictions: (N) what it predicts, in words: names of classes.
+        correct: (N) whether that is right.
+        maps: from the kind, ``saliency`` or ``grad-cam``, to N maps (h, w), 0 or more, finite.
+        boxes: (N) the boxes that it finds; empty where the task has none.
     """
 
     model: str
     predictions: Sequence[str]
     correct: Sequence[bool]
-    maps: dict[str, Tensor]
+    maps: Mapping[str, Sequence[Tensor]]
+    boxes: Sequence[Sequence[BoxMark]] = ()
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,10 @@ def compare(panels: Sequence[Panel]) -> list[MapAgreement]:
     pairs = []
     for kind in panels[0].maps:
         for first, second in itertools.combinations(range(len(panels)), 2):
-            numbers = agreement(panels[first].maps[kind], panels[second].maps[kind])
-            pairs.append(MapAgreement(kind, first, second, **{name: value.tolist() for name, value in numbers.items()}))
+            maps = zip(panels[first].maps[kind], panels[second].maps[kind], strict=True)
+            numbers = [agreement(a[None], b[None]) for a, b in maps]
+            told = {name: [float(one[name]) for one in numbers] for name in numbers[0]}
+            pairs.append(MapAgreement(kind, first, second, **told))
     return pairs
 
 
@@ -90,12 +98,14 @@ def density(maps: Tensor) -> Tensor:
 
 def draw(
     path: Path,
-    images: Tensor,
+    images: Sequence[Tensor],
     labels: Sequence[str],
     panels: Sequence[Panel],
     *,
     title: str = "",
     footnote: str = "",
+    objects: Sequence[Sequence[BoxMark]] = (),
+    class_names: Sequence[str] = (),
 ) -> list[MapAgreement]:
     """Draw one row for each image: the image, then for each kind of map those of all models.
 
@@ -105,11 +115,13 @@ def draw(
 
     Args:
         path: ``.png``, ``.svg`` or ``.pdf``; written atomically, equal input gives equal bytes.
-        images: (N, C, H, W) float in [0, 1], grey or RGB.
-        labels: (N) names of the true classes.
+        images: N images (C, h, w) float in [0, 1], grey or RGB, of one size or of many.
+        labels: (N) names of the true classes, or what else is true.
         panels: one for each model, all with the same kinds of map.
         title: printed above; empty for none.
         footnote: printed beneath, such as how the maps were made.
+        objects: (N) true boxes, where the task has boxes: then each model's own are drawn, too.
+        class_names: of the boxes.
 
     Returns:
         The agreement that is printed, unrounded.
@@ -120,67 +132,107 @@ def draw(
     """
     _check(images, labels, panels)
     pairs = compare(panels)
-    grid = Grid(len(images), len(panels), len(panels[0].maps), images.shape[-2] / images.shape[-1])
+    aspects = tuple(image.shape[-2] / image.shape[-1] for image in images)
+    boxed = int(bool(objects))  # one more group, before the maps
+    grid = Grid(len(panels), boxed + len(panels[0].maps), aspects, BOXED_CELL if boxed else CELL)
     with canvas(path, grid.width, grid.height) as figure:
-        _pictures(figure, grid, images, labels)
-        for group, kind in enumerate(panels[0].maps):
-            _group(figure, grid, group, kind, panels, [pair for pair in pairs if pair.kind == kind])
-        _words(figure, grid, panels, title, footnote)
+        for row, image in enumerate(images):
+            axes = _picture(figure, grid, grid.left, row, image)
+            if boxed:
+                draw_boxes(axes, objects[row], class_names, image, grid.picture_width(row), beneath=False)
+            middle, below = grid.left + grid.cell / 2, grid.row_top(row) + grid.cell_height(row) + 0.035
+            grid.write(figure, middle, below, ellipsize(labels[row], 18, 1), fontsize=6.0, fontweight="bold")
+        if boxed:
+            _found(figure, grid, images, panels, objects, class_names)
+        for group, kind in enumerate(panels[0].maps, start=boxed):
+            _group(figure, grid, group, kind, panels, [pair for pair in pairs if pair.kind == kind], objects)
+        _words(figure, grid, panels, title, footnote, boxed=bool(boxed))
     return pairs
 
 
-def _check(images: Tensor, labels: Sequence[str], panels: Sequence[Panel]) -> None:
+def _check(images: Sequence[Tensor], labels: Sequence[str], panels: Sequence[Panel]) -> None:
     if len(images) == 0 or not panels or not panels[0].maps:
         raise ValueError("nothing to draw: no images, no models or no maps")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images of {tuple(images.shape)} are not (N, 1 or 3, H, W)")
+    for image in images:
+        if image.ndim != 3 or image.shape[0] not in (1, 3):
+            raise ValueError(f"an image of {tuple(image.shape)} is not (1 or 3, h, w)")
     for panel in panels:
         if list(panel.maps) != list(panels[0].maps):
             raise ValueError(f"{panel.model} has other kinds of map than {panels[0].model}")
         if not len(images) == len(labels) == len(panel.predictions) == len(panel.correct):
             raise ValueError(f"{panel.model} has not one label and one prediction for each of {len(images)} images")
         for kind, maps in panel.maps.items():
-            if maps.shape != (len(images), *images.shape[-2:]):
-                raise ValueError(f"{panel.model}: {kind} maps of {tuple(maps.shape)} don't fit the images")
-            if not bool((torch.isfinite(maps) & (maps >= 0)).all()):
+            if [one.shape for one in maps] != [image.shape[-2:] for image in images]:
+                raise ValueError(f"{panel.model}: its {kind} maps don't fit the images")
+            if not all(bool((torch.isfinite(one) & (one >= 0)).all()) for one in maps):
                 raise ValueError(f"{panel.model}: {kind} maps have negative or not finite values")
 
 
-def _pictures(figure: Figure, grid: Grid, images: Tensor, labels: Sequence[str]) -> None:
-    names = [ellipsize(label, 18, 1) for label in labels]
-    for row, image in enumerate(images.detach().cpu().float().clamp(0, 1)):
-        axes = grid.axes(figure, grid.left, grid.row_top(row), CELL, grid.cell_height)
-        pixels = image.permute(1, 2, 0).expand(-1, -1, 3)
-        axes.imshow(pixels.numpy(), interpolation="nearest")
-        middle = grid.left + CELL / 2
-        below = grid.row_top(row) + grid.cell_height + 0.035
-        grid.write(figure, middle, below, names[row], fontsize=6.0, fontweight="bold")
+def _picture(figure: Figure, grid: Grid, left: float, row: int, image: Tensor) -> Axes:
+    """Draw ``image`` (C, h, w) in a cell of ``row``."""
+    axes = grid.axes(figure, left, grid.row_top(row), grid.cell, grid.cell_height(row))
+    pixels = image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).expand(-1, -1, 3)
+    axes.imshow(pixels.numpy(), interpolation="nearest")
+    return axes
+
+
+def _found(
+    figure: Figure,
+    grid: Grid,
+    images: Sequence[Tensor],
+    panels: Sequence[Panel],
+    objects: Sequence[Sequence[BoxMark]],
+    class_names: Sequence[str],
+) -> None:
+    """What each model finds, over the image and the true boxes."""
+    for model, panel in enumerate(panels):
+        for row, image in enumerate(images):
+            left = grid.map_left(0, model)
+            axes = _picture(figure, grid, left, row, image)
+            draw_boxes(axes, objects[row], class_names, image, grid.picture_width(row), beneath=True)
+            draw_boxes(axes, panel.boxes[row], class_names, image, grid.picture_width(row), beneath=False)
+            _prediction(figure, grid, left, row, panel)
+    middle = (grid.map_left(0, 0) + grid.map_left(0, grid.models - 1) + grid.cell) / 2
+    grid.write(figure, middle, grid.top - 0.5, "Found", fontsize=7.5, fontweight="bold")
+
+
+def _prediction(figure: Figure, grid: Grid, left: float, row: int, panel: Panel) -> None:
+    """What ``panel`` predicts of an image, beneath the picture at ``left``; marked where it is wrong."""
+    right = panel.correct[row]
+    name = ellipsize(panel.predictions[row], round(15 * grid.cell / CELL), 1)
+    style = {} if right else {"color": _WRONG, "fontweight": "bold"}
+    below = grid.row_top(row) + grid.cell_height(row) + 0.035
+    grid.write(figure, left + grid.cell / 2, below, name if right else f"✗ {name}", **style)
 
 
 def _group(
-    figure: Figure, grid: Grid, group: int, kind: str, panels: Sequence[Panel], pairs: Sequence[MapAgreement]
+    figure: Figure,
+    grid: Grid,
+    group: int,
+    kind: str,
+    panels: Sequence[Panel],
+    pairs: Sequence[MapAgreement],
+    objects: Sequence[Sequence[BoxMark]],
 ) -> None:
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    maps = [density(panel.maps[kind]) for panel in panels]
-    top = _quantile(torch.stack(maps)) or 1.0
+    maps = [[density(one[None])[0] for one in panel.maps[kind]] for panel in panels]
+    top = _quantile(torch.cat([one.flatten() for own in maps for one in own])) or 1.0
     even = Normalize(0.0, top)
     scale = ScalarMappable(even, colormaps[_COLOURS])
-    left, right = grid.map_left(group, 0), grid.map_left(group, grid.models - 1) + CELL
+    left, right = grid.map_left(group, 0), grid.map_left(group, grid.models - 1) + grid.cell
     for model, panel in enumerate(panels):
-        names = [ellipsize(prediction, 15, 1) for prediction in panel.predictions]
         for row in range(grid.rows):
-            at = (grid.map_left(group, model), grid.row_top(row))
-            axes = grid.axes(figure, *at, CELL, grid.cell_height)
+            place = grid.map_left(group, model)
+            axes = grid.axes(figure, place, grid.row_top(row), grid.cell, grid.cell_height(row))
             axes.imshow(maps[model][row].numpy(), cmap=scale.cmap, norm=even, interpolation="nearest")
+            if objects:
+                draw_boxes(axes, objects[row], (), maps[model][row], grid.picture_width(row), beneath=True)
             if not bool(maps[model][row].any()):
                 axes.text(0.5, 0.5, "all zero", color="white", ha="center", va="center", transform=axes.transAxes)
-            right_class = panel.correct[row]
-            style = {} if right_class else {"color": _WRONG, "fontweight": "bold"}
-            text = names[row] if right_class else f"✗ {names[row]}"
-            grid.write(figure, at[0] + CELL / 2, at[1] + grid.cell_height + 0.035, text, **style)
+            _prediction(figure, grid, place, row, panel)
     for row in range(grid.rows):
         _captions(figure, grid, group, row, pairs)
     grid.write(figure, (left + right) / 2, grid.top - 0.5, _TITLES.get(kind, kind), fontsize=7.5, fontweight="bold")
@@ -189,11 +241,11 @@ def _group(
 
 def _captions(figure: Figure, grid: Grid, group: int, row: int, pairs: Sequence[MapAgreement]) -> None:
     """The numbers of all pairs, in lines of as many as there are models."""
-    low = grid.row_top(row) + grid.cell_height + grid.prediction + 0.05
+    low = grid.row_top(row) + grid.cell_height(row) + grid.prediction + 0.05
     for place, pair in enumerate(pairs):
         line, column = divmod(place, grid.models)
         beside = min(grid.models, len(pairs) - line * grid.models)  # a line that is not full stands in the middle
-        middle = grid.map_left(group, column + (grid.models - beside) / 2) + CELL / 2
+        middle = grid.map_left(group, column + (grid.models - beside) / 2) + grid.cell / 2
         top = low + line * (3 * grid.line + 0.04)
         letters = f"{_letter(pair.first)} – {_letter(pair.second)}"
         grid.write(figure, middle, top, letters, fontweight="bold", color="#303030")
@@ -210,17 +262,19 @@ def _scale(figure: Figure, grid: Grid, scale: ScalarMappable, left: float, right
     bar.tick_params(labelsize=5.5, length=1.5, width=0.4, pad=1.5)
 
 
-def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, footnote: str) -> None:
+def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, footnote: str, *, boxed: bool) -> None:
     heading = "\n".join(textwrap.wrap(title, width=int(grid.width * 14)))
     grid.write(figure, grid.width / 2, 0.02, heading, fontsize=8.5, va="bottom")
-    grid.write(figure, grid.left + CELL / 2, grid.top - 0.05, "image\n(true class)", va="bottom", fontsize=6.5)
+    shown = "image and\ntrue boxes" if boxed else "image\n(true class)"
+    grid.write(figure, grid.left + grid.cell / 2, grid.top - 0.05, shown, va="bottom", fontsize=6.5)
     names = display_names([panel.model for panel in panels], width=16, lines=2)
     for group in range(grid.kinds):
         for model, name in enumerate(names):
             text = f"{_letter(model)}  {name}" if len(panels) > 1 else name
-            middle = grid.map_left(group, model) + CELL / 2
+            middle = grid.map_left(group, model) + grid.cell / 2
             grid.write(figure, middle, grid.top - 0.05, text, va="bottom", fontsize=6.5)
-    notes = [f"Colour: {_UNITS}; ✗: wrong class."]
+    notes = [f"Colour: {_UNITS}; ✗: {'an object missed, or one seen where none is' if boxed else 'wrong class'}."]
+    notes += [_BOXES] if boxed else []
     if len(panels) > 1:
         notes.append("cos: cosine, rank: Spearman's correlation of the two maps' pixels.")
     lines = [line for note in (" ".join(notes), footnote) for line in textwrap.wrap(note, width=int(grid.width * 20))]

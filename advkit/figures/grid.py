@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL = 0.94  # inches: image and six maps fill the 7 inches of two columns
+BOXED_CELL = 1.6  # of pictures with boxes and their names
 _GAP = 0.05
 
 
@@ -19,16 +20,16 @@ class Grid:
     """Where things are, in inches from the top left corner.
 
     Attributes:
-        rows: images.
-        models: maps side by side in a group.
+        models: pictures side by side in a group.
         kinds: groups.
-        aspect: height of an image over its width.
+        aspects: height of each image over its width; one row for each.
+        cell: width of a picture.
     """
 
-    rows: int
     models: int
     kinds: int
-    aspect: float
+    aspects: tuple[float, ...]
+    cell: float = CELL
 
     top = 0.62  # titles of the groups and names of the models
     left = 0.05
@@ -37,29 +38,36 @@ class Grid:
     line = 0.115
 
     @property
-    def cell_height(self) -> float:
-        """Height of one picture."""
-        return CELL * min(max(self.aspect, 0.5), 2.0)
+    def rows(self) -> int:
+        """Images."""
+        return len(self.aspects)
+
+    def cell_height(self, row: int) -> float:
+        """Height of one picture of ``row``."""
+        return self.cell * min(max(self.aspects[row], 0.5), 2.0)
+
+    def picture_width(self, row: int) -> float:
+        """Width of what is drawn in a cell of ``row``: a very high image does not fill it."""
+        return min(self.cell, self.cell_height(row) / self.aspects[row])
 
     @property
     def caption_blocks(self) -> int:
         """Lines of blocks beneath a row: each line has room for one pair below each model."""
         return math.ceil((self.models - 1) / 2)
 
-    @property
-    def row_height(self) -> float:
+    def row_height(self, row: int) -> float:
         """Height of one picture with the words beneath it."""
-        return self.cell_height + self.prediction + self.caption_blocks * (3 * self.line + 0.04) + 0.14
+        return self.cell_height(row) + self.prediction + self.caption_blocks * (3 * self.line + 0.04) + 0.14
 
     @property
     def width(self) -> float:
         """Width of the whole figure."""
-        return self.map_left(self.kinds - 1, self.models - 1) + CELL + 0.05
+        return self.map_left(self.kinds - 1, self.models - 1) + self.cell + 0.05
 
     @property
     def bottom(self) -> float:
         """Where the last row ends."""
-        return self.top + self.rows * self.row_height
+        return self.row_top(self.rows)
 
     @property
     def height(self) -> float:
@@ -68,12 +76,12 @@ class Grid:
 
     def map_left(self, group: int, model: float) -> float:
         """Left edge of the map of ``model`` (fractions lie between two) in ``group``."""
-        before = self.left + CELL + self.between
-        return before + group * (self.models * (CELL + _GAP) + self.between) + model * (CELL + _GAP)
+        before, step = self.left + self.cell + self.between, self.cell + _GAP
+        return before + group * (self.models * step + self.between) + model * step
 
     def row_top(self, row: int) -> float:
         """Upper edge of the pictures of ``row``."""
-        return self.top + row * self.row_height
+        return self.top + sum(self.row_height(before) for before in range(row))
 
     def axes(self, figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
         """Axes without ticks at that place."""

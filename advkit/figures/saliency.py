@@ -66,8 +66,11 @@ def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.M
         network: images to raw outputs.
         images: (N, C, H, W) float in [0, 1].
         targets: (N, ...) what to explain for each image: classes (N,) int64.
-        layer: module inside ``network`` whose output is a map (N, D, h, w), usually
-            :func:`advkit.models.feature_layers.last_spatial`; when called several times, its last output counts.
+        layer: module inside ``network`` whose output is a map (N, D, h, w), or several by name, usually
+            :func:`advkit.models.feature_layers.last_spatial`; when called several times, its last output counts. Of
+            several maps, a detector's levels, each gives its own heat, enlarged and added up; the gradient is then not
+            averaged over the places but taken at each (HiResCAM, Draelos and Carin 2020), as what a detector says of
+            an object depends on few of them.
 
     Returns:
         (N, H, W), 0 or more, bilinearly enlarged from (h, w). All zero for an image in which nothing speaks for the
@@ -78,9 +81,11 @@ def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.M
     """
     maps: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        maps.append(output)
-        return output.clone()  # an in-place activation behind the layer must not change what was kept
+    def keep(module: nn.Module, inputs: object, output: Tensor | dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
+        levels = output if isinstance(output, dict) else {"": output}
+        maps[:] = levels.values()
+        copies = {name: level.clone() for name, level in levels.items()}
+        return copies if isinstance(output, dict) else copies[""]  # what works in place must not change what was kept
 
     task = task_of([network])
     hook = layer.register_forward_hook(keep)
@@ -89,15 +94,19 @@ def grad_cam(network: nn.Module, images: Tensor, targets: Tensor, *, layer: nn.M
             outputs = task.outputs([network], images.detach().requires_grad_())
     finally:
         hook.remove()
-    if not maps or maps[-1].ndim != 4:
+    if not maps or any(level.ndim != 4 for level in maps):
         raise ValueError("Grad-CAM needs a layer of the network that puts out a map (N, D, h, w)")
     score = task.score(outputs, targets).sum()
-    (gradient,) = torch.autograd.grad(score, maps[-1], allow_unused=True)
-    if gradient is None:
+    gradients = torch.autograd.grad(score, maps, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
         raise ValueError("Grad-CAM's layer has no influence on the outputs")
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    heat = (weights * maps[-1].detach()).sum(dim=1, keepdim=True).relu()
-    return functional.interpolate(heat, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    total = images.new_zeros(len(images), 1, *images.shape[-2:])
+    for level, gradient in zip(maps, gradients, strict=True):
+        if gradient is not None:
+            weights = gradient.mean(dim=(2, 3), keepdim=True) if len(maps) == 1 else gradient
+            heat = (weights * level.detach()).sum(dim=1, keepdim=True).relu()
+            total += functional.interpolate(heat, size=images.shape[-2:], mode="bilinear", align_corners=False)
+    return total[:, 0]
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
+from advkit.models.detectors.dense import DenseDetector
+from advkit.models.detectors.faster_rcnn import FasterRCNN
 from advkit.models.network import Network
 
 # Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
@@ -18,9 +20,14 @@ def last_spatial(network: Network, image_size: tuple[int, int, int] | None = Non
     A map has the sides of the image divided by a common stride, give or take rounding. Found by a dry run on one image
     of ``image_size``, by default the network's own size, in evaluation mode.
 
+    A detector's maps are the levels that its backbone gives, together.
+
     Raises:
         InputError: the network has no such module.
     """
+    if isinstance(network.net, DenseDetector | FasterRCNN):
+        backbone: nn.Module = network.net.backbone
+        return backbone
     _, height, width = size = image_size or network.spec.input_size
     found: list[nn.Module] = []
 

@@ -101,6 +101,8 @@ def fuse_conv_bn(network: Network) -> Network:
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
     pairs = fold_pairs(plain.net) or _backbone_pairs(plain.net)
+    if not pairs:
+        return plain.to(memory_format=torch.channels_last)
     net = folded_skeleton(plain.net, pairs)
     with torch.no_grad():
         for conv_name, norm_name in pairs:

@@ -206,8 +206,9 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
         for kind, one in (("clean", found.clean_detection), ("adversarial", found.adversarial_detection)):
             if one is not None:
                 lines.append(f"  {f'{kind} mAP@.5':20}  {precision(one.map50, one.map50_interval)}")
-        lines.append(f"  clean accuracy        {percent(found.clean_accuracy)}")
-        lines.append(f"  adversarial accuracy  {percent(found.adversarial_accuracy)}")
+        counted = "accuracy" if found.clean_detection is None else "right"  # images with all their objects
+        lines.append(f"  {f'clean {counted}':20}  {percent(found.clean_accuracy)}")
+        lines.append(f"  {f'adversarial {counted}':20}  {percent(found.adversarial_accuracy)}")
         lines.append(f"  success               {percent(found.success)}")
         if found.success_8bit is not None:
             lines.append(f"  success in 8 bits     {percent(found.success_8bit)}")

@@ -15,7 +15,9 @@ from advkit.metrics.paired_tests import holm, paired_test
 from advkit.reports.attack import step_flags
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, rate
-from advkit.transfer.matrix import Matrix, Plan, SurrogateRun
+from advkit.reports.transfer_precisions import TransferPrecisions, transfer_precisions
+from advkit.transfer.matrix import Plan
+from advkit.transfer.outcomes import Matrix, SurrogateRun
 from advkit.transfer.rates import count, eligible
 
 UNION = "union"
@@ -100,6 +102,7 @@ class TransferMatrixResult(StrictModel):
     pairs: list[Pair]
     gradients: GradientMatrix | None
     comparisons: list[Comparison]
+    detection: TransferPrecisions | None = Field(default=None, description="null for classifiers")
     gates: list[Gate]
     attack_seconds: float
     figure: str | None
@@ -148,6 +151,7 @@ def collect(
         pairs=pairs,
         gradients=gradients,
         comparisons=compared,
+        detection=transfer_precisions(plan.names, found, images.class_names),
         gates=[],
         attack_seconds=round(found.seconds, 3),
         figure=None,
@@ -192,8 +196,8 @@ def _pair(found: Matrix, method: str, attempts: list[SurrogateRun], victim: int,
     sides = [(attempt.as_surrogate(), attempt.as_victim(victim, found.correct)) for attempt in attempts]
     counts = count(sides)
     held = sides[0][0].correct & sides[0][1].correct & np.any([surrogate.fooled for surrogate, _ in sides], axis=0)
-    flipped = np.any([attempt.control(victim, attempt.flipped) for attempt in attempts], axis=0)
-    noise = np.any([attempt.control(victim, attempt.noise) for attempt in attempts], axis=0)
+    flipped = np.any([attempt.victims.flipped[victim] for attempt in attempts], axis=0)
+    noise = np.any([attempt.victims.noise[victim] for attempt in attempts], axis=0)
     return Pair(
         surrogate=attempts[0].surrogate,
         victim=name,
@@ -259,11 +263,11 @@ def flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixRes
     told = [flag for params in plan.params if plan.surrogates for flag in step_flags(params)]
     for place, (name, network) in enumerate(zip(plan.names, plan.networks, strict=True)):
         told += [f"{name}: {flag}" for flag in sanity_checks(network, sample) if flag != "not-finite"]
-        clean = int((found.clean[place] == -1).sum())
+        clean = int(found.not_finite[place].sum())
         bad = [
             f"{int(missed.sum())} of {one.surrogate}'s ({one.method})"
             for one in found.attempts
-            if (missed := one.victims[place] == -1).any()
+            if (missed := one.victims.not_finite[place]).any()
         ]
         if clean or bad:
             told.append(f"{name}: not finite on {', '.join([f'{clean} clean images', *bad])}; they count as fooled")

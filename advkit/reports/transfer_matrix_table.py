@@ -7,6 +7,7 @@ from pathlib import Path
 
 from advkit.reports.rates import Rate, budget, percent
 from advkit.reports.transfer_matrix import Pair, TransferMatrixResult, headline
+from advkit.reports.transfer_precisions import precision_grid
 
 _MEANING = {
     "cond": "fooled, of the images that both get right and that fool the surrogate",
@@ -21,6 +22,8 @@ def table(result: TransferMatrixResult, rate: str, data: str) -> list[str]:
     """Lines of at most 80 characters (names allowing)."""
     lines = [f"{result.images} images, {subtitle(result)}, {data}, {' | '.join(result.methods) or 'no method'}", ""]
     lines += [f"{'clean accuracy':16}{_short(a.model)}  {percent(a.accuracy)}" for a in result.clean]
+    if result.detection is not None:
+        lines += ["", *precision_grid(result.detection)]
     lines += ["", f"T_{rate}, %: {_MEANING[rate]}"]
     lines += _grid(result, rate)
     lines += ["  * white box, made on this very network: how often it is fooled", ""]

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from advkit.data.images import ImageSet
 from advkit.reports.rates import StrictModel
+from advkit.tasks.box_marks import BoxMark, named
 
 if TYPE_CHECKING:
-    from advkit.figures.attention import MapAgreement
+    from advkit.figures.attention import MapAgreement, Panel
 
 
 class Agreement(StrictModel):
@@ -26,13 +27,27 @@ class Agreement(StrictModel):
     rank_correlation: float | None
 
 
+class ShownBox(StrictModel):
+    """One box of the figure, in pixels of the image."""
+
+    label: str
+    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 from the left and upper edge")
+    score: float | None = Field(description="null for a true object")
+    right: bool = Field(description="a true object, or a prediction that finds one of its own")
+    difficult: bool = Field(description="a true object that nobody asks for")
+
+
 class AttendedImage(StrictModel):
     """One image of the figure."""
 
     index: int
-    label: int
-    predictions: dict[str, int]
-    agreement: dict[str, list[Agreement]] = Field(description="by kind of map")
+    label: int | None = Field(description="null for detectors")
+    predictions: dict[str, int] | None = Field(description="by model; null for detectors")
+    objects: list[ShownBox] | None = Field(default=None, description="true boxes; null for classifiers")
+    found: dict[str, list[ShownBox]] | None = Field(
+        default=None, description="by model, predicted boxes of score 0.5 or more; null for classifiers"
+    )
+    agreement: dict[str, list[Agreement]] = Field(default={}, description="by kind of map")
 
 
 class VisualizeResult(StrictModel):
@@ -53,13 +68,43 @@ def _mean(values: list[float]) -> float | None:
     return sum(kept) / len(kept) if kept else None
 
 
+def labelled_images(names: Sequence[str], predictions: Tensor, chosen: ImageSet) -> list[AttendedImage]:
+    """The N images of ``chosen`` with their classes; ``predictions`` (M, N) of the models ``names``."""
+    labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
+    return [
+        AttendedImage(
+            index=place, label=label, predictions={name: int(predictions[m, k]) for m, name in enumerate(names)}
+        )
+        for k, (label, place) in enumerate(labelled)
+    ]
+
+
+def boxed_images(
+    panels: Sequence[Panel], objects: Sequence[Sequence[BoxMark]], chosen: ImageSet
+) -> list[AttendedImage]:
+    """The N images of ``chosen`` with their true ``objects``, and with what each model finds."""
+
+    def shown(marks: Sequence[BoxMark]) -> list[ShownBox]:
+        called = named([mark.label for mark in marks], chosen.class_names)
+        return [
+            ShownBox(label=name, box=mark.box, score=mark.score, right=mark.right, difficult=mark.difficult)
+            for name, mark in zip(called, marks, strict=True)
+        ]
+
+    return [
+        AttendedImage(
+            index=place,
+            label=None,
+            predictions=None,
+            objects=shown(objects[k]),
+            found={panel.model: shown(panel.boxes[k]) for panel in panels},
+        )
+        for k, place in enumerate(chosen.indices.tolist())
+    ]
+
+
 def collect(
-    figure: Path,
-    kinds: Sequence[str],
-    names: Sequence[str],
-    predictions: Tensor,
-    chosen: ImageSet,
-    pairs: Sequence[MapAgreement],
+    figure: Path, kinds: Sequence[str], names: Sequence[str], images: list[AttendedImage], pairs: Sequence[MapAgreement]
 ) -> VisualizeResult:
     """How alike the models' maps are, image by image and on average.
 
@@ -67,8 +112,7 @@ def collect(
         figure: where they are drawn.
         kinds: of maps.
         names: of the M models.
-        predictions: (M, N) of the models.
-        chosen: the N images.
+        images: N, to which the agreement is added.
         pairs: of models, for each kind.
     """
 
@@ -80,19 +124,12 @@ def collect(
             rank_correlation=_number(pair.rank_correlation[k]),
         )
 
-    labelled = zip(chosen.targets.tolist(), chosen.indices.tolist(), strict=True)
+    for k, image in enumerate(images):
+        image.agreement = {kind: [at(pair, k) for pair in pairs if pair.kind == kind] for kind in kinds}
     return VisualizeResult(
         figure=str(figure),
         maps=list(kinds),
-        images=[
-            AttendedImage(
-                index=place,
-                label=label,
-                predictions={name: int(predictions[m, k]) for m, name in enumerate(names)},
-                agreement={kind: [at(pair, k) for pair in pairs if pair.kind == kind] for kind in kinds},
-            )
-            for k, (label, place) in enumerate(labelled)
-        ],
+        images=images,
         mean_agreement={
             kind: [
                 Agreement(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from advkit.data.augment import augmented
 from advkit.metrics.accuracy import AccuracyMetric, near_chance
 from advkit.models.prediction import classes_of, ensemble_logits
-from advkit.tasks import class_targets
+from advkit.tasks import box_marks, class_targets
+from advkit.tasks.box_marks import BoxMark
 from advkit.tasks.task import AttackLoss
 
 
@@ -62,6 +63,7 @@ class Classification:
     smooths_labels = True
     counts_in_training = True
     figures: tuple[str, ...] = ()
+    explained = "the true class's logit"
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         """(N, K) mean of the networks' logits, float32 at least."""
@@ -113,6 +115,22 @@ class Classification:
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,) the classes' own logits."""
         return logit(outputs, targets, True)
+
+    def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """The names of the classes."""
+        return box_marks.named(targets.tolist(), class_names)
+
+    def captions(self, predictions: Tensor, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """The names of the classes predicted."""
+        return box_marks.named(predictions.tolist(), class_names)
+
+    def objects(self, targets: Tensor) -> list[list[BoxMark]]:
+        """No boxes."""
+        return [[] for _ in targets]
+
+    def found(self, predictions: Tensor, targets: Tensor) -> list[list[BoxMark]]:
+        """No boxes."""
+        return [[] for _ in targets]
 
     def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:
         """See :func:`advkit.tasks.class_targets.parse_target`."""

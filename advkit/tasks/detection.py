@@ -17,7 +17,8 @@ from advkit.files.errors import InputError
 from advkit.metrics.box_matching import images_right
 from advkit.metrics.detection import DetectionMetric
 from advkit.models.detectors.output import DetectorOutput
-from advkit.tasks import class_targets
+from advkit.tasks import box_marks, class_targets
+from advkit.tasks.box_marks import BoxMark
 from advkit.tasks.task import AttackLoss
 
 
@@ -74,6 +75,7 @@ class Detection:
     smooths_labels = False
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
+    explained = "the best score of each object's class, averaged over the objects"
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """The ``DetectorOutput`` of one network.
@@ -116,6 +118,22 @@ class Detection:
         labels = targets[..., boxes.LABEL].long().clamp_min(0)
         found = scores.gather(1, labels) * asked
         return found.sum(1) / asked.sum(1).clamp_min(1)
+
+    def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """See :func:`advkit.tasks.box_marks.titles`."""
+        return box_marks.titles(targets)
+
+    def captions(self, predictions: Tensor, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """See :func:`advkit.tasks.box_marks.captions`."""
+        return box_marks.captions(predictions, targets)
+
+    def objects(self, targets: Tensor) -> list[list[BoxMark]]:
+        """See :func:`advkit.tasks.box_marks.object_marks`."""
+        return box_marks.object_marks(targets)
+
+    def found(self, predictions: Tensor, targets: Tensor) -> list[list[BoxMark]]:
+        """See :func:`advkit.tasks.box_marks.found_marks`."""
+        return box_marks.found_marks(predictions, targets)
 
     def output_flags(self, first: DetectorOutput, second: DetectorOutput) -> list[str]:
         """``not-finite`` and ``random-forward`` of two passes over the same images."""

@@ -34,3 +34,9 @@ def predict_in_batches(network: nn.Module, images: Tensor, batch_size: int = 250
     """(N, ...) predictions, on the CPU, ``batch_size`` images at a time."""
     parts = [predict([network], images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
     return torch.cat(parts).cpu()
+
+
+def not_finite(predictions: Tensor) -> Tensor:
+    """(N,) bool: ``predictions`` (N, ...) that say of themselves that the outputs were NaN or infinite."""
+    rows = predictions.reshape(len(predictions), -1)
+    return ~torch.isfinite(rows).all(1) if rows.is_floating_point() else (rows == -1).all(1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models.network import ModelSpec
+from advkit.tasks.box_marks import BoxMark
 
 FROM_DATA = "from-data"  # the aim that the data name themselves
 
@@ -47,6 +48,7 @@ class Task(Protocol):
         stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
         figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
         smooths_labels: whether :meth:`losses` heeds its ``label_smoothing``.
+        explained: what :meth:`score` is, in words.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
@@ -60,6 +62,7 @@ class Task(Protocol):
     smooths_labels: bool
     counts_in_training: bool
     figures: tuple[str, ...]
+    explained: str
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
@@ -92,6 +95,22 @@ class Task(Protocol):
 
     def score(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) how much the outputs speak for ``targets``: what a map of attention explains."""
+        ...
+
+    def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """What a figure writes beneath each of N images: what is true of it."""
+        ...
+
+    def captions(self, predictions: Tensor, targets: Tensor, class_names: Sequence[str]) -> list[str]:
+        """What a figure writes beneath each of N images: what is predicted of it."""
+        ...
+
+    def objects(self, targets: Tensor) -> list[list[BoxMark]]:
+        """True boxes to draw in each of N images."""
+        ...
+
+    def found(self, predictions: Tensor, targets: Tensor) -> list[list[BoxMark]]:
+        """Predicted boxes to draw in each of N images."""
         ...
 
     def parse_target(self, text: str, class_names: tuple[str, ...]) -> str | int:

@@ -13,7 +13,8 @@ from advkit.data.images import ImageSet
 from advkit.files.adversarial import AdversarialSet
 from advkit.tasks.prediction import predict_all
 from advkit.tasks.task import task_of
-from advkit.transfer.matrix import Plan, SurrogateRun
+from advkit.transfer.matrix import Plan
+from advkit.transfer.outcomes import SurrogateRun, Verdicts, predicted
 
 
 def precomputed(
@@ -36,33 +37,27 @@ def precomputed(
         positions: (N,) where in ``data`` the clean image of each adversarial one is.
         check: called with each batch of adversarial and clean images; raises when they don't belong together.
     """
-    attack = found.meta["attack"]
-    eps, norm, seed = float(attack["eps"]), attack["norm"], int(attack["seed"])
+    attack, task = found.meta["attack"], task_of(plan.networks)
+    eps, norm, seed, targeted = float(attack["eps"]), attack["norm"], int(attack["seed"]), attack["targeted"]
     # Made beforehand, as in matrix.merged: small arrays kept from every batch would let the heap grow.
-    victims, flipped, noise = torch.empty(3, len(plan.networks), *found.prediction.shape, dtype=torch.int64)
+    victims = Verdicts.room(len(plan.networks), len(positions))
     for start in range(0, len(positions), plan.batch_size):
         rows = torch.arange(start, min(start + plan.batch_size, len(positions)))
         adversarial = found.images(rows).to(plan.device)
         clean = data.batch(positions[rows])[0].to(plan.device)
         check(adversarial, clean)
-        victims[:, rows] = predict_all(plan.networks, adversarial)
-        flipped[:, rows] = predict_all(plan.networks, budget.negated_perturbation(adversarial, clean))
-        indices = found.index[rows].to(plan.device)
-        noise[:, rows] = predict_all(plan.networks, budget.noise(clean, indices, eps, norm, seed))
+        noise = budget.noise(clean, found.index[rows].to(plan.device), eps, norm, seed)
+        seen = predicted(plan.networks, adversarial, clean, predict_all(plan.networks, noise))
+        victims.put(rows, seen.verdicts(task, found.prediction[rows], found.target[rows], targeted))
     return SurrogateRun(
-        task_of(plan.networks),
         name,
         attack["method"],
         positions.numpy(),
-        found.target.numpy(),
-        attack["targeted"],
         norm,
         eps,
         attack["goal"],
         crafted_on,
-        victims.numpy(),
-        flipped.numpy(),
-        found.prediction.numpy(),
         found.outcome.numpy() != CLEAN_WRONG,
-        noise.numpy(),
+        task.is_success(found.prediction, found.target, targeted).numpy(),
+        victims,
     )

@@ -16,22 +16,25 @@ class SurrogateOutcome:
 
     Attributes:
         correct: (N,) bool, right on the clean image.
-        prediction: (N, ...) predicted for the adversarial image.
         fooled: (N,) bool, the attack's aim is reached: another prediction than the true one, or the target.
     """
 
     correct: np.ndarray
-    prediction: np.ndarray
     fooled: np.ndarray
 
 
 @dataclass(frozen=True)
 class VictimOutcome:
-    """The same for the victim."""
+    """The same for the victim.
+
+    Attributes:
+        correct, fooled: as of :class:`SurrogateOutcome`.
+        alike: (N,) bool, its prediction for the adversarial image is the surrogate's, see :func:`alike`.
+    """
 
     correct: np.ndarray
-    prediction: np.ndarray
     fooled: np.ndarray
+    alike: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,17 @@ def count(pairs: Sequence[tuple[SurrogateOutcome, VictimOutcome]]) -> TransferCo
     surrogate = np.any([s.fooled for s, _ in pairs], axis=0)
     victim = np.any([v.fooled for _, v in pairs], axis=0)
     together = np.any([s.fooled & v.fooled for s, v in pairs], axis=0)
-    alike = np.any([s.fooled & v.fooled & _alike(s.prediction, v.prediction) for s, v in pairs], axis=0)
+    same = np.any([s.fooled & v.fooled & v.alike for s, v in pairs], axis=0)
     held = correct & surrogate
     return TransferCounts(
         cond=(int((held & together).sum()), int(held.sum())),
         both=(int((correct & victim).sum()), int(correct.sum())),
         raw=(int(victim.sum()), len(victim)),
-        same=(int((held & alike).sum()), int(held.sum())),
+        same=(int((held & same).sum()), int(held.sum())),
     )
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(N,) bool: two predictions (N, ...) of an image are the same."""
     return np.asarray((a == b).reshape(len(a), -1).all(1))
 

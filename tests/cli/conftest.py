@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import io
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import handmade
 import pytest
 from executable import TRAIN, Run
+from in_process import run_tool, single_threaded
 
 
 @pytest.fixture(scope="session")
@@ -54,27 +54,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     handmade.write_reference(folder / "v.safetensors", threshold=0.6)
     handmade.write_images(folder / "two.npz")
     return folder
-
-
-@contextlib.contextmanager
-def single_threaded() -> Iterator[None]:
-    """What a run of the tool sets in this process is undone at the end of the block."""
-    import torch
-
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        signal.signal(signal.SIGTERM, handler)
-
-
-def run_tool(*arguments: str | Path) -> int:
-    """The exit status of ``advkit ARGUMENTS`` in this process."""
-    from advkit.commands.app import run
-
-    return run([str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from executable import Run, load, one_line
+from in_process import run_tool, single_threaded
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -26,8 +27,6 @@ ADAM = ("--optimizer", "adamw", "--lr", "0.001")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of one epoch, and its report beside it."""
-    from conftest import run_tool, single_threaded
-
     folder = tmp_path_factory.mktemp("detector")
     out = folder / "d.safetensors"
     with single_threaded():

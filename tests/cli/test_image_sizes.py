@@ -105,6 +105,6 @@ def test_trying_out_changes_no_byte(folder: Path, inside: Run, tmp_path: Path, m
     common = ("train", "--arch", "timm/test_resnet", "--data", folder / "square.npz", "--epochs", "1", "--batch-size",
               "4", "-q", "-o")  # fmt: skip
     assert inside(*common, tmp_path / "a.safetensors").returncode == 0
-    monkeypatch.setattr(train_setup, "_try_out", lambda *_: None)
+    monkeypatch.setattr(train_setup, "try_out", lambda *_: None)
     assert inside(*common, tmp_path / "b.safetensors").returncode == 0
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

@@ -24,6 +24,11 @@ USES = {
     "noise": [()],
     "target": [()],
     "smoothgrad": [range(512)],
+    "adversarial training": [range(20), range(2000)],  # seed, epoch
+    "adversarial ratio": [range(2000)],
+    "trades start": [range(20), range(2000)],
+    "robust check": [range(20)],
+    "bootstrap over images": [()],
     "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
 }
 

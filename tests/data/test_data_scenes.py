@@ -14,6 +14,7 @@ from matplotlib.path import Path as Outline
 
 from advkit.data import scenes
 from advkit.data.boxes import DIFFICULT, LABEL, is_object
+from advkit.data.builtin import BUILT_IN
 from advkit.data.reference import load
 from advkit.data.scenes_layout import CLASSES, SIDE, Object, Scene, _drawn
 from advkit.data.scenes_parts import Material, Part, box
@@ -238,3 +239,7 @@ def test_crops_come_in_the_size_that_is_wanted_and_scenes_as_they_are(refused):
     refused("scenes/clipart", "3 channels", channels=1)
     refused("scenes/foto", "did you mean scenes/photo")
     refused("scenes/photo#val", "#train, #test")
+
+
+def test_every_domain_is_built_in() -> None:
+    assert {*scenes.SCENES, "digits"} == set(BUILT_IN)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advkit.figures.saliency import agreement, grad_cam, ranks, smoothgrad
 
@@ -164,3 +164,32 @@ def test_unrelated_maps_have_the_documented_chance_levels() -> None:
     chance = agreement(a, b)
     assert chance["cosine"].mean().item() == pytest.approx(2 / np.pi, abs=0.01)
     assert chance["rank_correlation"].mean().item() == pytest.approx(0, abs=0.02)
+
+
+class TwoLevels(nn.Module):
+    """Gives the image and its mean over squares of 2 by 2, by name."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"fine": images, "coarse": nn.functional.avg_pool2d(images, 2)}
+
+
+class TwoPlaces(nn.Module):
+    """The only class's score: one place of each level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = TwoLevels()
+
+    def forward(self, images: Tensor) -> Tensor:
+        levels = self.levels(images)
+        return (3 * levels["fine"][:, :, 1, 2] - 5 * levels["coarse"][:, :, 0, 0]).sum(1, keepdim=True)
+
+
+def test_levels_give_heat_place_by_place() -> None:
+    """Gradient times map (HiResCAM): heat at the place that speaks for the class, none where it speaks against it."""
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
+    network = TwoPlaces()
+    heat = grad_cam(network, images, torch.zeros(2, dtype=torch.int64), layer=network.levels)
+    expected = torch.zeros(2, 8, 8)
+    expected[:, 1, 2] = 3 * images[:, 0, 1, 2]
+    torch.testing.assert_close(heat, expected)

@@ -221,3 +221,14 @@ def test_weights_survive_a_later_step_of_the_statistics():
     net.bn.running_var.mul_(2)
     (weight.sum() + bias.sum()).backward()
     assert net.bn.weight.grad is not None
+
+
+def test_a_detector_without_batch_norm_is_copied_as_it_is() -> None:
+    """Its outputs are no tensor, and there is nothing to compare."""
+    network = create("advkit/tiny-ssd", num_classes=2, input_size=(3, 96, 96), seed=0).eval()
+    plain = fuse_conv_bn(network)
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert plain is not network
+    assert not any(parameter.requires_grad for parameter in plain.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images).predictions(), network(images).predictions(), rtol=1e-3, atol=1e-3)

@@ -261,8 +261,10 @@ def test_sets_made_before_are_rows_too(pair: list[Network]) -> None:
     plan = Plan(["A", "B"], pair, pair, [0], [params], None, False, 40, "cpu")
     (attacked,) = measure(plan, data, lambda done: None).attempts
     read = precomputed(plan, data, made, "made", (0,), torch.arange(96), lambda adversarial, clean: None)
-    for name in ("own", "own_correct", "victims", "flipped", "noise", "aims"):
+    for name in ("own_correct", "own_fooled"):
         assert (getattr(read, name) == getattr(attacked, name)).all(), name
+    for name in ("fooled", "alike", "flipped", "noise"):
+        assert (getattr(read.victims, name) == getattr(attacked.victims, name)).all(), name
 
 
 def test_a_misaligned_training_and_attention_take_it(network: Network, pair: list[Network]) -> None:

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from advkit.reports.transfer_matrix import _pair
 from advkit.tasks.classification import CLASSIFICATION
-from advkit.transfer.matrix import Matrix, SurrogateRun
+from advkit.transfer.outcomes import AttackPredictions, Matrix, SurrogateRun
 
 
 def attempt(method: str, victims: list[int], flipped: list[int], noise: list[int]) -> SurrogateRun:
     """Five images of class 0, surrogate 0 fooled on the first four; predictions of victim 1 as given."""
-    own = np.array([1, 1, 1, 1, 0])
+    own, zeros = torch.tensor([1, 1, 1, 1, 0]), torch.zeros(5, dtype=torch.int64)
 
-    def both(predictions: list[int]) -> np.ndarray:
-        return np.stack([own, np.array(predictions)])
+    def both(predictions: list[int]) -> Tensor:
+        return torch.stack([own, torch.tensor(predictions)])
 
-    correct = np.array([True] * 5)
-    zeros = np.zeros(5, np.int64)
-    return SurrogateRun(
-        CLASSIFICATION,
-        "S",
-        method,
-        np.arange(5),
-        zeros,
-        False,
-        "linf",
-        0.1,
-        "transfer",
-        (0,),
-        both(victims),
-        both(flipped),
-        own,
-        correct,
-        both(noise),
-    )
+    seen = AttackPredictions(both(victims), both(flipped), both(noise))
+    verdicts, correct = seen.verdicts(CLASSIFICATION, own, zeros, False), np.array([True] * 5)
+    return SurrogateRun("S", method, np.arange(5), "linf", 0.1, "transfer", (0,), correct, (own != 0).numpy(), verdicts)
 
 
 def test_flipped_and_noise_are_not_mixed_up_and_unions_take_the_best_of_each() -> None:
@@ -43,7 +28,7 @@ def test_flipped_and_noise_are_not_mixed_up_and_unions_take_the_best_of_each() -
     two = attempt("mi", victims=[0, 0, 2, 0, 0], flipped=[0, 0, 0, 0, 0], noise=[2, 0, 0, 2, 0])
     clean = np.zeros((2, 5), np.int64)
     clean[1, 1] = 3  # the victim is wrong on the second image, which does not count
-    found = Matrix(clean, clean == 0, [one, two], None, 0.0)
+    found = Matrix(clean == 0, clean == -1, [one, two], None, 0.0)
     single, union = _pair(found, "pgd", [one], 1, "V"), _pair(found, "union", [one, two], 1, "V")
     counts = {name: getattr(single, name) for name in ("cond", "both", "raw", "same", "flipped", "noise")}
     assert {name: (rate.successes, rate.total) for name, rate in counts.items()} == {
@@ -71,7 +56,7 @@ def test_noise_of_a_union_is_drawn_once_for_each_method() -> None:
     plan = Plan(["A", "B"], networks, networks, [0, 1], params, None, False, 16, "cpu")
     with torch.no_grad():
         found = measure(plan, data, lambda done: None)
-    first, second, third, fourth = (one.noise for one in found.attempts)
+    first, second, third, fourth = (one.victims.noise for one in found.attempts)
     assert not np.array_equal(first, second)
     assert np.array_equal(first, third)
     assert np.array_equal(second, fourth)

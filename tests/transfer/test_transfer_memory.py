@@ -1,4 +1,4 @@
-"""A matrix keeps nothing of a batch but its predictions, in arrays made beforehand."""
+"""A matrix keeps nothing of a batch but a few bits of each image, in arrays made beforehand."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ def test_the_parts_of_past_batches_are_gone(monkeypatch: pytest.MonkeyPatch) -> 
     alive: list[int] = []
     measure_batch = matrix.measure_batch
 
-    def watched(*arguments: object) -> matrix.BatchPredictions:
+    def watched(*arguments: object) -> matrix.BatchOutcomes:
         alive.append(sum(reference() is not None for reference in kept))
         part = measure_batch(*arguments)  # type: ignore[arg-type]
-        kept.extend(weakref.ref(found) for found in (part.clean, part.noise, part.rows[0].victims))
+        kept.extend(weakref.ref(found) for found in (part.correct, part.costs, part.verdicts[0].fooled))
         return part
 
     monkeypatch.setattr(matrix, "measure_batch", watched)
     found = matrix.measure(plan, data, lambda done: None)
     assert len(alive) == 6
     assert max(alive) <= 3, "the last part may live, older ones may not"
-    assert (found.clean[0] == predict_all(networks, data.batch(slice(None))[0])[0].numpy()).all()
+    images, targets = data.batch(slice(None))
+    assert (found.correct == (predict_all(networks, images) == targets).numpy()).all()
+    assert {row.victims.fooled.dtype for row in found.attempts} == {torch.zeros(0, dtype=torch.bool).numpy().dtype}

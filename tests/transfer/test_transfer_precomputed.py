@@ -58,13 +58,14 @@ def test_controls_are_those_of_the_attack_that_made_the_set(norm: str) -> None:
     made = AdversarialSet(Path("made"), meta, labels, indices, labels, own, outcome, lambda rows: moved[order][rows])
     read = precomputed(plan, data, made, "made", (0,), order, lambda adversarial, clean: None)
 
-    for name in ("victims", "flipped", "noise"):
-        assert np.array_equal(getattr(read, name), getattr(fresh, name)[:, order]), name
+    for name in ("fooled", "alike", "not_finite", "flipped", "noise"):
+        assert np.array_equal(getattr(read.victims, name), getattr(fresh.victims, name)[:, order]), name
 
     def noise(indices: Tensor, params: AttackParams) -> np.ndarray:
-        return predict_all(networks, budget.noise(images, indices, params.eps, params.norm, params.seed)).numpy()
+        noisy = budget.noise(images, indices, params.eps, params.norm, params.seed)
+        return (predict_all(networks, noisy) != data.targets).numpy()
 
-    assert np.array_equal(fresh.noise, noise(data.indices, attacked))
+    assert np.array_equal(fresh.victims.noise, noise(data.indices, attacked))
     others = {
         "smaller": noise(data.indices, replace(attacked, eps=0.25 * attacked.eps)),
         "of the other norm": noise(data.indices, replace(attacked, norm="linf" if norm == "l2" else "l2")),
@@ -72,5 +73,5 @@ def test_controls_are_those_of_the_attack_that_made_the_set(norm: str) -> None:
         "of other images": noise(torch.arange(COUNT) % BATCH, attacked),
     }
     for name, other in others.items():
-        assert not np.array_equal(fresh.noise, other), f"noise {name} looks the same: this test shows nothing"
-    assert not np.array_equal(fresh.victims, fresh.flipped)
+        assert not np.array_equal(fresh.victims.noise, other), f"noise {name} looks the same: this test shows nothing"
+    assert not np.array_equal(fresh.victims.fooled, fresh.victims.flipped)
