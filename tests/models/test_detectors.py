@@ -297,5 +297,17 @@ def test_training_mode_and_losses_leave_buffers_and_modes_as_they_are(name: str)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_heads_are_float32_whatever_the_network_computes_in(name: str) -> None:
+    """Three digits of bfloat16 are whole pixels of a box."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = detector(name)(on_canvas(pictures(), (96, 96)))
+    tensors = [
+        tensor for part in output.parts for tensor in getattr(part, "heads", getattr(part, "features", {})).values()
+    ]
+    assert tensors
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+
+
 def test_tiny_ssd_has_no_batch_norm() -> None:
     assert not [module for module in TinyStages(3).modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
