@@ -85,6 +85,8 @@ def open_setup(
     images = _open_images(config)
     if images is not None and config.epochs and images.num_classes < task_named(images.task).least_classes:
         raise InputError(f"{images.ref}: one class, {images.class_names[0]}, and no other; at least two are needed")
+    if images is not None and not task_named(images.task).smooths_labels:
+        config.refuse(("label_smoothing",), f"does nothing in {images.task}; leave it out")
     train, validation = torch.empty(2, 0, dtype=torch.int64)
     opened = []
     if images is not None:

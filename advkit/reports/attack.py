@@ -109,7 +109,8 @@ class AttackSummary:
             counts["still"] += int(task.correct(after, done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
             if eight is not None:
-                after_rounding = predict([network], from_levels(eight, done.clean).to(device)).cpu()
+                rounded = from_levels(eight, done.clean).to(device)
+                after_rounding = after if quantize else predict([network], rounded).cpu()
                 hit = task.is_success(after_rounding, done.aims, targeted)
                 counts["fooled_8bit"] += int((hit & correct).sum())
         if len(networks) > 1:  # one alone has been looked at

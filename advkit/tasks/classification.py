@@ -60,6 +60,7 @@ class Classification:
     has_places = False
     least_classes = 2
     stops_early = True
+    smooths_labels = True
     counts_in_training = True
     figures: tuple[str, ...] = ()
     explained = "the true class's logit"

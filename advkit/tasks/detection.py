@@ -43,19 +43,12 @@ def loc_loss(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor
 
 def vanishing(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor:
     """Towards an image without objects (Chow et al. 2020)."""
-    return -outputs.losses(without_objects(targets))["cls"]
+    return -outputs.background_losses()
 
 
 def fabrication(outputs: DetectorOutput, targets: Tensor, targeted: bool) -> Tensor:
     """Away from an image without objects: boxes where there is nothing (Chow et al. 2020)."""
-    return outputs.losses(without_objects(targets))["cls"]
-
-
-def without_objects(targets: Tensor) -> Tensor:
-    """(N, 1, 6): no object in any image."""
-    empty = targets.new_zeros(len(targets), 1, boxes.COLUMNS)
-    empty[..., boxes.LABEL] = boxes.NO_OBJECT
-    return empty
+    return outputs.background_losses()
 
 
 class Detection:
@@ -79,6 +72,7 @@ class Detection:
     has_places = True
     least_classes = 1
     stops_early = False
+    smooths_labels = False
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
     explained = "the best score of each object's class, averaged over the objects"
@@ -168,8 +162,12 @@ class Detection:
         num_classes: int,
         seed: int,
     ) -> Tensor:
-        """The same boxes with other classes: a fixed one, the next, or one drawn for each image (Chow et al. 2020)."""
-        labels, there = targets[..., boxes.LABEL].long(), boxes.is_object(targets)
+        """The same boxes with other classes: a fixed one, the next, or one drawn for each image (Chow et al. 2020).
+
+        Difficult objects, of which nothing is asked, keep theirs.
+        """
+        labels = targets[..., boxes.LABEL].long()
+        asked = boxes.is_object(targets) & (targets[..., boxes.DIFFICULT] == 0)
         if isinstance(rule, int):
             aimed = torch.full_like(labels, rule)
         elif rule == "next":
@@ -178,7 +176,7 @@ class Detection:
             drawn = counter_rng.uniform(seed, indices, counter_rng.stream("target"), 1)
             aimed = (labels + 1 + (drawn * (num_classes - 1)).long()) % num_classes
         changed = targets.clone()
-        changed[..., boxes.LABEL] = torch.where(there, aimed, -1).to(targets.dtype)
+        changed[..., boxes.LABEL] = torch.where(asked, aimed, labels).to(targets.dtype)
         return changed
 
     def strata(self, targets: Tensor) -> Tensor:

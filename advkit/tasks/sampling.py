@@ -35,15 +35,16 @@ def hold_out(task: Task, data: ImageSet, fraction: float, seed: int) -> tuple[Te
 
 def without_target(task: Task, data: ImageSet, target: str | int | None) -> ImageSet:
     """``data`` without the images of which the aim is true already."""
+    if target is None or target == "least-likely":  # never the true class
+        return data
     if target == FROM_DATA:
         aims = data.target_classes
-    elif isinstance(target, int):
+    else:  # next and random leave an image as it is that has nothing to aim at, or one class and no other
         aims = task.aim(target, data.targets, data.indices, _no_outputs, data.num_classes, 0)
-    else:
-        return data
     assert aims is not None
-    return data.subset((data.targets != aims).reshape(len(data), -1).any(1).nonzero().squeeze(1))
+    other = (data.targets != aims).reshape(len(data), -1).any(1)
+    return data if bool(other.all()) else data.subset(other.nonzero().squeeze(1))
 
 
 def _no_outputs() -> Tensor:
-    raise AssertionError("a number needs no outputs")
+    raise AssertionError("only least-likely needs outputs")

@@ -26,7 +26,7 @@ class Metric(Protocol):
     """Counts over the images seen so far, on the CPU."""
 
     def update(self, outputs: Any, targets: Tensor) -> None:
-        """Count one batch."""
+        """Count one batch: raw outputs; predictions do as well where the task has figures."""
         ...
 
     def compute(self) -> Mapping[str, Any]:
@@ -47,6 +47,7 @@ class Task(Protocol):
         has_places: whether targets lie somewhere in the image, so that who moves it must move them.
         stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
         figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
+        smooths_labels: whether :meth:`losses` heeds its ``label_smoothing``.
         explained: what :meth:`score` is, in words.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
@@ -58,6 +59,7 @@ class Task(Protocol):
     least_classes: int
     has_places: bool
     stops_early: bool
+    smooths_labels: bool
     counts_in_training: bool
     figures: tuple[str, ...]
     explained: str

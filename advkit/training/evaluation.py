@@ -10,7 +10,7 @@ from torch import Tensor
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.tasks.prediction import outputs_of, predict
+from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
 from advkit.training import distributed
 
@@ -29,21 +29,25 @@ def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, 
     return int(distributed.sum_over_ranks(correct)), len(positions)
 
 
-def figures(network: Network, data: ImageSet, positions: Tensor) -> dict[str, float | None]:
-    """What the task tells besides of the images at ``positions``, by name.
+def accuracy_and_figures(
+    network: Network, data: ImageSet, positions: Tensor
+) -> tuple[int, int, dict[str, float | None]]:
+    """As :func:`accuracy`, and what the task tells besides of the images at ``positions``, by name; in one pass.
 
     Such figures are no sums over images: every rank looks at all of them.
     """
     task = task_of([network.eval()])
     if not task.figures:
-        return {}
+        return *accuracy(network, data, positions), {}
     metric, device = task.metric(network.spec.num_classes), next(network.parameters()).device
-    step = images_at_once(data.size)
+    step, correct = images_at_once(data.size), 0
     for start in range(0, len(positions), step):
         images, targets = data.batch(positions[start : start + step])
-        metric.update(outputs_of([network], images.to(device)), targets)
+        predictions = predict([network], images.to(device)).cpu()
+        correct += int(task.correct(predictions, targets).sum())
+        metric.update(predictions, targets)
     found = metric.compute()
-    return {name: found[name] for name in task.figures}
+    return correct, len(positions), {name: found[name] for name in task.figures}
 
 
 def images_at_once(size: tuple[int, int, int]) -> int:

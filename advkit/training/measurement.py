@@ -6,7 +6,7 @@ from typing import Any
 
 from advkit.tasks.task import task_of
 from advkit.training.batch_statistics import precise_batch_norm
-from advkit.training.evaluation import accuracy, figures
+from advkit.training.evaluation import accuracy, accuracy_and_figures
 from advkit.training.objective import TrainingObjective
 from advkit.training.order import epoch_order
 from advkit.training.overfitting import best_epoch
@@ -56,8 +56,8 @@ def record_epoch(run: Run, objective: TrainingObjective, epoch: int, running_sum
     if run.params.precise_bn:
         estimate_statistics(run, run.params.precise_bn, epoch)
     record = run.history[-1]
-    record["validation_right"], record["validation_images"] = accuracy(run.network, run.data, run.validation)
-    found = figures(run.network, run.data, run.validation)
+    right, images, found = accuracy_and_figures(run.network, run.data, run.validation)
+    record |= {"validation_right": right, "validation_images": images}
     record |= {f"validation_{name}": value for name, value in found.items()}
     if run.check is not None:
         record |= run.check.measure(run.network, run.data)

@@ -15,7 +15,7 @@ from advkit.attacks.run import attack
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
-from advkit.tasks.prediction import outputs_of, predict
+from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
 from advkit.training import distributed
 from advkit.training.adversarial import as_attacked
@@ -68,10 +68,11 @@ class RobustCheck:
                 images, indices = images.to(device).contiguous(memory_format=torch.channels_last), data.indices[part]
                 moved = attack([network], images, targets.to(device), indices.to(device), params).images
                 clean = task.correct(predict([network], images).cpu(), targets)
-                robust = clean & task.correct(predict([network], moved).cpu(), targets)
+                predictions = predict([network], moved).cpu()
+                robust = clean & task.correct(predictions, targets)
                 counts += torch.stack([clean.sum(), robust.sum()])
                 if metric is not None:
-                    metric.update(outputs_of([network], moved), targets)
+                    metric.update(predictions, targets)
         right = counts if metric is not None else distributed.sum_over_ranks(counts)
         found = {"check_images": len(self.positions), "check_right": int(right[0]), "robust_right": int(right[1])}
         values = metric.compute() if metric is not None else {}

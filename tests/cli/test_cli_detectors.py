@@ -158,6 +158,7 @@ def load_subset(path: Path) -> tuple[str, ...]:
     [
         (("train", "--arch", "advkit/tiny-ssd", "--data", "digits", "-o", "x.safetensors"), "is for detection, digits"),
         (("train", "--arch", "advkit/cnn", *SCENES, "-o", "x.safetensors"), "is for classification, scenes/photo"),
+        (("train", *SMALL, "--label-smoothing", "0.1", "-o", "x.safetensors"), "--label-smoothing: does nothing"),
         (("train", "--arch", "advkit/fcos", *SCENES, "-o", "x.safetensors"), "give --backbone"),
         (
             ("train", "--arch", "advkit/tiny-ssd", "--backbone", "timm/resnet10t", *SCENES, "-o", "x.safetensors"),

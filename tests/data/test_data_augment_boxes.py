@@ -53,8 +53,23 @@ def check(kinds: set[str], epoch: int = 0) -> tuple[int, Tensor]:
 
 
 def test_mirrored_boxes_are_those_of_mirrored_pixels() -> None:
-    changed, _ = check({"flip"})
+    changed, boxes = check({"flip"})
     assert 6 <= changed <= 18  # half of 24
+    assert (boxes[..., LABEL] == 2).all(), "all of each object is still there"
+    assert (boxes[..., DIFFICULT] == 0).all()
+
+
+def test_windows_lie_in_the_image_or_around_it() -> None:
+    """Of an object as large as its image, a window shows nothing else, or all of it at the image's proportions."""
+    images = on_canvas([torch.ones(3, *shape) for shape in SHAPES], (64, 64))
+    rows = stacked([torch.tensor([[0, 0, width, height, 2, 0.0]]) for height, width in SHAPES])
+    moved, boxes = augmented(images, rows, torch.arange(len(SHAPES)), frozenset({"crop"}), 0, 0)
+    extent = rows[:, 0, 2:4]
+    parts = (boxes[:, 0, 2:4] - boxes[:, 0, :2]) / extent
+    torch.testing.assert_close(parts[:, 0], parts[:, 1])
+    inside = (moved.nan_to_num(nan=1.0).flatten(1) > 0.99).all(1)
+    assert 0 < int(inside.sum()) < len(SHAPES)
+    assert torch.equal(parts[:, 0] > 0.999, inside)
 
 
 def test_cut_boxes_are_those_of_cut_pixels_and_hardly_seen_ones_are_difficult() -> None:
@@ -87,3 +102,10 @@ def test_what_is_drawn_belongs_to_seed_epoch_and_image() -> None:
     for seed, epoch in ((1, 3), (0, 4)):
         assert not torch.equal(augmented(images, targets, every, kinds, seed, epoch)[1], boxes)
     assert augmented(images, targets, every, frozenset(), 0, 3)[0] is images
+
+
+def test_of_a_sliver_nothing_is_asked() -> None:
+    """A side of less than a pixel, seen whole: nothing that a detector could be asked for, whatever the other side."""
+    rows = torch.tensor([[[10, 10, 10.9, 60, 0, 0], [10, 10, 60, 10.9, 0, 0], [10, 10, 12, 60, 0, 0.0]]])
+    _, moved = augmented(torch.rand(1, 3, 64, 64), rows, torch.arange(1), frozenset({"flip"}), 0, 0)
+    assert moved[0, :, LABEL].tolist() == [-1, -1, 0]

@@ -172,6 +172,7 @@ def test_neither_batch_mates_nor_the_canvas_change_an_image(name: str) -> None:
     net, images, targets = detector(name), pictures(), objects()
     together = net(on_canvas(images, (96, 96)))
     losses, boxes = together.losses(stacked(targets)), together.predictions()
+    torch.manual_seed(11)  # samples of anchors are none of the caller's random numbers
     again = net(on_canvas(images, (96, 96))).losses(stacked(targets))
     for k, (image, rows) in enumerate(zip(images, targets, strict=True)):
         alone = net(image[None])
@@ -218,6 +219,24 @@ def test_an_image_without_objects_has_a_loss_and_a_gradient(name: str) -> None:
     assert gradient.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_background_losses_are_of_every_anchor(name: str) -> None:
+    """An attack that makes objects vanish moves all anchors, not the three that SSD's training looks at."""
+    output = detector(name)(on_canvas(pictures(), (96, 96)))
+    found = output.background_losses()
+    if name != "ssd":
+        torch.testing.assert_close(found, output.losses(stacked([torch.empty(0, 6)] * 3))["cls"])
+        return
+    for part in output.parts:
+        logits = part.heads["cls_logits"].requires_grad_()
+        expected = nn.functional.cross_entropy(
+            logits.transpose(1, 2), torch.zeros(logits.shape[:2]).long(), reduction="none"
+        )
+        torch.testing.assert_close(found[part.group.positions], expected.sum(1))
+    gradient = torch.autograd.grad(output.background_losses().sum(), output.parts[0].heads["cls_logits"])[0]
+    assert (gradient.abs().sum(2) > 0).all()
+
+
 @pytest.mark.parametrize("name", ONE_STAGE)
 def test_a_difficult_object_is_neither_asked_for_nor_background(name: str) -> None:
     net, image = detector(name), pictures()[:1]
@@ -231,6 +250,41 @@ def test_a_difficult_object_is_neither_asked_for_nor_background(name: str) -> No
     assert output.losses(rows)["cls"] != told["cls"]
 
 
+@pytest.mark.parametrize("name", ONE_STAGE)
+def test_classes_of_ignored_anchors_enter_no_loss(name: str) -> None:
+    from advkit.models.detectors import matching
+    from advkit.models.detectors.output import object_targets
+
+    net = detector(name)
+    rows = stacked([torch.tensor([[65, 65, 90, 90, 1, 0.0], [4, 4, 60, 60, 0, 1.0]])])
+    output = net(on_canvas(pictures()[:1], (96, 96)))
+    (part,) = output.parts
+    logits = part.heads["cls_logits"].requires_grad_()
+    found = object_targets(rows, part.group)
+    match = {
+        "ssd": lambda: matching.match_ssd(found, part.anchors, 0.5),
+        "fcos": lambda: matching.match_fcos(found, part.anchors, part.levels, net.center_sampling_radius),
+        "retinanet": lambda: matching.match_retinanet(found, part.anchors, 0.4, 0.5),
+    }[name]()
+    weight = torch.autograd.grad(output.losses(rows)["cls"].sum(), logits)[0].abs().sum(2)
+    assert (match == matching.IGNORED).any()
+    assert (weight[match == matching.IGNORED] == 0).all()
+    assert (weight[match >= 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_scores_are_those_of_the_best_boxes(name: str) -> None:
+    output = detector(name)(on_canvas(pictures(), (96, 96)))
+    scores, boxes = output.scores(), output.predictions()
+    assert scores.shape == (3, CLASSES)
+    for k in range(3):
+        for label in boxes[k, :, 5].unique().long().tolist():
+            if label >= 0:
+                best = boxes[k, boxes[k, :, 5] == label, 4].max()
+                torch.testing.assert_close(scores[k, label], best, rtol=1e-4, atol=1e-5)
+    assert (boxes[:, 0, 5] >= 0).all()
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_training_mode_and_losses_leave_buffers_and_modes_as_they_are(name: str) -> None:
     net = detector(name).train()
@@ -241,6 +295,18 @@ def test_training_mode_and_losses_leave_buffers_and_modes_as_they_are(name: str)
     output.predictions()
     assert [module.training for module in net.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_heads_are_float32_whatever_the_network_computes_in(name: str) -> None:
+    """Three digits of bfloat16 are whole pixels of a box."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = detector(name)(on_canvas(pictures(), (96, 96)))
+    tensors = [
+        tensor for part in output.parts for tensor in getattr(part, "heads", getattr(part, "features", {})).values()
+    ]
+    assert tensors
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
 
 def test_tiny_ssd_has_no_batch_norm() -> None:

@@ -15,7 +15,7 @@ from advkit.files.errors import InputError
 from advkit.metrics.detection import DetectionMetric
 from advkit.models.build import create
 from advkit.models.network import Network
-from advkit.tasks.detection import DETECTION, without_objects
+from advkit.tasks.detection import DETECTION
 from advkit.tasks.task import task_named, task_of
 
 LOSSES = DETECTION.attack_losses
@@ -63,7 +63,7 @@ def test_losses_are_parts_of_the_whole(network: Network, images: Tensor) -> None
     torch.testing.assert_close(losses["sum"], parts["cls"] + parts["loc"])
     torch.testing.assert_close(losses["cls"], parts["cls"])
     torch.testing.assert_close(losses["loc"], parts["loc"])
-    torch.testing.assert_close(losses["fabrication"], output.losses(without_objects(targets()))["cls"])
+    torch.testing.assert_close(losses["fabrication"], output.background_losses())
     torch.testing.assert_close(losses["vanishing"], -losses["fabrication"])
     for name in ("sum", "cls", "loc"):
         torch.testing.assert_close(LOSSES[name](output, targets(), True), -losses[name])
@@ -94,10 +94,13 @@ def test_an_attack_raises_what_it_should_inside_its_budget(
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_mtd_takes_image_by_image_the_attack_with_the_larger_whole_loss(network: Network, images: Tensor) -> None:
+@pytest.mark.parametrize("targeted", [False, True])
+def test_mtd_takes_image_by_image_the_attack_with_the_larger_whole_loss(
+    targeted: bool, network: Network, images: Tensor
+) -> None:
     """By brute force: both attacks alone, both judged by the whole loss (Zhang and Wang 2019)."""
     params = {
-        loss: AttackParams(parse_method("pgd"), eps=8 / 255, steps=3, loss=loss, goal="transfer")
+        loss: AttackParams(parse_method("pgd"), eps=8 / 255, steps=3, loss=loss, goal="transfer", targeted=targeted)
         for loss in ("cls", "loc", "mtd")
     }
     made = {
@@ -108,7 +111,7 @@ def test_mtd_takes_image_by_image_the_attack_with_the_larger_whole_loss(network:
     for loss in ("cls", "loc"):
         x = torch.where(images.isnan(), torch.nan, made[loss])
         with torch.no_grad():
-            whole[loss] = LOSSES["sum"](network(x), targets(), False)
+            whole[loss] = LOSSES["sum"](network(x), targets(), targeted)
     for k in range(2):
         better = "cls" if whole["cls"][k] >= whole["loc"][k] else "loc"
         assert torch.equal(made["mtd"][k], made[better][k])
@@ -142,7 +145,7 @@ def test_an_image_is_right_when_every_object_is_found() -> None:
     assert DETECTION.correct(unsure, truth).tolist() == [False]
     other = found([0, 0, 10, 10, 0.9, 1], [20, 20, 40, 40, 0.9, 2])
     assert DETECTION.correct(other, truth).tolist() == [False]
-    nothing = without_objects(truth)
+    nothing = stacked([torch.empty(0, 6)])
     assert DETECTION.correct(both, nothing).tolist() == [False]
     assert DETECTION.correct(found(), nothing).tolist() == [True]
     metric = DETECTION.metric(3)
@@ -171,7 +174,7 @@ def test_aims_keep_the_boxes_and_change_the_classes() -> None:
 
 def test_strata_are_the_classes_of_the_largest_objects() -> None:
     assert DETECTION.strata(targets()).tolist() == [2, 3]
-    assert DETECTION.strata(without_objects(targets())).tolist() == [0, 0]
+    assert DETECTION.strata(stacked([torch.empty(0, 6)] * 2)).tolist() == [0, 0]
 
 
 def test_columns_say_boxes_classes_and_sizes(images: Tensor) -> None:
@@ -188,3 +191,19 @@ def test_flags_of_two_passes(network: Network, images: Tensor) -> None:
     output = network(images)
     assert DETECTION.output_flags(output, output) == []
     assert DETECTION.output_flags(output, network(images.flip(3).nan_to_num())) == ["random-forward"]
+
+
+def test_a_score_is_the_mean_over_the_objects_of_the_best_of_their_class() -> None:
+    class Output:
+        def scores(self) -> Tensor:
+            return torch.tensor([[0.5, 0.1, 0.3], [0.2, 0.4, 0.8], [0.9, 0.9, 0.9]])
+
+    rows = stacked(
+        [torch.tensor([[10, 10, 60, 70, 1, 0], [50, 60, 79, 90, 0, 0.0]]), targets()[1, :1], torch.empty(0, 6)]
+    )
+    torch.testing.assert_close(DETECTION.score(Output(), rows), torch.tensor([0.3, 0.8, 0.0]))  # type: ignore[arg-type]
+
+
+def test_the_margin_is_the_whole_loss(network: Network, images: Tensor) -> None:
+    output = network(images)
+    torch.testing.assert_close(DETECTION.margin(output, targets()), LOSSES["sum"](output, targets(), False))

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from advkit.data.boxes import stacked
 from advkit.data.images import ImageSet
 from advkit.data.reference import load
 from advkit.files.errors import InputError
 from advkit.tasks.classification import CLASSIFICATION, Classification
+from advkit.tasks.detection import DETECTION
 from advkit.tasks.sampling import hold_out, limited, sample, without_target
 
 
@@ -62,3 +64,24 @@ def test_images_of_the_target_itself_are_left_out() -> None:
     assert without_target(CLASSIFICATION, data, 3).indices.tolist() == data.indices[data.targets != 3].tolist()
     for target in (None, "next", "random"):
         assert without_target(CLASSIFICATION, data, target) is data
+
+
+def boxed(class_names: tuple[str, ...]) -> ImageSet:
+    """Three images: one with an object, one with none, one with a difficult object alone."""
+    box = [5.0, 5.0, 60.0, 70.0, 0.0]
+    rows = [torch.tensor([[*box, 0.0]]), torch.empty(0, 6), torch.tensor([[*box, 1.0]])]
+    every = torch.arange(3)
+    return ImageSet(
+        "boxed", "", class_names, (3, 96, 96), stacked(rows), every, every, lambda found: found, task="detection"
+    )
+
+
+@pytest.mark.parametrize("target", ["next", "random", 1])
+def test_images_without_anything_to_aim_at_are_left_out(target: str | int) -> None:
+    """Of an image without an object every aim is true already: it would count as a success of any attack."""
+    assert without_target(DETECTION, boxed(("cat", "dog")), target).indices.tolist() == [0]
+
+
+@pytest.mark.parametrize("target", ["next", "random", 0])
+def test_of_one_class_nothing_is_left_to_aim_at(target: str | int) -> None:
+    assert len(without_target(DETECTION, boxed(("person",)), target)) == 0

@@ -63,6 +63,7 @@ class MultiLabel:
     has_places = False
     least_classes = 1
     stops_early = True
+    smooths_labels = True
     counts_in_training = True
     figures: tuple[str, ...] = ()
 

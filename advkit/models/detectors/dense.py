@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from advkit.models.detectors.output import DenseGroup, DenseOutput, ObjectTargets, full_precision
+from advkit.models.detectors.output import DenseGroup, DenseOutput, ObjectTargets, full_precision, no_objects
 from advkit.models.detectors.resize import grouped
 
 
@@ -46,6 +46,10 @@ class DenseDetector(nn.Module):
     def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` and ``loc``, (n,) each."""
         raise NotImplementedError
+
+    def group_background(self, part: DenseGroup) -> Tensor:
+        """(n,) ``cls`` if there were no object."""
+        return self.group_losses(part, no_objects(part.group))["cls"]
 
     def group_detections(self, part: DenseGroup) -> list[dict[str, Tensor]]:
         """torchvision's ``boxes``, ``scores`` and ``labels`` of each of n images, in pixels of the scaled image."""

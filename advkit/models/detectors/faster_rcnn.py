@@ -12,7 +12,14 @@ from torch import Tensor
 from torchvision.models.detection import faster_rcnn
 from torchvision.models.detection.image_list import ImageList
 
-from advkit.models.detectors.output import ObjectTargets, as_predictions, full_precision, in_order, object_targets
+from advkit.models.detectors.output import (
+    ObjectTargets,
+    as_predictions,
+    full_precision,
+    in_order,
+    no_objects,
+    object_targets,
+)
 from advkit.models.detectors.resize import ImageGroup, grouped
 
 
@@ -58,6 +65,12 @@ class TwoStageOutput:
             for part in self.parts
         ]
         return in_order([{"scores": one} for one in found], self.groups)["scores"]
+
+    def background_losses(self) -> Tensor:
+        """``cls`` if there were no object, (N,), over a sample of anchors and proposals."""
+        return in_order([self.net.group_losses(part, no_objects(part.group)) for part in self.parts], self.groups)[
+            "cls"
+        ]
 
     def detach(self) -> TwoStageOutput:
         """The same without a graph."""

@@ -31,6 +31,10 @@ class DetectorOutput(Protocol):
         """(N, K) differentiable: the largest score of each class over all places, in (0, 1)."""
         ...
 
+    def background_losses(self) -> Tensor:
+        """(N,) differentiable: the loss of classes if no image held an object, over every anchor alike."""
+        ...
+
     def detach(self) -> DetectorOutput:
         """The same without a graph."""
         ...
@@ -56,9 +60,20 @@ class ObjectTargets:
         return (self.labels >= 0) & ~self.difficult
 
 
+def no_objects(group: ImageGroup) -> ObjectTargets:
+    """What holds of the n images of ``group`` if there is nothing in them."""
+    labels = torch.full_like(group.positions, -1)[:, None]
+    return ObjectTargets(group.scale.new_zeros(len(labels), 1, 4), labels, labels > 0)
+
+
 def object_targets(targets: Tensor, group: ImageGroup) -> ObjectTargets:
-    """``targets`` (N, B, 6) of the images of ``group``."""
+    """``targets`` (N, B, 6) of the images of ``group``, without the rows that none of them fills.
+
+    B is the data set's most crowded image, and matching takes memory and time for each row and anchor.
+    """
     rows = targets[group.positions]
+    filled = (rows[..., LABEL] >= 0).any(0).nonzero()
+    rows = rows[:, : int(filled[-1]) + 1 if len(filled) else 1]
     return ObjectTargets(rows[..., :4] * group.scale[:, None], rows[..., LABEL].long(), rows[..., DIFFICULT] > 0)
 
 
@@ -130,6 +145,10 @@ class DenseOutput:
     def scores(self) -> Tensor:
         """See :class:`DetectorOutput`."""
         return in_order([{"scores": self.net.group_scores(part)} for part in self.parts], self.groups)["scores"]
+
+    def background_losses(self) -> Tensor:
+        """See :class:`DetectorOutput`."""
+        return in_order([{"cls": self.net.group_background(part)} for part in self.parts], self.groups)["cls"]
 
     def detach(self) -> DenseOutput:
         """See :class:`DetectorOutput`."""

@@ -43,6 +43,10 @@ class SSD(DenseDetector, ssd.SSD):  # type: ignore[misc]  # torchvision has no t
             "loc": torch.where(foreground, loc, 0.0).sum(1) / most,
         }
 
+    def group_background(self, part: DenseGroup) -> Tensor:
+        """(n,) cross-entropy over all anchors: of an image without objects the loss sees the three hardest alone."""
+        return -part.heads["cls_logits"].log_softmax(2)[..., 0].sum(1)
+
     def group_detections(self, part: DenseGroup) -> list[dict[str, Tensor]]:
         """torchvision's, of each image."""
         found: list[dict[str, Tensor]] = self.postprocess_detections(

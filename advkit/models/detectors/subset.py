@@ -41,6 +41,10 @@ class SubsetOutput:
         """(N, M)."""
         return self.whole.scores()[:, self.classes]
 
+    def background_losses(self) -> Tensor:
+        """The detector's."""
+        return self.whole.background_losses()
+
     def detach(self) -> SubsetOutput:
         """The same without a graph."""
         return replace(self, whole=self.whole.detach())
