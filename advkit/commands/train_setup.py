@@ -19,6 +19,7 @@ from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
+from advkit.models.detectors.resize import normalises_by_size
 from advkit.models.native_size import native_size
 from advkit.models.network import Network
 from advkit.tasks.sampling import hold_out, limited
@@ -94,6 +95,11 @@ def open_setup(
     network = open_network(config, images, train, device)
     if images is not None:
         check_task(network.spec.ref, network, images)
+    if config.epochs and not config.freeze_bn and normalises_by_size(network.net):
+        raise InputError(
+            f"{network.spec.ref}: scales images by their shorter side, so that its batch-norms would see one size at a "
+            "time; give --freeze-bn"
+        )
     if images is not None and config.epochs:
         try_out(network, images, train)
     if images is not None:

@@ -16,7 +16,16 @@ from advkit.training.overfitting import OverfittingAlarm, best_epoch, first_alar
 from advkit.training.robust_check import OnOverfit
 from advkit.training.run import Run
 
-METRICS = ("epochs", "clean_accuracy", "robust_accuracy", "check", "kept_epoch", "overfitting")
+METRICS = (
+    "epochs",
+    "clean_accuracy",
+    "robust_accuracy",
+    "clean_map50",
+    "robust_map50",
+    "check",
+    "kept_epoch",
+    "overfitting",
+)
 
 
 class AdversarialEpoch(StrictModel):
@@ -77,9 +86,11 @@ class AdvPretrainResult(StrictModel):
     train_images: int
     epochs: list[AdversarialEpoch]
     kept_epoch: int = Field(description="that the weights are of")
-    best_epoch: int | None = Field(description="with the most images right under PGD")
+    best_epoch: int | None = Field(description="that did best under PGD")
     clean_accuracy: Rate | None = Field(description="on all images held out, of kept_epoch")
     robust_accuracy: Rate | None = Field(description="under the PGD check, of kept_epoch")
+    clean_map50: float | None = Field(default=None, description="of a detector, on all images held out")
+    robust_map50: float | None = Field(default=None, description="of a detector, under the PGD check")
     check: PGDCheck | None
     cost: PassesPerImage
     overfitting: Overfitting | None
@@ -87,7 +98,7 @@ class AdvPretrainResult(StrictModel):
 
 
 def collect(run: Run, out: Path, fail_above: float | None, fail_below: float | None) -> AdvPretrainResult:
-    """The finished run as a report's result; the robust accuracy must keep the bounds."""
+    """The finished run as a report's result; the robust accuracy, or mAP@.5 of a detector, must keep the bounds."""
     epochs = [AdversarialEpoch(**record) for record in run.history]
     kept = epochs[run.kept_epoch - 1]
     alarm, check = first_alarm(run.history), run.check
@@ -104,14 +115,23 @@ def collect(run: Run, out: Path, fail_above: float | None, fail_below: float | N
         best_epoch=best_epoch(run.history),
         clean_accuracy=clean,
         robust_accuracy=robust,
+        clean_map50=kept.validation_map50,
+        robust_map50=kept.robust_map50,
         check=PGDCheck(eps=check.eps, steps=check.steps, images=len(check.positions)) if check else None,
         cost=PassesPerImage(
             forwards=sum(record.forwards_per_image * record.images for record in epochs) / seen,
             backwards=sum(record.backwards_per_image * record.images for record in epochs) / seen,
         ),
         overfitting=_overfitting(alarm, check.on_overfit) if alarm is not None and check is not None else None,
-        gates=gates("robust accuracy", robust.rate if robust else None, fail_above, fail_below),
+        gates=gates(*_bounded(kept, robust), fail_above, fail_below),
     )
+
+
+def _bounded(kept: AdversarialEpoch, robust: Rate | None) -> tuple[str, float | None]:
+    """What must keep the bounds, and its value."""
+    if kept.robust_map50 is not None:
+        return "robust mAP@.5", kept.robust_map50
+    return "robust accuracy", robust.rate if robust else None
 
 
 def _overfitting(alarm: OverfittingAlarm, action: OnOverfit) -> Overfitting:
@@ -129,11 +149,16 @@ def flags(run: Run, result: AdvPretrainResult) -> list[str]:
             "stop": f"the training stopped there, and keeps the weights of epoch {result.kept_epoch}",
             "ignore": "the training went on; --on-overfit rollback would have ended it",
         }[alarm.action]
-        told.append(
-            f"{alarm.kind} overfitting after epoch {alarm.epoch}: {now.robust_right} of {now.check_images} held-out "
-            f"images right under PGD, {then.robust_right} after epoch {alarm.since}, while accuracy on the adversarial "
-            f"training images did not fall; {done}"
+        fell = (
+            f"{now.robust_right} of {now.check_images} held-out images right under PGD, {then.robust_right} after epoch "
+            f"{alarm.since}, while accuracy on the adversarial training images did not fall"
         )
+        if now.robust_map50 is not None:
+            fell = (
+                f"held-out mAP@.5 {precision(now.robust_map50)} under PGD, {precision(then.robust_map50)} after epoch "
+                f"{alarm.since}, while the loss on the adversarial training images did not rise"
+            )
+        told.append(f"{alarm.kind} overfitting after epoch {alarm.epoch}: {fell}; {done}")
     if run.check is None:
         told.append("nothing held out: robustness was not measured, and overfitting not looked for")
     return told

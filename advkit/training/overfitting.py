@@ -44,9 +44,9 @@ class OverfittingAlarm:
 
 
 def best_epoch(history: History) -> int | None:
-    """The epoch, from 1, of the most images right under PGD (the first of several); None without a check."""
+    """The epoch, from 1, that did best under PGD (the first of several); None without a check."""
     checked = [record for record in history if record.get("check_images")]
-    return max(checked, key=lambda record: (record["robust_right"], -record["epoch"]))["epoch"] if checked else None
+    return max(checked, key=lambda record: (_robust(record), -record["epoch"]))["epoch"] if checked else None
 
 
 def find_alarm(history: History) -> OverfittingAlarm | None:
@@ -70,7 +70,16 @@ def _rate(record: Mapping[str, Any], correct: str, images: str) -> float:
     return float(record[correct]) / record[images] if record[images] else 0.0
 
 
+def _precision(record: Mapping[str, Any], name: str) -> float | None:
+    """A detector's average precision, of which hardly an image is wholly right; None for what is counted in images."""
+    value = record.get(name)
+    return None if value is None else float(value)
+
+
 def _robust(record: Mapping[str, Any]) -> float:
+    precision = _precision(record, "robust_map50")
+    if precision is not None:
+        return precision
     return _rate(record, "robust_right", "check_images")
 
 
@@ -82,15 +91,22 @@ def _attacked(record: Mapping[str, Any]) -> float:
 
 
 def _collapsed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """A sudden fall under PGD, beyond chance (the 95 % intervals lie apart), that neither training nor clean shares."""
+    """A sudden fall under PGD, beyond chance (the 95 % intervals lie apart), that neither training nor clean shares.
+
+    Of a detector, a fall of average precision, whose interval is not asked for.
+    """
     fall = _robust(before) - _robust(now) + _SLACK
     if fall < CATASTROPHIC_FALL and fall < CATASTROPHIC_SHARE * _robust(before):
         return False
-    was = wilson(before["robust_right"], before["check_images"])
-    now_is = wilson(now["robust_right"], now["check_images"])
-    if was is None or now_is is None or now_is[1] >= was[0]:
-        return False
-    clean_fall = _rate(before, "check_right", "check_images") - _rate(now, "check_right", "check_images")
+    clean = [_precision(record, "validation_map50") for record in (before, now)]
+    if clean[0] is not None and clean[1] is not None:  # a detector's
+        clean_fall = clean[0] - clean[1]
+    else:
+        was = wilson(before["robust_right"], before["check_images"])
+        now_is = wilson(now["robust_right"], now["check_images"])
+        if was is None or now_is is None or now_is[1] >= was[0]:
+            return False
+        clean_fall = _rate(before, "check_right", "check_images") - _rate(now, "check_right", "check_images")
     return _attacked(now) >= _attacked(before) and clean_fall < CLEAN_SHARE * fall
 
 

@@ -165,6 +165,10 @@ def load_subset(path: Path) -> tuple[str, ...]:
             "--ba",
         ),
         (("train", "--arch", "advkit/tiny-ssd", *SCENES, "--size", "400", "-o", "x.safetensors"), "96 to 320"),
+        (
+            ("train", "--arch", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", *SCENES, "-o", "x.safetensors"),
+            "give --freeze-bn",
+        ),
         (("attack", "{d}", *SCENES, "--loss", "ce", "-o", "a.safetensors"), "--loss ce: detection has sum"),
         (("attack", "{d}", *SCENES, "--method", "square", "-o", "a.safetensors"), "square"),
         (("attack", "{d}", *SCENES, "--method", "di", "-o", "a.safetensors"), "di: moves images"),

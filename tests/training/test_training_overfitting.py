@@ -221,3 +221,22 @@ def test_there_is_no_state_to_name_in_the_first_epoch(tmp_path: Path) -> None:
     run = Run(net, two_classes(), torch.arange(32), torch.arange(0), [], params, tmp_path / "t.resume.safetensors", {})
     with pytest.raises(Diverged, match=r"epoch 1: the loss is not finite; lower --lr or the weights$"):
         train(run, resume=False, stop=Stop(), show=lambda progress: None)
+
+
+def test_of_a_detector_average_precision_under_attack_decides() -> None:
+    def told(*epochs: tuple[float, float]) -> list[dict[str, Any]]:
+        rest = {"check_images": 50, "check_right": 0, "robust_right": 0, "adversarial_images": 500, "right": None}
+        return [
+            rest
+            | {"epoch": k + 1, "adversarial_right": None, "cross_entropy": 5.0 - k}
+            | {"validation_map50": clean, "robust_map50": robust}
+            for k, (clean, robust) in enumerate(epochs)
+        ]
+
+    collapsed = told((0.5, 0.2), (0.6, 0.3), (0.62, 0.05))
+    assert best_epoch(collapsed) == 2
+    assert find_alarm(collapsed) == OverfittingAlarm("catastrophic", 3, 2)
+    assert find_alarm(told((0.5, 0.2), (0.6, 0.3), (0.3, 0.05))) is None  # it got worse altogether
+    declined = told((0.5, 0.3), (0.6, 0.31), (0.6, 0.25), (0.62, 0.24))
+    assert find_alarm(declined) == OverfittingAlarm("robust", 4, 2)
+    assert find_alarm(told((0.5, 0.2), (0.6, 0.3), (0.6, 0.31))) is None

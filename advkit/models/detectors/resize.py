@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.data import canvas
 
@@ -48,6 +49,16 @@ def grouped(images: Tensor, transform: Any) -> list[ImageGroup]:
             (positions, scaled, torch.cat([sizes, factors], 1))
         )
     return [_joined(found) for found in parts.values()]
+
+
+def normalises_by_size(net: nn.Module) -> bool:
+    """Whether batch-norms of the detector ``net`` would see, in training, one size of images at a time.
+
+    So it is where images keep their proportions: each of their sizes is a pass of its own.
+    """
+    transform = getattr(net, "transform", None)
+    norms = any(isinstance(module, _BatchNorm) for module in net.modules())
+    return norms and transform is not None and getattr(transform, "fixed_size", None) is None
 
 
 def _joined(found: list[tuple[Tensor, Tensor, Tensor]]) -> ImageGroup:
