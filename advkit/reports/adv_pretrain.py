@@ -150,8 +150,8 @@ def flags(run: Run, result: AdvPretrainResult) -> list[str]:
             "ignore": "the training went on; --on-overfit rollback would have ended it",
         }[alarm.action]
         fell = (
-            f"{now.robust_right} of {now.check_images} held-out images right under PGD, {then.robust_right} after epoch "
-            f"{alarm.since}, while accuracy on the adversarial training images did not fall"
+            f"{now.robust_right} of {now.check_images} held-out images right under PGD, {then.robust_right} after "
+            f"epoch {alarm.since}, while accuracy on the adversarial training images did not fall"
         )
         if now.robust_map50 is not None:
             fell = (
