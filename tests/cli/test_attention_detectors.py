@@ -26,7 +26,7 @@ def yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kinds", ["saliency", "grad-cam"])
+@pytest.mark.parametrize("kinds", [pytest.param("saliency", marks=pytest.mark.slow), "grad-cam"])
 def test_boxes_and_maps_of_images_of_many_sizes(inside: Run, yolo: Path, tmp_path: Path, kinds: str) -> None:
     model = tmp_path / "d.safetensors"
     done("train", "--arch", "advkit/tiny-ssd", "--data", yolo, "--epochs", "0", "-q", "-o", model)

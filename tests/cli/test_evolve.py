@@ -151,7 +151,10 @@ def test_two_workers_find_what_one_process_does_bit_for_bit(whole: Path, two: Pa
     assert trainings(tmp_path / "e.run") == trainings(whole / "e.run")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGKILL, -9), (signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     whole: Path, two: Path, tmp_path: Path, quick: Run, number: signal.Signals, status: int
 ) -> None:
@@ -234,6 +237,7 @@ def test_inherited_weights_survive_a_second_start(
     assert not all(alike[one["id"]] for one in first["members"] if one["parents"])
 
 
+@pytest.mark.slow  # what is particular to a cluster is tested in tests/parallel
 def test_on_a_cluster_it_finds_the_same(whole: Path, two: Path, tmp_path: Path, ray_cluster: str) -> None:
     done(*search(two, *MORE), "-o", "e.safetensors", "--ray", ray_cluster, cwd=tmp_path, program=PROGRAM)
     assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from executable import Run, done, one_line, settled
+from in_process import run_tool, single_threaded
 
 FEW = ["--data", "scenes/photo", "--limit", "5", "--batch-size", "2", "--steps", "1", "--no-gradients", "-q"]
 
@@ -19,7 +22,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for seed in (0, 1):
         out = folder / f"{seed}.safetensors"
         arch = ["--arch", "advkit/tiny-ssd", "--data", "scenes/photo", "--limit", "8"]
-        done("train", *arch, "--epochs", "0", "--seed", str(seed), "-q", "-o", out)
+        with single_threaded(), contextlib.redirect_stdout(io.StringIO()):
+            assert run_tool("train", *arch, "--epochs", "0", "--seed", str(seed), "-q", "-o", out) == 0
     return [f"A={folder / '0.safetensors'}", f"B={folder / '1.safetensors'}", f"C={folder / '0.safetensors'}"]
 
 
@@ -28,7 +32,7 @@ def measured(found: Any) -> dict[str, Any]:
     return report
 
 
-def test_a_copy_and_workers_change_no_precision(inside: Run, models: list[str]) -> None:
+def test_a_copy_changes_no_precision(inside: Run, models: list[str]) -> None:
     alone = measured(inside("transfer-matrix", *models, *FEW))
     pairs = {(one["surrogate"], one["victim"]): one for one in alone["detection"]["pairs"]}
     assert len(pairs) == 9
@@ -38,6 +42,11 @@ def test_a_copy_and_workers_change_no_precision(inside: Run, models: list[str]) 
     assert pairs["A", "A"]["adversarial"] != pairs["A", "A"]["noise"]
     assert pairs["A", "A"]["white_box"]
     assert {one["victim"]: one["precision"]["images"] for one in alone["detection"]["clean"]} == dict.fromkeys("ABC", 5)
+
+
+@pytest.mark.slow
+def test_workers_change_no_precision(inside: Run, models: list[str]) -> None:
+    alone = measured(inside("transfer-matrix", *models, *FEW))
     shared = done("transfer-matrix", *models, *FEW, "--workers", "2", forked_workers=True)
     assert measured(shared) == alone
 

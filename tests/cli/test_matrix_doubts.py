@@ -206,7 +206,9 @@ def test_budgets_are_told_as_people_write_them() -> None:
     assert told == ["Linf eps 8/255", "Linf eps 0.1", "L2 eps 0.03137", "Linf eps 0", "Linf eps 255/255"]
 
 
-def test_classes_in_another_order_are_refused_and_other_names_are_told(inside: Run, r: Path, tmp_path: Path) -> None:
+def test_classes_in_another_order_are_found_by_name_and_other_names_are_told(
+    inside: Run, r: Path, tmp_path: Path
+) -> None:
     from advkit.files.tensors import write_tensors
 
     names = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"]
@@ -223,8 +225,8 @@ def test_classes_in_another_order_are_refused_and_other_names_are_told(inside: R
         "models are compared with each other too"
     )
     for command in (["evaluate"], ["transfer-matrix"], ["attack", "-o", tmp_path / "a.safetensors", "--force"]):
-        refused = one_line(inside(command[0], moved, "--data", data, *command[1:]))
-        assert "class 8 is 'jay', which is class 9 of" in refused
+        (found,) = json.loads(inside(command[0], moved, "--data", data, *command[1:]).stdout)["flags"]
+        assert "its classes are brought into the order of the data's, by name" in found
         assert json.loads(inside(command[0], same, "--data", data, *command[1:]).stdout)["flags"] == []
         told = json.loads(inside(command[0], other, "--data", data, *command[1:]).stdout)["flags"]
         assert [flag for flag in told if "1 classes otherwise" in flag and "jackdaw" in flag], told

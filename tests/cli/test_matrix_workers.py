@@ -103,7 +103,7 @@ def options(r: Path, folder: Path, what: str, seed: str = "0") -> list[str | Pat
     ("what", "line"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "worker died (signal 9)"),
-        ("raise MemoryError", "out of memory; lower --batch-size"),
+        pytest.param("raise MemoryError", "out of memory; lower --batch-size", marks=pytest.mark.slow),
     ],
 )
 def test_a_batch_that_fails_twice_is_one_line(what: str, line: str, r: Path, tmp_path: Path) -> None:
