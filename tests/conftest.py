@@ -29,6 +29,14 @@ READY = "Ray runtime started"
 PATIENCE = 90.0  # seconds; a node takes 3 to 6
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A cluster takes ten seconds to stand up and a processor to live."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """``pytest -n`` hands out whole files, whose tests share what is dear, and all tests of the cluster as one."""

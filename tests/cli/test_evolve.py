@@ -237,7 +237,6 @@ def test_inherited_weights_survive_a_second_start(
     assert not all(alike[one["id"]] for one in first["members"] if one["parents"])
 
 
-@pytest.mark.slow  # what is particular to a cluster is tested in tests/parallel
 def test_on_a_cluster_it_finds_the_same(whole: Path, two: Path, tmp_path: Path, ray_cluster: str) -> None:
     done(*search(two, *MORE), "-o", "e.safetensors", "--ray", ray_cluster, cwd=tmp_path, program=PROGRAM)
     assert (tmp_path / "e.safetensors").read_bytes() == (whole / "e.safetensors").read_bytes()

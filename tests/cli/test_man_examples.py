@@ -103,7 +103,12 @@ def test_commands_are_read_as_a_shell_would() -> None:
     assert promised(["a", "-o", "x", "--report", "-", "--figure", "y", ">", "z"]) == ["x", "y", "z"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+LONG = ("advkit-adv-pretrain", "advkit-evolve", "advkit-transfer-matrix")  # ten seconds each
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in PAGES]
+)
 def test_examples_do_what_they_say(
     page: str, inside: Run, shell: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,7 +222,7 @@ def test_a_picture_of_more_than_2_to_the_24_pixels_never_becomes_floats_whole(mo
     assert max(seen[1]) < 100
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", pytest.param("tiff", marks=pytest.mark.slow), "bmp"])
 def test_any_byte_may_be_wrong(suffix, tmp_path):
     text = saved(COLOUR, tmp_path / f"whole.{suffix}").read_bytes()
     file = tmp_path / f"1.{suffix}"

@@ -45,6 +45,7 @@ def run(params: SearchParams, measure: Callable[..., Any] = by_plant, floors: An
     return search.run(params, SPACE, (), floors or [None] * params.rungs, measure)
 
 
+@pytest.mark.slow
 def test_evolution_beats_random_search_on_a_planted_problem_at_the_same_budget() -> None:
     params = replace(PARAMS, budget=240)
     evolved, random = [], []
