@@ -72,14 +72,19 @@ def _strongest(made: Sequence[AttackBatch], objective: Objective, targets: Tenso
     aimed = objective.params.targeted
     whole = objective.task.attack_losses[objective.task.fallback]
     losses = torch.stack([whole(objective.outputs(one.images), targets, aimed) for one in made])
-    chosen = losses.max(0).indices
     return AttackBatch(
-        torch.stack([one.images for one in made])[chosen, torch.arange(len(chosen), device=chosen.device)],
+        strongest([one.images for one in made], losses),
         objective.forwards + sum(one.forwards for one in made),
         sum(one.backwards for one in made),
         torch.stack([one.zero_gradients for one in made]).any(0),
         torch.stack([one.dead for one in made]).any(0),
     )
+
+
+def strongest(made: Sequence[Tensor], losses: Tensor) -> Tensor:
+    """(N, C, H, W): of several images (N, C, H, W) each, for every one the first of the largest ``losses`` (M, N)."""
+    chosen = losses.max(0).indices
+    return torch.stack(list(made))[chosen, torch.arange(len(chosen), device=chosen.device)]
 
 
 def check_method(task: Task, method: Method) -> None:

@@ -86,26 +86,22 @@ def _load_start(
     Raises:
         InputError: weights for other classes or another size than those of ``images``.
     """
-    known: dict[str, Any] = {}
-    native = native_size(ref) if images is not None else None
-    if images is not None and native is not None and images.task != native.task:  # a classifier to see with
+    if images is None:
+        return model_reference.load(ref, mean=mean, std=std, device=device, seed=seed)
+    native, size = native_size(ref), images.size
+    if native is not None and images.task != native.task:  # a classifier to see with
         return model_reference.load(ref, mean=mean, std=std, device=device)
-    scales = native is not None and native.scales
-    if native is None or images is None or scales:
-        pass
-    elif native.fixed and (native.height, native.width) != images.size[1:]:
-        channels, height, width = images.size
+    if native is not None and native.scales:
+        size = (size[0], native.height, native.width)
+    elif native is not None and native.fixed and (native.height, native.width) != size[1:]:
+        channels, height, width = size
         own, found = f"{native.channels or channels}x{native.height}x{native.width}", f"{channels}x{height}x{width}"
         hint = f"give --size {native.height}" if images.resize is not None else "arrays are never resized, use others"
         raise InputError(f"{ref}: its weights are for images of {own}, {images.ref} has {found}; {hint}")
-    size = None if images is None or native is None or not scales else (images.size[0], native.height, native.width)
-    size = size or (images.size if images is not None else None)
-    if images is not None:
-        known = {"num_classes": images.num_classes, "input_size": size, "labels": images.class_names}
-    if not anew or images is None or ".py:" in ref or is_fresh(ref):  # a factory makes its own head
-        return model_reference.load(ref, **known, mean=mean, std=std, device=device, seed=seed)
-    network = model_reference.load(ref, input_size=size, mean=mean, std=std, device=device, seed=seed)
-    return with_classes(network, images.class_names, seed)
+    settings: dict[str, Any] = {"input_size": size, "mean": mean, "std": std, "device": device, "seed": seed}
+    if not anew or ".py:" in ref or is_fresh(ref):  # a factory makes its own head
+        return model_reference.load(ref, num_classes=images.num_classes, labels=images.class_names, **settings)
+    return with_classes(model_reference.load(ref, **settings), images.class_names, seed)
 
 
 def try_out(network: Network, images: ImageSet, train: Tensor) -> None:

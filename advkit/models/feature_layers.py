@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
-from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.faster_rcnn import FasterRCNN
+from advkit.models.detectors.output import GroupedDetector
+from advkit.models.detectors.subset import DetectorSubset
 from advkit.models.network import Network
 
 # Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
@@ -25,9 +25,9 @@ def last_spatial(network: Network, image_size: tuple[int, int, int] | None = Non
     Raises:
         InputError: the network has no such module.
     """
-    if isinstance(network.net, DenseDetector | FasterRCNN):
-        backbone: nn.Module = network.net.backbone
-        return backbone
+    net = network.net.net if isinstance(network.net, DetectorSubset) else network.net
+    if isinstance(net, GroupedDetector):
+        return net.backbone
     _, height, width = size = image_size or network.spec.input_size
     found: list[nn.Module] = []
 

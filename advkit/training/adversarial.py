@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from advkit.attacks import budget
 from advkit.attacks.objective import gradient_by
+from advkit.attacks.run import strongest
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
 from advkit.models.network import Network
@@ -167,8 +168,7 @@ class AdversarialObjective(TrainingObjective):
             return made[0]
         whole = self.attack_losses(step, self.task.fallback)
         with torch.no_grad():
-            best = torch.stack([whole(x) for x in made]).max(0).indices
-        return torch.stack(made)[best, torch.arange(len(best), device=best.device)]
+            return strongest(made, torch.stack([whole(x) for x in made]))
 
     def passes(self, steps: int) -> tuple[int, int]:
         """Forward and backward passes of :meth:`strongest` for each image."""

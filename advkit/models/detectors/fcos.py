@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection import fcos
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss
 
 from advkit.models.detectors import matching
-from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.output import DenseGroup, ObjectTargets
+from advkit.models.detectors.dense import DenseGroup, FocalDetector
+from advkit.models.detectors.output import ObjectTargets
 
 
-class FCOS(DenseDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has no types
+class FCOS(FocalDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has no types
     """torchvision's FCOS. The losses of an image are divided by its own matched points, torchvision's by the batch's.
 
     Attributes:
@@ -26,11 +25,6 @@ class FCOS(DenseDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has n
         """``cls`` focal loss; ``loc`` generalised IoU loss and cross-entropy of the centreness; (n,) each."""
         match = matching.match_fcos(found, part.anchors, part.levels, self.center_sampling_radius)
         foreground, boxes, labels = matching.matched(found, match)
-        most = foreground.sum(1).clamp_min(1)
-        logits = part.heads["cls_logits"]
-        classes = F.one_hot((labels + self.label_offset).clamp_min(0), logits.shape[2]).to(logits.dtype)
-        focal = sigmoid_focal_loss(logits, classes * foreground[..., None], reduction="none").sum(2)
-        cls = torch.where(match != matching.IGNORED, focal, 0.0).sum(1) / most
         image = foreground.nonzero()[:, 0]
         anchors = part.anchors.expand(len(boxes), -1, -1)[foreground]
         truth = boxes[foreground]
@@ -41,15 +35,8 @@ class FCOS(DenseDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has n
         centre = ((across.amin(1) / across.amax(1)) * (down.amin(1) / down.amax(1))).sqrt()
         centreness = part.heads["bbox_ctrness"][..., 0][foreground]
         centred = F.binary_cross_entropy_with_logits(centreness, centre, reduction="none")
-        loc = overlap.new_zeros(len(boxes)).index_add(0, image, overlap + centred) / most
-        return {"cls": cls, "loc": loc}
-
-    def group_detections(self, part: DenseGroup) -> list[dict[str, Tensor]]:
-        """torchvision's, of each image."""
-        heads = {name: part.split(name) for name in part.heads}
-        anchors = [list(torch.split(part.anchors, part.levels))] * len(part.group.positions)
-        found: list[dict[str, Tensor]] = self.postprocess_detections(heads, anchors, part.image_shapes)
-        return found
+        loc = overlap.new_zeros(len(boxes)).index_add(0, image, overlap + centred)
+        return {"cls": self.focal_losses(part, match, labels), "loc": loc / foreground.sum(1).clamp_min(1)}
 
     def group_scores(self, part: DenseGroup) -> Tensor:
         """(n, K)."""

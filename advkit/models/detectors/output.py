@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advkit.data.boxes import COLUMNS, DIFFICULT, LABEL, NO_OBJECT
 from advkit.models.detectors.resize import ImageGroup
@@ -98,75 +99,84 @@ def as_predictions(found: Sequence[Sequence[dict[str, Tensor]]], groups: Sequenc
     return rows
 
 
-@dataclass(frozen=True)
-class DenseGroup:
-    """What the heads of a one-stage detector say of one group of images.
+class DetectorGroup(Protocol):
+    """What a detector says of one group of images.
 
     Attributes:
         group: which images.
-        heads: raw outputs by name, (n, A, ...) float32 each.
-        anchors: (A, 4), the same for every image.
-        levels: anchors at each level; their sum is A.
     """
 
-    group: ImageGroup
-    heads: dict[str, Tensor]
-    anchors: Tensor
-    levels: list[int]
-
     @property
-    def image_shapes(self) -> list[tuple[int, int]]:
-        """Height and width of each image, without padding."""
-        return [(height, width) for height, width in self.group.sizes.tolist()]
+    def group(self) -> ImageGroup: ...
 
-    def split(self, name: str) -> list[Tensor]:
-        """(n, a, ...) of each level."""
-        return list(torch.split(self.heads[name], self.levels, 1))
+    def detach(self) -> DetectorGroup:
+        """The same without a graph."""
+        ...
+
+
+class GroupedDetector(nn.Module, ABC):
+    """What a :class:`GroupedOutput` asks of its detector, group by group.
+
+    Attributes:
+        label_offset: the number of class 0 among the classes of the head.
+        backbone: from images to maps of several levels.
+    """
+
+    label_offset: int
+    backbone: nn.Module
+
+    @abstractmethod
+    def group_losses(self, part: Any, found: ObjectTargets) -> dict[str, Tensor]:
+        """``cls`` and ``loc``, (n,) each."""
+
+    @abstractmethod
+    def group_detections(self, part: Any) -> list[dict[str, Tensor]]:
+        """torchvision's ``boxes``, ``scores`` and ``labels`` of each of n images, in pixels of the scaled image."""
+
+    @abstractmethod
+    def group_scores(self, part: Any) -> Tensor:
+        """(n, K) largest score of each class."""
+
+    def group_background(self, part: Any) -> Tensor:
+        """(n,) ``cls`` if there were no object."""
+        return self.group_losses(part, no_objects(part.group))["cls"]
 
 
 @dataclass(frozen=True)
-class DenseOutput:
-    """A :class:`DetectorOutput` of the one-stage detector ``net``."""
+class GroupedOutput:
+    """A :class:`DetectorOutput` of the detector ``net``, in groups of images of one size."""
 
-    net: Any
-    parts: list[DenseGroup]
+    net: GroupedDetector
+    parts: Sequence[DetectorGroup]
 
     def losses(self, targets: Tensor) -> dict[str, Tensor]:
         """See :class:`DetectorOutput`."""
-        return in_order(
-            [self.net.group_losses(part, object_targets(targets, part.group)) for part in self.parts], self.groups
-        )
+        found = [self.net.group_losses(part, object_targets(targets, part.group)) for part in self.parts]
+        return {name: self._in_order([one[name] for one in found]) for name in found[0]}
 
     def predictions(self) -> Tensor:
         """See :class:`DetectorOutput`."""
         with torch.no_grad():
-            return as_predictions(list(map(self.net.group_detections, self.parts)), self.groups, self.net.label_offset)
+            found = [self.net.group_detections(part) for part in self.parts]
+        return as_predictions(found, [part.group for part in self.parts], self.net.label_offset)
 
     def scores(self) -> Tensor:
         """See :class:`DetectorOutput`."""
-        return in_order([{"scores": self.net.group_scores(part)} for part in self.parts], self.groups)["scores"]
+        return self._in_order([self.net.group_scores(part) for part in self.parts])
 
     def background_losses(self) -> Tensor:
         """See :class:`DetectorOutput`."""
-        return in_order([{"cls": self.net.group_background(part)} for part in self.parts], self.groups)["cls"]
+        return self._in_order([self.net.group_background(part) for part in self.parts])
 
-    def detach(self) -> DenseOutput:
+    def detach(self) -> GroupedOutput:
         """See :class:`DetectorOutput`."""
-        parts = [replace(part, heads={name: head.detach() for name, head in part.heads.items()}) for part in self.parts]
-        return replace(self, parts=parts)
+        return replace(self, parts=[part.detach() for part in self.parts])
 
-    @property
-    def groups(self) -> list[ImageGroup]:
-        """The groups of images."""
-        return [part.group for part in self.parts]
+    def _in_order(self, found: Sequence[Tensor]) -> Tensor:
+        """(N, ...) of the (n, ...) of each group, in the order of the images."""
+        return torch.cat(list(found))[torch.cat([part.group.positions for part in self.parts]).argsort()]
 
 
 def full_precision(values: Tensor) -> Tensor:
     """``values`` in float32 at least: losses and boxes are not for bfloat16."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-
-
-def in_order(found: Sequence[dict[str, Tensor]], groups: Sequence[ImageGroup]) -> dict[str, Tensor]:
-    """Tensors (n, ...) of each group by name, put together to (N, ...) in the order of the images."""
-    places = torch.cat([group.positions for group in groups]).argsort()
-    return {name: torch.cat([one[name] for one in found])[places] for name in found[0]}

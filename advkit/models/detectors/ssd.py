@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.models.detection import ssd
 
 from advkit.models.detectors import matching
-from advkit.models.detectors.dense import DenseDetector
-from advkit.models.detectors.output import DenseGroup, ObjectTargets
+from advkit.models.detectors.dense import DenseDetector, DenseGroup
+from advkit.models.detectors.output import ObjectTargets
 
 
 class SSD(DenseDetector, ssd.SSD):  # type: ignore[misc]  # torchvision has no types
