@@ -12,8 +12,12 @@ from pathlib import Path
 
 import handmade
 import pytest
+import scripted
 from executable import TRAIN, Run
 from in_process import run_tool, single_threaded
+from searches import MORE, search
+
+from advkit.evolution import run_search
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +72,23 @@ def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
 
     with single_threaded():
         yield call
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, inside: Run) -> Run:
+    """``advkit ARGUMENTS`` in this process alone, candidates turning out as they are told."""
+    monkeypatch.setattr(run_search, "evaluate", scripted.evaluate)
+    monkeypatch.setattr(run_search, "open_executor", scripted.open_inline)
+    return inside
+
+
+@pytest.fixture(scope="session")
+def whole(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished search in one process, with report and figures."""
+    folder = tmp_path_factory.mktemp("whole")
+    files = ["-o", folder / "e.safetensors", "--report", folder / "e.json", "--figure", folder / "f.png"]
+    with pytest.MonkeyPatch.context() as patch, single_threaded(), contextlib.redirect_stdout(io.StringIO()):
+        patch.setattr(run_search, "evaluate", scripted.evaluate)
+        patch.setattr(run_search, "open_executor", scripted.open_inline)
+        assert run_tool(*search(two, *files, "--figure-architecture", folder / "a.svg", *MORE)) == 0
+    return folder

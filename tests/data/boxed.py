@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from advkit.data.boxes import is_object
+from advkit.data.images import ImageSet
 from advkit.files.tensors import write_tensors
 
 NAMES = ("cat", "dog", "owl")
@@ -159,3 +161,20 @@ def write_boxed_tensors(path: Path, images: Sequence[Boxed]) -> Path:
     """A safetensors file with boxes."""
     write_tensors(path, boxed_tensors(images), json.dumps({"class_names": NAMES}))
     return path
+
+
+def rows(data: ImageSet) -> list[list[list[float]]]:
+    return [found[is_object(found)].tolist() for found in data.targets]
+
+
+def alike(one: ImageSet, other: ImageSet) -> bool:
+    """Equal pixels, names, classes and difficulty; boxes up to the rounding of YOLO's relative ones."""
+    pixels = [data.batch(slice(None))[0].nan_to_num(2.0) for data in (one, other)]
+    return (
+        torch.equal(*pixels)
+        and one.class_names == other.class_names
+        and one.targets.shape == other.targets.shape
+        and torch.allclose(one.targets, other.targets, atol=1e-4)
+        and torch.equal(one.targets[..., 4:], other.targets[..., 4:])
+        and one.indices.tolist() == other.indices.tolist()
+    )

@@ -1,13 +1,11 @@
-"""VOC, COCO, YOLO and safetensors of the same pictures say the same; COCO, YOLO and safetensors one by one."""
+"""VOC, COCO, YOLO and safetensors of the same pictures say the same; boxes in tensors."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,25 +13,22 @@ from boxed import (
     NAMES,
     Boxed,
     Object,
+    alike,
     boxed,
     boxed_tensors,
-    coco,
+    rows,
     some,
     targets,
     write_boxed_tensors,
     write_coco,
-    write_pictures,
     write_voc,
     write_yolo,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advkit.data.boxes import is_object
 from advkit.data.canvas import sizes
-from advkit.data.images import ImageSet
 from advkit.data.reference import load
-from advkit.data.yolo import yaml_names
 from advkit.files.errors import InputError
 from advkit.files.tensors import write_tensors
 
@@ -43,23 +38,6 @@ WRITERS: dict[str, Callable[[Path, list[Boxed]], Path]] = {
     "yolo": write_yolo,
     "safetensors": lambda path, images: write_boxed_tensors(path.with_suffix(".safetensors"), images),
 }
-
-
-def rows(data: ImageSet) -> list[list[list[float]]]:
-    return [found[is_object(found)].tolist() for found in data.targets]
-
-
-def alike(one: ImageSet, other: ImageSet) -> bool:
-    """Equal pixels, names, classes and difficulty; boxes up to the rounding of YOLO's relative ones."""
-    pixels = [data.batch(slice(None))[0].nan_to_num(2.0) for data in (one, other)]
-    return (
-        torch.equal(*pixels)
-        and one.class_names == other.class_names
-        and one.targets.shape == other.targets.shape
-        and torch.allclose(one.targets, other.targets, atol=1e-4)
-        and torch.equal(one.targets[..., 4:], other.targets[..., 4:])
-        and one.indices.tolist() == other.indices.tolist()
-    )
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -120,203 +98,6 @@ def test_every_format_names_wrong_boxes_and_mends_them(kind: str, tmp_path: Path
     expected = [[0, 0, 20, 10, 2, 0], [5, 5, 20, 9, 0, 0], [0, 0, 3, 9, 2, 0]]
     assert torch.allclose(torch.tensor(rows(data)[1]), torch.tensor(expected).float(), atol=1e-4)
     assert len(data.warnings) == 1
-
-
-def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """The COCO file in ``path`` after ``change``."""
-    file = path / "annotations" / "instances_val2017.json"
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
-    return file
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda c: c.pop("categories"), ("images, annotations, categories",)),
-        (lambda c: c.update(images={}), ("images, annotations, categories",)),
-        (lambda c: c.update(categories=[]), ("no categories",)),
-        (lambda c: c.update(images=[], annotations=[]), ("no images",)),
-        (lambda c: c["categories"][0].pop("name"), ("categories[0]",)),
-        (lambda c: c["categories"][0].update(id=3), ("id stands twice",)),
-        (lambda c: c["categories"][0].update(name="dog"), ("two categories are called dog",)),
-        (lambda c: c["images"].insert(1, None), ("images[1]",)),
-        (lambda c: c["images"][1].update(id=[1]), ("images[1]",)),
-        (lambda c: c["images"][1].update(id=100), ("images[1]", "100")),
-        (lambda c: c["images"][1].update(file_name="/etc/passwd"), ("images[1]", "outside")),
-        (lambda c: c["images"][1].update(file_name="../x.png"), ("images[1]", "outside")),
-        (lambda c: c["images"][1].update(file_name="x\0.png"), ("images[1]",)),
-        (lambda c: c["images"][1].update(file_name="gone.png"), ("1 of its 4 pictures are missing", "gone.png")),
-        (lambda c: c["images"][1].update(file_name="\ud800.png"), ("1 of its 4 pictures are missing",)),
-        (lambda c: c["annotations"].append(7), ("annotations[6]",)),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), ("annotations[2]", "bbox")),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, "4"]), ("annotations[2]", "bbox")),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, True]), ("annotations[2]", "bbox")),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, 10**400]), ("1 degenerate", "annotation 9")),
-        (lambda c: c["annotations"][2].update(bbox=[1, 2, float("nan"), 3]), ("1 degenerate", "annotation 9")),
-        (lambda c: c["annotations"][2].update(iscrowd=2), ("annotations[2]", "iscrowd")),
-        (lambda c: c["annotations"][2].update(image_id=5), ("annotations[2]", "image 5")),
-        (lambda c: c["annotations"][2].update(category_id=4), ("annotations[2]", "category 4")),
-        (lambda c: c["annotations"][2].update(category_id=[]), ("annotations[2]", "category_id")),
-    ],
-)
-def test_coco_that_lies_is_named(change: Callable[[dict[str, Any]], object], words, tmp_path: Path, refused) -> None:
-    path = write_coco(tmp_path / "data", some())
-    file = edited(path, change)
-    refused(path, "instances_val2017.json", *words)
-    refused(file, "instances_val2017.json", *words)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"images": [', "[]", "\x00", "1" * 5000])
-def test_json_that_is_damaged_or_something_else(text: str, tmp_path: Path, refused) -> None:
-    path = write_coco(tmp_path / "data", some())
-    (path / "annotations" / "instances_val2017.json").write_text(text)
-    refused(path, "instances_val2017.json")
-    (tmp_path / "other.json").write_text(text)
-    refused(tmp_path / "other.json", "other.json")
-
-
-def test_a_json_file_alone_finds_its_pictures(tmp_path: Path) -> None:
-    images = some()
-    path = write_coco(tmp_path / "data", images)
-    expected = load(str(path)).fingerprint
-    assert load(str(path / "annotations" / "instances_val2017.json")).fingerprint == expected
-    for place in ("beside", "beside/images"):
-        write_pictures(tmp_path / place, images)
-        (tmp_path / "beside" / "boxes.json").write_text(json.dumps(coco(images)))
-        assert load(str(tmp_path / "beside" / "boxes.json")).fingerprint == expected
-
-
-def test_splits_of_coco_share_their_classes(tmp_path: Path, refused) -> None:
-    path = write_coco(tmp_path / "data", some())
-    write_pictures(path / "train2017", some())
-    own = coco(some()[:3])
-    own["categories"].append({"id": 1, "name": "ant"})
-    (path / "annotations" / "instances_train2017.json").write_text(json.dumps(own))
-    (path / "annotations" / "captions_train2017.json").write_text("not read")
-    train, val = load(f"{path}#train"), load(f"{path}#val")
-    assert (len(train), len(val)) == (3, 4)
-    assert train.class_names == val.class_names == ("ant", *NAMES)
-    assert val.targets[0, 0, 4] == 2
-    own["categories"][0]["name"] = "fish"
-    (path / "annotations" / "instances_train2017.json").write_text(json.dumps(own))
-    refused(f"{path}#val", "category 23 is", "fish")
-
-
-def test_annotations_in_the_folders_of_pictures(tmp_path: Path) -> None:
-    images = some()
-    for split, part in (("train", images), ("valid", images[:3])):
-        write_pictures(tmp_path / "data" / split, part)
-        (tmp_path / "data" / split / "_annotations.coco.json").write_text(json.dumps(coco(part)))
-    train, valid = load(f"{tmp_path / 'data'}#train"), load(f"{tmp_path / 'data'}#valid")
-    assert (rows(train), rows(valid)) == (targets(images), targets(images[:3]))
-
-
-def test_years_stay_where_they_tell_splits_apart(tmp_path: Path) -> None:
-    path = write_coco(tmp_path / "data", some())
-    write_pictures(path / "val2014", some())
-    (path / "annotations" / "instances_val2014.json").write_text(json.dumps(coco(some())))
-    assert load(f"{path}#val2014").split == "val2014"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "words"),
-    [
-        ("labels/im0.txt", "0 0.5 0.5 0.1", ("im0.txt", "line 1", "centre")),
-        ("labels/im0.txt", "\n0 0.5 0.5 0.1 0.1 0.9\n", ("im0.txt", "line 2", "centre")),
-        ("labels/im0.txt", "cat 0.5 0.5 0.1 0.1", ("im0.txt", "line 1", "'cat")),
-        ("labels/im0.txt", "0.5 0.5 0.5 0.1 0.1", ("im0.txt", "line 1")),
-        ("labels/im0.txt", "nan 0.5 0.5 0.1 0.1", ("im0.txt", "line 1")),
-        ("labels/im0.txt", "3 0.5 0.5 0.1 0.1", ("im0.txt", "line 1", "class 3", "3 from 0")),
-        ("labels/im0.txt", "-1 0.5 0.5 0.1 0.1", ("im0.txt", "line 1", "class -1")),
-        ("labels/im0.txt", "0 0.5 nan 0.1 0.1", ("1 degenerate", "im0.txt line 1")),
-        ("labels/im0.txt", "0 8 5 4 4", ("1 degenerate", "im0.txt line 1")),
-        ("labels/im9.txt", "", ("images of 1 labels are missing", "im9.txt")),
-        ("images/im9.png", "", ("labels of 1 of 5 images are missing", "im9.png", "empty file")),
-        ("classes.txt", "", ("classes.txt", "no name")),
-        ("classes.txt", "a\n\nb\n", ("classes.txt", "class 1 has no name")),
-        ("classes.txt", "a\na\nb\n", ("two classes are called a",)),
-        ("classes.txt", "a\nb\n", ("class 2", "2 from 0")),
-    ],
-)
-def test_yolo_that_lies_is_named(name: str, text: str, words: tuple[str, ...], tmp_path: Path, refused) -> None:
-    path = write_yolo(tmp_path / "data", some())
-    (path / name).write_text(text)
-    refused(path, *words)
-
-
-def test_labels_that_are_no_text_or_megabytes(tmp_path: Path, refused) -> None:
-    path = write_yolo(tmp_path / "data", some())
-    (path / "labels" / "im0.txt").write_bytes(b"\xff\xfe\xfa")
-    refused(path, "im0.txt", "UTF-8")
-    with (path / "labels" / "im0.txt").open("r+b") as file:
-        file.truncate(17 << 20)
-    refused(path, "im0.txt", "16 MB")
-
-
-def test_yolo_in_folders_of_splits_either_way(tmp_path: Path) -> None:
-    images = some()
-    for split, part in (("train", images[:3]), ("test", images[3:])):
-        write_pictures(tmp_path / "below" / "images" / split, part)
-        write_pictures(tmp_path / "above" / split / "images", part)
-        single = write_yolo(tmp_path / split, part)
-        for place in (tmp_path / "below" / "labels" / split, tmp_path / "above" / split / "labels"):
-            shutil.copytree(single / "labels", place)
-        for place in ("below", "above"):
-            (tmp_path / place / "classes.txt").write_text("\n".join(NAMES))
-    for place in ("below", "above"):
-        test = load(str(tmp_path / place))
-        assert (test.split, test.class_names) == ("test", NAMES)
-        assert alike(test, load(str(tmp_path / "test")))
-        assert alike(load(f"{tmp_path / place}#train"), load(str(tmp_path / "train")))
-
-
-NAMES_IN_YAML = [
-    ("names: [cat, dog, owl]", True),
-    ("nc: 3\nnames: ['cat', \"dog\", owl]  # three\n", True),
-    ("names:\n  - cat\n  - 'dog'\n\n  # last\n  - owl # bird\nnc: 3\n", True),
-    ("names:\n- cat\n- dog\n- owl\ntrain: images/train\n", True),
-    ("names:\n  0: cat\n  1: dog\n  2: owl\n", True),
-    ("names: # all\n  0: cat\n  1: dog\n  2: owl\n", True),
-    ("names: {0: cat, 1: 'dog', 2: owl}", True),
-    ("names: [cat,\n  dog,\n  owl,\n]\n", True),
-    ("names: &all [cat, dog, owl]", False),
-    ("names: cat", False),
-    ("names:\n  1: cat\n  0: dog\n  2: owl\n", False),
-    ("names:\n  - cat\n  -\n  - owl\n", False),
-    ("names:\n  - cat\n  - {x: dog}\n", False),
-    ("names: [cat, dog, owl", False),
-    ("names: ['cat, dog, owl]", False),
-    ("names: [cat, [dog], owl]", False),
-    ("names: []", False),
-    ("nc: 3\n", False),
-    ("", False),
-]
-
-
-@pytest.mark.parametrize(("text", "read"), NAMES_IN_YAML)
-def test_names_in_yaml_are_read_where_they_are_simple(text: str, read: bool, tmp_path: Path, refused) -> None:
-    path = write_yolo(tmp_path / "data", some())
-    (path / "classes.txt").unlink()
-    refused(path, "no names of its classes")
-    (path / "data.yaml").write_text(text)
-    if read:
-        assert load(str(path)).class_names == NAMES
-    else:
-        refused(path, "data.yaml", "classes.txt")
-
-
-@given(st.text(max_size=60))
-def test_yaml_of_anything_is_names_or_one_line(text: str) -> None:
-    with contextlib.suppress(InputError):
-        assert all(yaml_names(Path("data.yaml"), f"names: {text}".splitlines()))
-
-
-def test_names_among_the_labels_as_label_img_leaves_them(tmp_path: Path) -> None:
-    path = write_yolo(tmp_path / "data", some())
-    (path / "classes.txt").rename(path / "labels" / "classes.txt")
-    assert load(str(path)).class_names == NAMES
 
 
 @pytest.mark.parametrize(
