@@ -176,6 +176,8 @@ def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, dev
 
 def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfig, device: str) -> Panel:
     """One model's maps of the chosen images, and what it predicts."""
+    import torch
+
     from advkit.data.canvas import cut_to_size
     from advkit.figures.attention import Panel
     from advkit.tasks.prediction import predict
@@ -183,11 +185,10 @@ def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfi
 
     task, (pixels, targets) = task_of([network]), chosen.batch(slice(None))
     # Images of many sizes one by one: what lies beyond their edges is in no map.
-    groups = range(len(pixels)) if task.has_places else [slice(None)]
+    groups = [slice(k, k + 1) for k in range(len(pixels))] if task.has_places else [slice(None)]
     maps: dict[str, list[Tensor]] = {kind: [] for kind in config.kinds}
-    for group in groups:
-        rows = slice(group, group + 1) if isinstance(group, int) else group
-        images = cut_to_size(pixels[rows], pixels[rows])[0][None] if isinstance(group, int) else pixels
+    for rows in groups:
+        images = torch.stack(cut_to_size(pixels[rows], pixels[rows]))
         found = _maps(network, images.to(device), targets[rows].to(device), chosen.indices[rows], config)
         for kind, own in found.items():
             maps[kind] += own.unbind(0)
