@@ -17,16 +17,16 @@ ADVKIT = (sys.executable, "-m", "advkit")
 TIMEOUT = 120  # seconds; a run takes 2 to 6, more on a busy machine
 TRAIN = ("train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "400", "--epochs", "2", "--quiet")
 
-# The last two are set by timm and Ray when a test imports them, and would tell one process of pytest from another.
-UNWANTED = ("ADVKIT_DEBUG", "NO_COLOR", "COLUMNS", "TORCHINDUCTOR_CACHE_DIR", "RAY_CLIENT_MODE")
+UNWANTED = ("ADVKIT_DEBUG", "NO_COLOR", "COLUMNS")
+# Before the first test: libraries that tests import set variables of their own, and a fork needs those of its server.
+BORN = {name: value for name, value in os.environ.items() if name not in UNWANTED}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def environment(**more: str) -> dict[str, str]:
     """One thread (two processes share the machine), this checkout, no colours and no debugging."""
-    kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
-    path = os.pathsep.join(part for part in (str(REPOSITORY), kept.get("PYTHONPATH", "")) if part)
-    return kept | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
+    path = os.pathsep.join(part for part in (str(REPOSITORY), BORN.get("PYTHONPATH", "")) if part)
+    return BORN | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | more
 
 
 def start(
