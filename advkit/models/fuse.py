@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -89,7 +89,7 @@ def folded_skeleton(net: nn.Module, pairs: Sequence[tuple[str, str]]) -> nn.Modu
         if layer.bias is None:
             layer.bias = nn.Parameter(layer.weight.new_zeros(layer.weight.shape[0]))
         parent, _, name = norm_name.rpartition(".")
-        setattr(skeleton.get_submodule(parent), name, _remainder(net.get_submodule(norm_name)))
+        setattr(skeleton.get_submodule(parent), name, remainder(net.get_submodule(norm_name)))
     return skeleton
 
 
@@ -100,7 +100,7 @@ def fuse_conv_bn(network: Network) -> Network:
     plain copy: of a net that traces in one way and runs in another, or one that amplifies rounding beyond that.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(False)
-    pairs = fold_pairs(plain.net) or _backbone_pairs(plain.net)
+    pairs = foldable(plain.net)
     if not pairs:
         return plain.to(memory_format=torch.channels_last)
     net = folded_skeleton(plain.net, pairs)
@@ -112,14 +112,14 @@ def fuse_conv_bn(network: Network) -> Network:
             cast(Tensor, layer.bias).copy_(bias)
     result = Network(net, plain.spec).to(plain.mean.device)
     result = result.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return result if _agree(plain, result) else plain
+    return result if agree(plain, result) else plain
 
 
-def _backbone_pairs(net: nn.Module) -> list[tuple[str, str]]:
-    """Pairs in the backbone of a detector, which as a whole can't be traced: it goes by the sizes of images."""
-    backbone = getattr(net, "backbone", None)
-    if not isinstance(backbone, nn.Module):
-        return []
+def foldable(net: nn.Module) -> list[tuple[str, str]]:
+    """:func:`fold_pairs`, of a detector those of its backbone: the whole, which goes by sizes, has no trace."""
+    pairs, backbone = fold_pairs(net), getattr(net, "backbone", None)
+    if pairs or not isinstance(backbone, nn.Module):
+        return pairs
     return [(f"backbone.{conv}", f"backbone.{norm}") for conv, norm in fold_pairs(backbone)]
 
 
@@ -128,7 +128,8 @@ def _numbers(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.scores()
 
 
-def _agree(plain: Network, other: Network) -> bool:
+def agree(plain: Network, other: Callable[[Tensor], Any]) -> bool:
+    """Whether ``other`` says of two random images what ``plain`` in evaluation mode does, within :data:`AGREEMENT`."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, *plain.spec.input_size, generator=generator).to(plain.mean.device)
     # A GPU's convolutions take TF32 by default, which rounds more coarsely than the bound.
@@ -182,7 +183,7 @@ def _is_norm_act(module: nn.Module) -> bool:
     return type(module).__name__ == "BatchNormAct2d" and type(module).__module__.startswith("timm.")
 
 
-def _remainder(norm: nn.Module) -> nn.Module:
+def remainder(norm: nn.Module) -> nn.Module:
     """What is left of a folded batch-norm: nothing, or the activation that timm keeps in the same module."""
     if _is_norm_act(norm):
         return nn.Sequential(copy.deepcopy(cast(Any, norm).drop), copy.deepcopy(cast(Any, norm).act))

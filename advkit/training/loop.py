@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from advkit.files.errors import InputError, Interrupted
 from advkit.files.malloc import tune_malloc
 from advkit.files.signals import Stop
 from advkit.files.tensors import first_not_finite
+from advkit.models.live_fold import LiveFold
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training import distributed, state
@@ -51,6 +53,9 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
     objective = objective_of(run.network, run.references, params, run.recorded)
     names, counted = ("images", *objective.measures), task_of([run.network]).counts_in_training
+    # A penalty on gradients has a fold of its own (FusedView).
+    folds = (params.freeze_bn or params.adversarial) and not run.references
+    folded = LiveFold(run.network).applied if folds else contextlib.nullcontext
     epoch, step, running_sums = 0, 0, dict.fromkeys(names, 0.0)
     run.ema = {name: t.detach().clone() for name, t in run.network.net.state_dict().items()} if params.ema else {}
     if resume and run.state_path is not None:
@@ -73,7 +78,8 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
             if turn != shuffled:
                 shuffled, order = turn, run.train[epoch_order(len(run.train), params.seed, turn)]
             positions = order[place * params.batch_size : (place + 1) * params.batch_size]
-            _step(run, optimizer, objective, positions, turn, number, steps, running_sums)
+            with folded():
+                _step(run, optimizer, objective, positions, turn, number, steps, running_sums)
             step, taken = step + 1, taken + 1
             spent = time.perf_counter() - began
             left = spent / taken * (params.epochs * steps - first - taken)

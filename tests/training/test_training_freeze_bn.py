@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -44,3 +45,31 @@ def test_frozen_statistics_are_normalised_with_and_kept(freeze: bool, adversaria
     assert all(frozen) == freeze
     assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers()) == freeze
     assert not torch.equal(norm.bias, bias), "what follows them is trained"
+
+
+@pytest.mark.parametrize(
+    ("freeze", "adversarial", "expected"), [(True, True, 0), (True, False, 0), (False, True, 4), (False, False, 4)]
+)
+def test_batch_norm_runs_on_statistics_of_the_batch_alone(
+    freeze: bool, adversarial: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an attack, or frozen, it is part of the layer before it: four steps of training are left."""
+    ran = 0
+    batch_norm = nn.functional.batch_norm
+
+    def counted(*args: Any, **options: Any) -> Tensor:
+        nonlocal ran
+        ran += 1
+        return batch_norm(*args, **options)
+
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2))
+    params = TrainParams(epochs=1, batch_size=8, lr=0.1, freeze_bn=freeze)
+    if adversarial:
+        params = replace(settings("pgd", params, eps=0.1, step_size=0.05, steps=3), freeze_bn=freeze)
+    run = Run(network_of(net), two_classes(), torch.arange(32), torch.arange(0), [], params, None, {})
+    network_of(net)(torch.rand(2, 1, 8, 8))  # its first call may load modules
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.functional, "batch_norm", counted)
+        patch.setattr("advkit.models.live_fold.agree", lambda network, folded: True)
+        train(run, resume=False, stop=Stop(), show=lambda progress: None)
+    assert ran == expected
