@@ -39,11 +39,14 @@ def test_an_image_is_not_left_before_float32_says_that_it_is_fooled(restarts: in
 def test_success_in_float32_is_that_of_a_float32_attack(
     eps: float, goal: str, trained: Network, test_digits: tuple[Tensor, Tensor]
 ) -> None:
+    """The loss is a mean and says it finely; which of the images at the border fall is a matter of rounding."""
     images, labels = test_digits
-    held = []
+    held, losses = [], []
     for precision in ("float32", "bfloat16"):
         params = settings(eps=eps, goal=goal, precision=precision, steps=8)
-        found = attack([trained], images, labels, torch.arange(len(labels)), params)
-        held.append(int((trained(found.images).argmax(1) == labels).sum()))
-    assert held[1] <= held[0] + 0.01 * len(labels)
+        logits = trained(attack([trained], images, labels, torch.arange(len(labels)), params).images)
+        held.append(int((logits.argmax(1) == labels).sum()))
+        losses.append(float(F.cross_entropy(logits, labels)))
+    assert losses[1] >= 0.98 * losses[0]
+    assert held[1] <= held[0] + 0.03 * len(labels)
     assert held[0] < len(labels)
