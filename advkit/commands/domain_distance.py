@@ -20,7 +20,7 @@ def run(config: DistanceConfig) -> int:
     clock = Clock()
     check(config)
     from advkit.distance.calibration import GainLine, read_calibration
-    from advkit.distance.comparison import Draws, compare, images_of_a_draw
+    from advkit.distance.comparison import DrawPlan, compare, images_of_a_draw
     from advkit.distance.features import shared_images
     from advkit.reports import domain_distance as reports
     from advkit.reports import envelope
@@ -31,7 +31,7 @@ def run(config: DistanceConfig) -> int:
         opened = open_domains(config, lambda done, total: progress.step("features", done, total))
         source, *targets = opened.tables
         n = images_of_a_draw(source, targets, config.subsample)
-        draws = Draws(n, config.repeats, config.permutations, config.seed)
+        draws = DrawPlan(n, config.repeats, config.permutations, config.seed)
         found = compare(source, targets, draws, lambda done, total: progress.step("distances", done, total))
     shared = [shared_images(source, target) for target in targets]
     shares = None if config.figure is None else _draw(config.figure, opened, found, n)

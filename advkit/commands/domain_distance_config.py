@@ -27,7 +27,9 @@ class DistanceConfig(RunOptions, StatisticsOptions):
     features: Annotated[
         str, typer.Option(metavar="MODEL[:LAYER]", help="What to compare the images by, or pixels.")
     ] = PIXELS
-    size: Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Scale and cut all images to this.")] = None
+    size: Annotated[
+        int | None, typer.Option(min=1, max=2048, metavar="PIXELS", help="Scale and cut all images to this square.")
+    ] = None
     batch_size: Annotated[int, typer.Option(help="Images at a time; results differ by rounding only.", min=1)] = (
         TestOptions.batch_size
     )

@@ -1,7 +1,11 @@
-"""Distances between domains at one number of images, with intervals, and the floor that no distance can show less than.
+"""Distances between domains at one number of images, with intervals and a floor.
 
 Most measures grow as images get fewer. So every domain is drawn from at the same number, several times; and the same
-measure between two halves of the source, at that number too, is what no difference at all looks like.
+measure between two halves of the source, at that number too, is what no difference at all looks like. (A domain of less
+variety than the source adds less by chance, and may come out below the floor.)
+
+A bootstrap that measured each resample anew would add the growth of fewer different images to every distance. So what
+is resampled is each image's share in the distance, its influence, which the measures give: one decomposition a draw.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from torch import Tensor
 
 from advkit.data import counter_rng
 from advkit.distance.estimate import Estimate
-from advkit.distance.features import FeatureTable
+from advkit.distance.features import FeatureTable, content_key
 from advkit.distance.kernel import permutation_test
 from advkit.distance.measures import HEADLINE, MEASURES
 from advkit.files.errors import InputError
@@ -28,7 +32,7 @@ MOST = 1000  # images of a draw unless more are asked for
 
 
 @dataclass(frozen=True)
-class Draws:
+class DrawPlan:
     """How images are drawn.
 
     Attributes:
@@ -50,7 +54,8 @@ class Distance:
 
     Attributes:
         value: mean over the draws.
-        interval: 95 %, by bootstrap over the images that were drawn; for what such draws give on average.
+        interval: 95 %, by bootstrap over the images that were drawn, for what such draws give on average, which grows
+            as n falls. In simulations with 15 to 30 images it held that in 86 to 97 % of cases, proxy-A's in all.
         draws: of each draw.
         errors: wrong predictions over all draws, of a measure that is made of them; else None.
         predictions: of how many; else None.
@@ -118,7 +123,7 @@ def images_of_a_draw(source: FeatureTable, targets: Sequence[FeatureTable], want
 def compare(
     source: FeatureTable,
     targets: Sequence[FeatureTable],
-    draws: Draws,
+    draws: DrawPlan,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> DomainComparison:
     """Every measure between ``source`` and each of ``targets``, and between halves of ``source``.
@@ -129,8 +134,8 @@ def compare(
         told: called with the number of pairs that are done, and of all.
     """
     n, repeats = draws.images, range(draws.repeats)
-    own = [_drawn(source, 2 * n, draws.seed, 0, repeat) for repeat in repeats]
-    others = [[_drawn(target, n, draws.seed, k, repeat) for repeat in repeats] for k, target in enumerate(targets, 1)]
+    own = [_drawn(source, 2 * n, _stream(draws.seed), repeat) for repeat in repeats]
+    others = [[_drawn(target, n, _stream(draws.seed, target), repeat) for repeat in repeats] for target in targets]
     floor = _Pair(_zeros(own), _zeros(own))
     pairs = [_Pair(_zeros(own), _zeros(of_target)) for of_target in others]
     tests = []
@@ -148,11 +153,18 @@ def compare(
             if repeat == 0:
                 tests.append(permutation_test(rows[:n], theirs, draws.permutations, seed))
             told(repeat * (len(targets) + 1) + 2 + k, draws.repeats * (len(targets) + 1))
-    return _summary(floor, pairs, tests, draws)
+    return _summary(floor, pairs, tests, [_stream(draws.seed), *(_stream(draws.seed, target) for target in targets)])
 
 
-def _drawn(table: FeatureTable, count: int, seed: int, domain: int, repeat: int) -> Tensor:
-    generator = torch.Generator().manual_seed(counter_rng.stream("draw", seed, domain, repeat) & (2**63 - 1))
+def _stream(seed: int, target: FeatureTable | None = None) -> int:
+    """Of the random numbers of the source, or of a target: its images', so that the domains beside it don't matter."""
+    if target is None:
+        return counter_rng.stream("source domain", seed)
+    return counter_rng.stream("target domain", seed, content_key(target.keys.tobytes()))
+
+
+def _drawn(table: FeatureTable, count: int, stream: int, repeat: int) -> Tensor:
+    generator = torch.Generator().manual_seed(counter_rng.stream("draw", stream, repeat) & (2**63 - 1))
     return torch.randperm(table.count, generator=generator)[:count]
 
 
@@ -176,16 +188,16 @@ def _measure(pair: _Pair, a: Tensor, b: Tensor, at_a: Tensor, at_b: Tensor, seed
 
 
 def _summary(
-    floor: _Pair, pairs: Sequence[_Pair], tests: Sequence[tuple[int, float]], draws: Draws
+    floor: _Pair, pairs: Sequence[_Pair], tests: Sequence[tuple[int, float]], streams: Sequence[int]
 ) -> DomainComparison:
-    of_source = _resamples(len(floor.first[HEADLINE]), draws.seed, 0)
+    of_source = _resamples(len(floor.first[HEADLINE]), streams[0])
     floors, resampled_floors = {}, {}
     for name in MEASURES:
         resampled = of_source @ (floor.first[name] + floor.second[name]).numpy()
         floors[name], resampled_floors[name] = _distance(name, floor.found[name], resampled)
     targets = []
-    for k, (pair, (reached, p_value)) in enumerate(zip(pairs, tests, strict=True), 1):
-        of_target = _resamples(len(pair.second[HEADLINE]), draws.seed, k)
+    for stream, pair, (reached, p_value) in zip(streams[1:], pairs, tests, strict=True):
+        of_target = _resamples(len(pair.second[HEADLINE]), stream)
         by_measure = {}
         for name in MEASURES:
             resampled = of_source @ pair.first[name].numpy() + of_target @ pair.second[name].numpy()
@@ -195,9 +207,9 @@ def _summary(
     return DomainComparison(floors, targets)
 
 
-def _resamples(images: int, seed: int, domain: int) -> np.ndarray:
+def _resamples(images: int, stream: int) -> np.ndarray:
     """(R, images): by how much more often than once each image is drawn."""
-    return multiplicities(images, RESAMPLES, counter_rng.stream("resample", seed, domain) & (2**63 - 1)) - 1.0
+    return multiplicities(images, RESAMPLES, counter_rng.stream("resample", stream) & (2**63 - 1)) - 1.0
 
 
 def _distance(name: str, found: Sequence[Estimate], resampled: np.ndarray) -> tuple[Distance, np.ndarray]:

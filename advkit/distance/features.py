@@ -40,6 +40,9 @@ class FeatureTable:
     file: IO[bytes]
     places: np.ndarray
 
+    def __del__(self) -> None:
+        self.file.close()
+
     def rows(self, positions: Tensor) -> Tensor:
         """(M, d) float64 features of the images at ``positions`` (M,)."""
         width = self.size * self.dtype.itemsize
@@ -68,7 +71,20 @@ def write_features(
     Raises:
         InputError: no image; features that are not finite, or a file system that is full.
     """
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the table
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the table is there
+    try:
+        keys, size, dtype = _write(ref, batches, file, told)
+    except BaseException:
+        file.close()
+        raise
+    places = np.argsort(keys, kind="stable")
+    return FeatureTable(ref, len(keys), size, dtype, keys[places], file, places)
+
+
+def _write(
+    ref: str, batches: Iterable[tuple[list[int], Tensor]], file: IO[bytes], told: Callable[[int], None]
+) -> tuple[np.ndarray, int, np.dtype[np.floating]]:
+    """Keys of the images in the order of the rows in ``file``, numbers of a row, and what they are."""
     keys: list[np.ndarray] = []
     count, size, dtype = 0, 0, np.dtype(np.float32)
     for found, features in batches:
@@ -80,6 +96,7 @@ def write_features(
         size, dtype = block.shape[1], block.dtype
         try:
             file.write(block.tobytes())
+            file.flush()
         except OSError as error:
             why = error.strerror or error
             raise InputError(f"{tempfile.gettempdir()}: cannot write features: {why}; set TMPDIR") from error
@@ -88,9 +105,7 @@ def write_features(
         told(count)
     if not count:
         raise InputError(f"{ref}: no images; give a data set that has some")
-    every = np.concatenate(keys)
-    places = np.argsort(every, kind="stable")
-    return FeatureTable(ref, count, size, dtype, every[places], file, places)
+    return np.concatenate(keys), size, dtype
 
 
 def shared_images(a: FeatureTable, b: FeatureTable) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from advkit.distance.calibration import Calibration, GainLine, GainPrediction
-from advkit.distance.comparison import Distance, DomainComparison, Draws, TargetDistances
+from advkit.distance.comparison import Distance, DomainComparison, DrawPlan, TargetDistances
 from advkit.distance.measures import HEADLINE, MEASURES
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, percent, rate
@@ -133,7 +133,7 @@ def collect(
     counts: Sequence[int],
     shared: Sequence[int],
     features: FeatureSource,
-    draws: Draws,
+    draws: DrawPlan,
     found: DomainComparison,
     *,
     line: GainLine | None,

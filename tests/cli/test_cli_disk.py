@@ -31,12 +31,14 @@ WRITES = {
     "adversarial set": "attack {r} --data digits --limit 200 -o {out}.safetensors --force",
     "matrix figure": "transfer-matrix {r} {r2} --data digits --limit 20 --figure {out}.png",
     "matrix report": "transfer-matrix {r} {r2} --data digits --limit 20 --report {out}.json",
+    "domain figure": "domain-distance digits#train digits --limit 40 --permutations 9 --figure {out}.svg",
     "attention figure": "visualize attention {r} --data digits --count 1 --figure {out}.svg",
 }
 REPORTS = {
     "train": f"{TRAIN} -o t.safetensors --report {{out}}.json",
     "attack": "attack {r} --data digits --limit 8 -o a.safetensors --report {out}.json",
     "pictures": "attack {r} --data digits --limit 8 -o {out}",
+    "domain-distance": "domain-distance digits#train digits --limit 40 --permutations 9 --report {out}.json",
     "evaluate": "evaluate {r} --data digits --report {out}.json",
     "visualize": "visualize attention {r} --data digits --figure v.png --report {out}.json",
 }
