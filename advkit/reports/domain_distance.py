@@ -221,6 +221,16 @@ def advise(
     return Advice(text=text, order=sorted(ratios, key=lambda name: ratios[name]), calibration=summary)
 
 
+def less_varied_flags(result: DomainDistanceResult) -> list[str]:
+    """Targets that are nearer than two halves of the source: what chance adds to a distance goes with the variety."""
+    return [
+        f"{one.target}: less varied than {result.source}, so that its distance lies below the floor; "
+        f"whether they differ, p = {one.permutation_test.p_value:.3g} tells"
+        for one in result.targets
+        if (ends := one.distances[HEADLINE].ratio_interval) is not None and ends[1] < 1
+    ]
+
+
 def calibration_flags(read: Calibration | None, features: FeatureSource, n: int) -> list[str]:
     """Where the ratios of a calibration are not those of this run."""
     if read is None:
@@ -247,7 +257,7 @@ def table(result: DomainDistanceResult) -> list[str]:
         _cut(f"{result.source}: {result.images} images", 79),
         _cut(f"{result.n} images of each, {result.repeats} draws, {what.d} features ({seen})", 79),
         "",
-        f"{'':24}{'Fréchet':>9}  {'over the floor':18} {'KID':>9} {'p':>6} {'prx-A':>5}  slicedW",
+        f"{'':17}{'Fréchet':>9}  {'over the floor':19} {'KID':>8} {'p':>5} {'proxy-A':>7} sliced W",
         _row("floor", result.floor, ""),
     ]
     for one in result.targets:
@@ -261,9 +271,13 @@ def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> str:
     frechet = found["frechet"]
     ratio = ""
     if frechet.ratio is not None and frechet.ratio_interval is not None:
-        ratio = f"{frechet.ratio:.2f} [{frechet.ratio_interval[0]:.2f}, {frechet.ratio_interval[1]:.2f}]"
-    numbers = f"{found['kernel'].value:9.3g} {p_value:>6} {found['proxy_a'].value:5.2f}"
-    return f"{_cut(name, 23):24}{frechet.value:9.4g}  {ratio:18} {numbers}  {found['sliced_wasserstein'].value:.3g}"
+        ratio = f"{_short(frechet.ratio)} [{', '.join(map(_short, frechet.ratio_interval))}]"
+    numbers = f"{found['kernel'].value:8.3g} {p_value:>5} {found['proxy_a'].value:7.2f}"
+    return f"{_cut(name, 16):17}{frechet.value:9.4g}  {ratio:19} {numbers} {found['sliced_wasserstein'].value:8.3g}"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
 def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:

@@ -144,6 +144,15 @@ def test_images_that_are_in_both_domains_are_told(inside: Run) -> None:
     assert "B: 30 of its images are in A too; distances are too small" in report["flags"]
 
 
+def test_a_target_of_less_variety_is_told(folder: Path, inside: Run) -> None:
+    generator = np.random.default_rng(0)
+    for name, count, scale in (("bright", 40, 1.0), ("other", 20, 1.0), ("dull", 20, 0.6)):
+        np.save(f"{name}.npy", scale * generator.normal(size=(count, 200)))
+    report = measure(inside, "bright.npy", "dull.npy", "other.npy")
+    (told,) = [flag for flag in report["flags"] if "less varied" in flag]
+    assert told.startswith("dull.npy: less varied than bright.npy")
+
+
 def test_a_bound_on_the_ratio_is_the_exit_status(folder: Path, inside: Run) -> None:
     def status(*bound: str) -> int:
         found = inside("domain-distance", "a.npy", "near.npy", "far.npy", *FEW, *bound)
