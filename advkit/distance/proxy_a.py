@@ -60,8 +60,15 @@ def _scores(train: Tensor, signs: Tensor, test: Tensor) -> Tensor:
     mean, deviation = train.mean(0), train.std(0)
     deviation = torch.where(deviation > 1e-9 * mean.abs().clamp_min(1e-30), deviation, 1.0)  # constant ones say nothing
     train, test = ((one - mean) / deviation for one in (train, test))
-    kernel = train @ train.T / train.shape[1]
-    centred = signs - signs.mean()
-    weights = torch.linalg.solve(kernel + _RIDGE * torch.eye(len(train), dtype=kernel.dtype), centred)
-    scores: Tensor = test @ (train.T @ weights) / train.shape[1]
+    centred, size = signs - signs.mean(), train.shape[1]
+    if len(train) > size:
+        weights = _solved(train.T @ train / size, (train.T @ centred)[:, None])
+    else:  # the same by as many equations as there are images
+        weights = train.T @ _solved(train @ train.T / size, centred[:, None])
+    scores: Tensor = (test @ weights)[:, 0] / size
     return scores
+
+
+def _solved(products: Tensor, right: Tensor) -> Tensor:
+    ridge = _RIDGE * torch.eye(len(products), dtype=products.dtype)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(products + ridge))

@@ -150,3 +150,10 @@ def test_the_influence_tells_how_much_a_distance_varies(name: str, n: int, d: in
 def test_the_headline_is_one_of_the_measures_that_have_a_floor() -> None:
     assert MEASURES[HEADLINE].never_negative
     assert kernel(normal(4, 2, 0), normal(4, 2, 1)).errors is None
+
+
+def test_proxy_a_by_features_and_by_images_is_the_same_classifier() -> None:
+    """Ridge regression has two forms; features that repeat one another lead from one to the other."""
+    a, b = normal(20, 6, 0), normal(20, 6, 1, 0.5)
+    many_a, many_b = (torch.cat([one] * 10, 1) for one in (a, b))
+    assert proxy_a(many_a, many_b).errors == proxy_a(a, b).errors
