@@ -141,7 +141,7 @@ def compare(
     tests = []
     for repeat in repeats:
         rows = source.rows(own[repeat])
-        seed = counter_rng.stream("a draw of domains", draws.seed, repeat)
+        seed = counter_rng.stream("measures of domains", draws.seed, repeat)
         halves = own[repeat][:n], own[repeat][n:]
         _measure(floor, rows[:n], rows[n:], _within(own, halves[0]), _within(own, halves[1]), seed, draws.repeats)
         told(repeat * (len(targets) + 1) + 1, draws.repeats * (len(targets) + 1))
@@ -164,7 +164,7 @@ def _stream(seed: int, target: FeatureTable | None = None) -> int:
 
 
 def _drawn(table: FeatureTable, count: int, stream: int, repeat: int) -> Tensor:
-    generator = torch.Generator().manual_seed(counter_rng.stream("draw", stream, repeat) & (2**63 - 1))
+    generator = torch.Generator().manual_seed(counter_rng.stream("draw of domain", stream, repeat) & (2**63 - 1))
     return torch.randperm(table.count, generator=generator)[:count]
 
 
@@ -209,7 +209,7 @@ def _summary(
 
 def _resamples(images: int, stream: int) -> np.ndarray:
     """(R, images): by how much more often than once each image is drawn."""
-    return multiplicities(images, RESAMPLES, counter_rng.stream("resample", stream) & (2**63 - 1)) - 1.0
+    return multiplicities(images, RESAMPLES, counter_rng.stream("resample of domain", stream) & (2**63 - 1)) - 1.0
 
 
 def _distance(name: str, found: Sequence[Estimate], resampled: np.ndarray) -> tuple[Distance, np.ndarray]:
