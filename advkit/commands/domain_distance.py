@@ -20,7 +20,7 @@ def run(config: DistanceConfig) -> int:
     clock = Clock()
     check(config)
     from advkit.distance.calibration import GainLine, read_calibration
-    from advkit.distance.comparison import DrawPlan, compare, images_of_a_draw
+    from advkit.distance.comparison import DrawPlan, compare
     from advkit.distance.features import shared_images
     from advkit.reports import domain_distance as reports
     from advkit.reports import envelope
@@ -30,11 +30,10 @@ def run(config: DistanceConfig) -> int:
     with Progress(config.quiet) as progress:
         opened = open_domains(config, lambda done, total: progress.step("features", done, total))
         source, *targets = opened.tables
-        n = images_of_a_draw(source, targets, config.subsample)
-        draws = DrawPlan(n, config.repeats, config.permutations, config.seed)
+        draws = DrawPlan(opened.n, config.repeats, config.permutations, config.seed)
         found = compare(source, targets, draws, lambda done, total: progress.step("distances", done, total))
     shared = [shared_images(source, target) for target in targets]
-    shares = None if config.figure is None else _draw(config.figure, opened, found, n)
+    shares = None if config.figure is None else _draw(config.figure, opened, found)
     result = reports.collect(
         opened.names,
         [table.count for table in opened.tables],
@@ -75,20 +74,20 @@ def run(config: DistanceConfig) -> int:
                 if count
             ),
             *reports.less_varied_flags(result),
-            *reports.calibration_flags(calibration, opened.features, n),
+            *reports.calibration_flags(calibration, opened.features, opened.n),
         ],
         passed=result.gates,
     )
 
 
-def _draw(path: Path, opened: OpenedDomains, found: DomainComparison, n: int) -> tuple[float, float]:
+def _draw(path: Path, opened: OpenedDomains, found: DomainComparison) -> tuple[float, float]:
     """The figure; returns the shares of the variance that its plane has."""
     import torch
 
     from advkit.distance.measures import HEADLINE
     from advkit.figures.domains import DOTS, PlottedDomain, draw
 
-    shown = torch.arange(min(n, DOTS))  # the first in the order of hashes: any
+    shown = torch.arange(min(opened.n, DOTS))  # the first in the order of hashes: any
     rows = [table.rows(shown) for table in opened.tables]
     plotted = [
         PlottedDomain(name, one.by_measure[HEADLINE].ratio, one.by_measure[HEADLINE].ratio_interval, features)

@@ -37,6 +37,7 @@ class OpenedDomains:
     Attributes:
         names: distinct; the first is the source.
         tables: features of each.
+        n: images of each in a draw.
         features: what they are.
         inputs: model and data as the report tells them.
         flags: what their readers had to say.
@@ -45,6 +46,7 @@ class OpenedDomains:
 
     names: list[str]
     tables: list[FeatureTable]
+    n: int
     features: FeatureSource
     inputs: list[Input]
     flags: list[str]
@@ -93,10 +95,11 @@ def open_domains(config: DistanceConfig, told: Told) -> OpenedDomains:
         image, file = refs[ready.index(False)], refs[ready.index(True)]
         raise InputError(f"{image}: {file} holds ready features and this does not; give all as images, or as features")
     check_ready(config)
-    return _of_files(names, refs)
+    return _of_files(config, names, refs)
 
 
-def _of_files(names: list[str], refs: list[str]) -> OpenedDomains:
+def _of_files(config: DistanceConfig, names: list[str], refs: list[str]) -> OpenedDomains:
+    from advkit.distance.comparison import images_of_a_draw
     from advkit.distance.feature_files import read_feature_file
     from advkit.reports.domain_distance import FeatureSource
     from advkit.reports.envelope import Input
@@ -124,11 +127,13 @@ def _of_files(names: list[str], refs: list[str]) -> OpenedDomains:
         d=tables[0].size,
         dtype=str(tables[0].dtype),
     )
-    return OpenedDomains(names, tables, features, inputs, [], "cpu")
+    n = images_of_a_draw(refs, [table.count for table in tables], config.subsample)
+    return OpenedDomains(names, tables, n, features, inputs, [], "cpu")
 
 
 def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: Told) -> OpenedDomains:
     from advkit.data import reference as data_reference
+    from advkit.distance.comparison import images_of_a_draw
     from advkit.models.native_size import native_size
     from advkit.reports import envelope
     from advkit.reports.domain_distance import FeatureSource
@@ -151,6 +156,7 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
             keep=False,
         )
         domains.append(limited(task_named(data.task), data, config.limit, config.seed))
+    n = images_of_a_draw(refs, [len(data) for data in domains], config.subsample)
     channels = max(data.size[0] for data in domains)
     if native is not None and native.channels is not None:
         channels = native.channels
@@ -176,7 +182,7 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
         d=tables[0].size,
         dtype=str(tables[0].dtype),
     )
-    return OpenedDomains(names, tables, features, inputs, flags, device)
+    return OpenedDomains(names, tables, n, features, inputs, flags, device)
 
 
 def _resize(config: DistanceConfig, model: str | None, native: NativeSize | None) -> Resize:

@@ -92,7 +92,7 @@ class GainLine:
         mean = sum(known) / len(known) if known else 0.0
         self._variances = np.array([mean if width is None else width**2 for width in widths])
         self.at_floor, self.per_doubling = _line(self._x, self._y, self._variances)
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(seed & (2**63 - 1))
         drawn = generator.integers(0, len(pairs), (RESAMPLES, len(pairs)))
         self._lines = np.array([_line(self._x[rows], self._y[rows], self._variances[rows]) for rows in drawn])
         residuals = self._y - self._at(self._x, self.at_floor, self.per_doubling)

@@ -104,15 +104,21 @@ class _Pair:
     found: dict[str, list[Estimate]] = field(default_factory=lambda: {name: [] for name in MEASURES})
 
 
-def images_of_a_draw(source: FeatureTable, targets: Sequence[FeatureTable], wanted: int | None) -> int:
+def images_of_a_draw(refs: Sequence[str], counts: Sequence[int], wanted: int | None) -> int:
     """n: as asked for, or as many as there are in half of the source and in every target, 1,000 at most.
+
+    Args:
+        refs: of the source and of each target, named in errors.
+        counts: images of each.
+        wanted: n; None leaves it to the counts.
 
     Raises:
         InputError: fewer images than that; fewer than four.
     """
-    room = min([source.count // 2, *(target.count for target in targets)])
-    poorest = min([(source.count // 2, source), *((t.count, t) for t in targets)], key=lambda one: one[0])[1]
-    whose = f"{poorest.ref} has {poorest.count}" + (", and half of them are the floor's" if poorest is source else "")
+    rooms = [counts[0] // 2, *counts[1:]]
+    room = min(rooms)
+    poorest = rooms.index(room)
+    whose = f"{refs[poorest]} has {counts[poorest]}" + ("" if poorest else ", and half of them are the floor's")
     if room < LEAST:
         raise InputError(f"{whose}: too few images; at least {2 * LEAST} of the source and {LEAST} of every other")
     if wanted is not None and wanted > room:

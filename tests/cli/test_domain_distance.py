@@ -117,6 +117,19 @@ def test_the_order_of_files_and_the_batch_change_nothing(tmp_path: Path, inside:
         assert batched["permutation_test"] == kept["permutation_test"]
 
 
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_any_whole_number_seeds_a_distance(seed: str, folder: Path, inside: Run) -> None:
+    calibration(folder)
+    more = ("--seed", seed, "--advise", "--calibration", "c.json", "--figure", "x.png")
+    assert measure(inside, "a.npy", "far.npy", *more)["seed"] == int(seed)
+    assert measure(inside, "digits#train", "digits", "--limit", "20", "--features", "advkit/cnn", "--seed", seed)
+
+
+def test_too_few_images_are_told_before_any_work(inside: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("advkit.distance.features.write_features", lambda *_: pytest.fail("work before the check"))
+    assert "too few images" in refuse(inside, "digits#train", "digits", "--limit", "6")
+
+
 def test_features_of_a_classifier_and_of_one_of_its_layers(r: Path, inside: Run) -> None:
     report = measure(inside, "digits#train", "digits#test", "--limit", "40", "--features", r)
     features = report["result"]["features"]

@@ -55,22 +55,23 @@ def test_a_domain_without_images_is_refused() -> None:
 
 
 def test_n_is_what_half_of_the_source_and_every_target_have() -> None:
-    many, few = table(normal(60, 2, 0), "many"), table(normal(12, 2, 1), "few")
-    assert images_of_a_draw(many, [few], None) == 12
-    assert images_of_a_draw(many, [few, many], 5) == 5
-    assert images_of_a_draw(few, [many], None) == 6
-    with pytest.raises(InputError, match=r"--subsample 13: few has 12; at most 12"):
-        images_of_a_draw(many, [few], 13)
-    with pytest.raises(InputError, match=r"few has 12, and half of them are the floor's; at most 6"):
-        images_of_a_draw(few, [many], 7)
+    def n(source: int, *targets: int, wanted: int | None = None) -> int:
+        return images_of_a_draw("abc"[: 1 + len(targets)], [source, *targets], wanted)
+
+    assert n(60, 12) == 12
+    assert n(60, 12, 60, wanted=5) == 5
+    assert n(12, 60) == 6
+    assert n(2500, 2500) == 1000
+    assert n(2500, 2500, wanted=1200) == 1200
+    with pytest.raises(InputError, match=r"--subsample 13: b has 12; at most 12"):
+        n(60, 12, wanted=13)
+    with pytest.raises(InputError, match=r"a has 12, and half of them are the floor's; at most 6"):
+        n(12, 60, wanted=7)
     for count in (1, 3):
-        with pytest.raises(InputError, match=rf"one has {count}: too few"):
-            images_of_a_draw(many, [table(normal(count, 2, 1), "one")], None)
-    with pytest.raises(InputError, match="one has 7, and half of them are the floor's: too few"):
-        images_of_a_draw(table(normal(7, 2, 1), "one"), [many], None)
-    big = table(normal(2500, 1, 0), batch=2500)
-    assert images_of_a_draw(big, [big], None) == 1000
-    assert images_of_a_draw(big, [big], 1200) == 1200
+        with pytest.raises(InputError, match=rf"c has {count}: too few images; at least 8 of the source"):
+            n(60, 12, count)
+    with pytest.raises(InputError, match="a has 7, and half of them are the floor's: too few"):
+        n(7, 60)
 
 
 DRAWS = DrawPlan(images=10, repeats=3, permutations=50, seed=0)
