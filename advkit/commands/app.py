@@ -21,6 +21,7 @@ TOOLS = {
     "attack": "Write adversarial images.",
     "transfer-matrix": "Count which attacks fool which models.",
     "evolve": "Search for an architecture that resists.",
+    "domain-distance": "Measure how far domains lie apart.",
     "evaluate": "Measure accuracy on clean and adversarial sets.",
     "visualize": "Draw what models look at.",
 }

@@ -141,7 +141,7 @@ def decode(
         if image.width * image.height > _BIG:
             image = _reduced(image, resize.scaled)
         pixels = _pixels(image, channels, file)
-        return _resized(pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels, resize, file)
+        return resize_and_cut(pixels.float() / 255.0 if pixels.dtype == torch.uint8 else pixels, resize, file)
 
 
 def decode_whole(file: Path, channels: int) -> Tensor:
@@ -201,14 +201,18 @@ def _deep_grey(image: Any, file: Path) -> Tensor:
     return array
 
 
-def _resized(image: Tensor, resize: Resize, file: Path) -> Tensor:
-    """``image`` (C, h, w) scaled, with antialiasing, and cut; as it is when it has the size already."""
+def resize_and_cut(image: Tensor, resize: Resize, where: object) -> Tensor:
+    """``image`` (C, h, w) in [0, 1] scaled, with antialiasing, and cut; as it is when it has the size already.
+
+    Raises:
+        InputError: a picture so thin that it would become a huge one before the cut; ``where`` is named.
+    """
     height, width = resize.size
     if tuple(image.shape[1:]) != resize.size:
         over = _cover((image.shape[1], image.shape[2]), resize)
         if over[0] * over[1] > max(_LARGEST, 4 * height * width):
             was = f"{image.shape[1]}x{image.shape[2]}"
-            raise InputError(f"{file}: {was} is too thin to be cut to {height}x{width}; remove it")
+            raise InputError(f"{where}: {was} is too thin to be cut to {height}x{width}; remove it")
         image = image.unsqueeze(0)
         image = _scaled(image, over, resize.interpolation)
         top, left = round((over[0] - height) / 2), round((over[1] - width) / 2)

@@ -53,6 +53,7 @@ def load(
     interpolation: str = "bilinear",
     download: bool = False,
     fix_boxes: bool = False,
+    keep: bool = True,
 ) -> ImageSet:
     """The images that ``ref`` names.
 
@@ -66,6 +67,7 @@ def load(
         interpolation: of their scaling, ``bilinear``, ``bicubic`` or ``nearest``.
         download: let torchvision fetch a missing set.
         fix_boxes: clip boxes that reach beyond their image, and drop those without area, instead of refusing them.
+        keep: keep decoded pictures of many sizes in memory, up to 2 GiB.
 
     Raises:
         InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files; no file
@@ -75,7 +77,7 @@ def load(
         base, split, pattern = _parted(ref)
         splits = _splits(base, download)
         chosen = _choose(ref, base, splits, split, role)
-        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes))
+        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes, keep))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     if fix_boxes and source.task != "detection":

@@ -24,6 +24,7 @@ from advkit.models.resized import Resized
 from advkit.reports.adv_pretrain import AdvPretrainResult
 from advkit.reports.attack import AttackResult
 from advkit.reports.clock import Clock
+from advkit.reports.domain_distance import DomainDistanceResult
 from advkit.reports.evaluate import EvaluateResult
 from advkit.reports.evolve import EvolveResult
 from advkit.reports.gates import Gate
@@ -105,6 +106,7 @@ TOOLS: dict[str, type[Report[Any]]] = {
     "attack": Report[AttackResult],
     "transfer-matrix": Report[TransferMatrixResult],
     "evolve": Report[EvolveResult],
+    "domain-distance": Report[DomainDistanceResult],
     "evaluate": Report[EvaluateResult],
     "visualize": Report[VisualizeResult],
 }

@@ -39,6 +39,7 @@ COMMANDS = (
     "attack net.py:net --data {data} --steps 2 -o a.safetensors --force -q",
     "attack net.py:net --data {data} --steps 2 --quantize -o q.safetensors --force -q",
     f"transfer-matrix {MODELS} --data {{data}} --steps 2 -q",
+    "domain-distance A={data} B={data} --subsample 100 --repeats 2 -q",
 )
 
 

@@ -99,10 +99,15 @@ OWN = {  # what every run of a command begins with; {models} and {data} are fill
     "-o t.safetensors",
     "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
+    "domain-distance": "{models} --limit 40 --repeats 2 --permutations 20",
     "evaluate": "{models} --data {data}",
     "visualize attention": "{models} --data {data} --limit 40 --samples 2 --figure f.png",
 }
-MODELS = {"transfer-matrix": "R=r.safetensors V=r2.safetensors", "visualize attention": "r.safetensors r2.safetensors"}
+MODELS = {
+    "transfer-matrix": "R=r.safetensors V=r2.safetensors",
+    "domain-distance": "digits#train digits#test",
+    "visualize attention": "r.safetensors r2.safetensors",
+}
 FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     "train": DATA
     | TRAINING
@@ -165,6 +170,25 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "figure": Flip("--figure m.svg"),
         "workers": Elsewhere("test_workers_change_nothing"),
         "ray": Elsewhere("test_a_cluster_changes_nothing"),
+    },
+    "domain-distance": STREAMS
+    | {
+        "data": Flip(flip_models="digits#test digits#train"),
+        "features": Flip("--features advkit/cnn"),
+        "limit": Flip("--limit 30"),
+        "size": Flip("--size 8"),
+        "mean": Flip("--mean 0.1", "--features advkit/cnn"),
+        "std": Flip("--std 0.7", "--features advkit/cnn"),
+        "seed": Flip("--seed 1"),
+        "batch_size": Flip("--batch-size 7", "--features advkit/cnn", same=True),
+        "subsample": Flip("--subsample 10"),
+        "repeats": Flip("--repeats 3"),
+        "permutations": Flip("--permutations 30"),
+        "advise": Flip("--advise"),
+        "calibration": Elsewhere("test_a_calibration_foretells_gains_with_intervals"),
+        "figure": Flip("--figure d.svg"),
+        "fail_above": Flip("--fail-above 1000"),
+        "fail_below": Flip("--fail-below 0"),
     },
     "evaluate": DATA
     | {

@@ -31,12 +31,14 @@ WRITES = {
     "adversarial set": "attack {r} --data digits --limit 200 -o {out}.safetensors --force",
     "matrix figure": "transfer-matrix {r} {r2} --data digits --limit 20 --figure {out}.png",
     "matrix report": "transfer-matrix {r} {r2} --data digits --limit 20 --report {out}.json",
+    "domain figure": "domain-distance digits#train digits --limit 40 --size 4 --figure {out}.svg",
     "attention figure": "visualize attention {r} --data digits --count 1 --figure {out}.svg",
 }
 REPORTS = {
     "train": f"{TRAIN} -o t.safetensors --report {{out}}.json",
     "attack": "attack {r} --data digits --limit 8 -o a.safetensors --report {out}.json",
     "pictures": "attack {r} --data digits --limit 8 -o {out}",
+    "domain-distance": "domain-distance digits#train digits --limit 40 --size 4 --report {out}.json",
     "evaluate": "evaluate {r} --data digits --report {out}.json",
     "visualize": "visualize attention {r} --data digits --figure v.png --report {out}.json",
 }
@@ -72,6 +74,12 @@ def test_a_full_disk_leaves_the_old_file_whole(
     assert "out." in line
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     assert out.read_text() == "old"
+
+
+def test_features_on_a_full_disk_name_the_folder_of_temporary_files(tmp_path: Path) -> None:
+    command = ["domain-distance", "digits#train", "digits", "--limit", "40", "--figure", "d.png"]
+    assert "TMPDIR" in one_line(on_a_full_disk(command, tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_on_a_full_disk_leave_no_folder(r: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, option_fields
+from advkit.commands.domain_distance_config import DistanceConfig
 from advkit.commands.evaluate import EvaluateConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
@@ -34,6 +35,7 @@ CONFIGS: dict[str, type[Config]] = {
     "adv-pretrain": AdvPretrainConfig,
     "attack": AttackConfig,
     "transfer-matrix": MatrixConfig,
+    "domain-distance": DistanceConfig,
     "evaluate": EvaluateConfig,
     "visualize attention": AttentionConfig,
 }

@@ -45,3 +45,15 @@ def test_an_attack_on_one_resnet_fools_its_deeper_sisters(cifar: Path, inside: R
         assert pairs[victim]["cond"]["rate"] > 0.8
         assert pairs[victim]["noise"]["rate"] < 0.3
         assert pairs[victim]["flipped"]["rate"] < 0.3
+
+
+@pytest.mark.skipif(not (SHARED / "usps").is_dir(), reason="MNIST and USPS are not at ../shared/data")
+def test_another_post_office_lies_further_than_the_other_part_of_mnist(inside: Run) -> None:
+    sets = [f"A={SHARED / 'mnist'}#test", f"B={SHARED / 'mnist'}#train", f"C={SHARED / 'usps'}#test"]
+    found = inside("domain-distance", *sets, "--limit", "200", "--size", "16", "--advise", "-q")
+    result = json.loads(found.stdout)["result"]
+    same, other = result["targets"]
+    assert same["distances"]["frechet"]["ratio"] < 1.4 < 5 < other["distances"]["frechet"]["ratio"]
+    assert same["permutation_test"]["p_value"] > 0.01 > other["permutation_test"]["p_value"]
+    assert same["distances"]["proxy_a"]["value"] < 0.6 < 1.5 < other["distances"]["proxy_a"]["value"]
+    assert result["advice"]["order"] == ["B", "C"]

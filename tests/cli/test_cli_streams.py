@@ -21,10 +21,12 @@ RUNS = {
     "attack": "attack {r} --data digits --limit 24 --batch-size 8 --eps 0.3 --method mi,di --steps 4 -o a.safetensors",
     "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 24 "
     "--batch-size 8 --method pgd --method mi --steps 4 --eps 0.3 --compare First:Third,First",
+    "domain-distance": "domain-distance digits#train 'A longer name'=digits --limit 60 --batch-size 20 --repeats 2 "
+    "--permutations 20 --advise",
     "evaluate": "evaluate {r} --data digits --limit 60 --batch-size 20",
     "visualize": "visualize attention {r} {r2} --data digits --count 1 --samples 2 --figure f.png",
 }
-PROGRESS = {"train", "adv-pretrain", "attack", "transfer-matrix", "evaluate"}
+PROGRESS = {"train", "adv-pretrain", "attack", "transfer-matrix", "domain-distance", "evaluate"}
 ESCAPE = "\x1b"
 MOVES = re.compile(r"\r|\x1b\[(\?25[lh]|1A|0m)")  # a bar is drawn over, its cursor hidden
 

@@ -17,6 +17,7 @@ from executable import REPOSITORY
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, command, option_fields, spelt
+from advkit.commands.domain_distance_config import DistanceConfig
 from advkit.commands.evaluate import EvaluateConfig
 from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
@@ -24,7 +25,16 @@ from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
 from advkit.files.errors import InputError
 
-CONFIGS = (TrainConfig, AdvPretrainConfig, AttackConfig, MatrixConfig, EvolveConfig, EvaluateConfig, AttentionConfig)
+CONFIGS = (
+    TrainConfig,
+    AdvPretrainConfig,
+    AttackConfig,
+    MatrixConfig,
+    EvolveConfig,
+    DistanceConfig,
+    EvaluateConfig,
+    AttentionConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.app import application
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, option_fields, spelt
+from advkit.commands.domain_distance_config import DistanceConfig
 from advkit.commands.evaluate import EvaluateConfig
 from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
@@ -31,6 +32,7 @@ HELP = {
     "advkit-attack": ["attack"],
     "advkit-transfer-matrix": ["transfer-matrix"],
     "advkit-evolve": ["evolve"],
+    "advkit-domain-distance": ["domain-distance"],
     "advkit-evaluate": ["evaluate"],
     "advkit-visualize": ["visualize", "attention"],
     "advkit": [],
@@ -42,6 +44,7 @@ CONFIGS: dict[str, type[Config]] = {
     "advkit-attack": AttackConfig,
     "advkit-transfer-matrix": MatrixConfig,
     "advkit-evolve": EvolveConfig,
+    "advkit-domain-distance": DistanceConfig,
     "advkit-evaluate": EvaluateConfig,
     "advkit-visualize": AttentionConfig,
 }

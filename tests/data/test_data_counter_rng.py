@@ -29,6 +29,11 @@ USES = {
     "trades start": [range(20), range(2000)],
     "robust check": [range(20)],
     "bootstrap over images": [()],
+    "source domain": [range(20)],  # seed
+    "target domain": [range(20), range(200)],  # seed, contents
+    "draw of domain": [range(20), range(200)],  # domain, draw
+    "resample of domain": [range(20)],  # domain
+    "measures of domains": [range(20), range(200)],  # seed, draw
     "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
 }
 

@@ -179,7 +179,7 @@ def test_memory_that_ran_out_is_no_damage(error, tmp_path, monkeypatch):
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(decoding, "_resized", fails)
+    monkeypatch.setattr(decoding, "resize_and_cut", fails)
     with pytest.raises(InputError, match=r"1\.png: memory ran out"):
         decode(saved(COLOUR, tmp_path / "1.png"), 3, SIZE)
 
@@ -204,9 +204,11 @@ def test_big_pictures_come_out_as_others(mode, orientation, tmp_path, monkeypatc
     suffix = {"CMYK": "tif", "jpeg": "jpg"}.get(mode, "png")
     file = saved(image, tmp_path / f"1.{suffix}", exif=exif, **({"quality": 95} if mode == "jpeg" else {}))
     whole = [decode(file, channels, (12, 10)) for channels in (1, 3)]
-    seen, inner = [], decoding._resized
+    seen, inner = [], decoding.resize_and_cut
     monkeypatch.setattr(decoding, "_BIG", 1000)
-    monkeypatch.setattr(decoding, "_resized", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest))
+    monkeypatch.setattr(
+        decoding, "resize_and_cut", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest)
+    )
     for channels, expected in zip((1, 3), whole, strict=True):
         found = decode(file, channels, (12, 10))
         assert torch.allclose(found, expected, atol=0.12 if mode == "1" else 0.03)
@@ -214,8 +216,10 @@ def test_big_pictures_come_out_as_others(mode, orientation, tmp_path, monkeypatc
 
 
 def test_a_picture_of_more_than_2_to_the_24_pixels_never_becomes_floats_whole(monkeypatch, tmp_path):
-    seen, inner = [], decoding._resized
-    monkeypatch.setattr(decoding, "_resized", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest))
+    seen, inner = [], decoding.resize_and_cut
+    monkeypatch.setattr(
+        decoding, "resize_and_cut", lambda image, *rest: seen.append(image.shape[1:]) or inner(image, *rest)
+    )
     for side in (4096, 4097):
         decode(saved(Image.new("L", (side, side)), tmp_path / "1.png"), 1, (8, 8))
     assert seen[0] == (4096, 4096)

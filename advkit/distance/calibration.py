@@ -1,0 +1,176 @@
+"""What adversarial pre-training gained on pairs of domains that somebody measured, as a line over their distance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from advkit.files.errors import InputError
+from advkit.metrics.intervals import Z95
+
+SPEC = "advkit/calibration/1"
+LEAST_PAIRS = 4
+RESAMPLES = 2000
+
+
+class MeasuredGain(BaseModel):
+    """A pair of domains on which a plainly and an adversarially trained model were compared."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    source: str
+    target: str
+    ratio: float = Field(gt=0, description="squared Fréchet distance over its floor")
+    gain: float
+    interval: tuple[float, float] | None = None
+
+
+class Calibration(BaseModel):
+    """The file.
+
+    Attributes:
+        spec: ``advkit/calibration/1``.
+        gain: what is gained, with its unit, such as ``mAP@.5 in points``.
+        features: sha256 of the extractor's weights, its layer and the size of the images; None where unknown.
+        images: n of each domain in a draw; a ratio belongs to it.
+        pairs: what was measured.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    spec: Literal["advkit/calibration/1"]
+    gain: str
+    features: dict[str, str | int | list[int] | None] | None = None
+    images: int | None = None
+    pairs: list[MeasuredGain]
+
+
+@dataclass(frozen=True)
+class GainPrediction:
+    """What a calibration says of one distance.
+
+    Attributes:
+        gain: on average, at that distance.
+        interval: 95 %, of that average.
+        pair_interval: 95 %, of a single further pair.
+        chance: share of such pairs on which there is a gain at all.
+        extrapolated: whether no pair of the calibration lies as far, or as near.
+    """
+
+    gain: float
+    interval: tuple[float, float]
+    pair_interval: tuple[float, float]
+    chance: float
+    extrapolated: bool
+
+
+class GainLine:
+    """gain = at_floor + per_doubling · log2(ratio), by least squares over the pairs.
+
+    A pair weighs the less the wider its interval: by the inverse of its variance plus the variance between pairs, which
+    the residuals tell (method of moments; DerSimonian and Laird 1986). Intervals are by bootstrap over the pairs.
+
+    Attributes:
+        at_floor: gain where the distance is that of two halves of the source.
+        per_doubling: gain for each doubling of the ratio.
+        slope_interval: 95 %, of ``per_doubling``.
+        signs_right: pairs whose gain has the sign that the line through all others foretells.
+        signs: pairs that are not 0.
+        commoner_sign: pairs that have the sign that most have: what one gets right without any distance.
+    """
+
+    def __init__(self, pairs: Sequence[MeasuredGain], seed: int = 0) -> None:
+        self._x = np.array([math.log2(pair.ratio) for pair in pairs])
+        self._y = np.array([pair.gain for pair in pairs])
+        widths = [None if p.interval is None else (p.interval[1] - p.interval[0]) / (2 * Z95) for p in pairs]
+        known = [width**2 for width in widths if width is not None]
+        mean = sum(known) / len(known) if known else 0.0
+        self._variances = np.array([mean if width is None else width**2 for width in widths])
+        self.at_floor, self.per_doubling = _line(self._x, self._y, self._variances)
+        generator = np.random.default_rng(seed & (2**63 - 1))
+        drawn = generator.integers(0, len(pairs), (RESAMPLES, len(pairs)))
+        self._lines = np.array([_line(self._x[rows], self._y[rows], self._variances[rows]) for rows in drawn])
+        residuals = self._y - self._at(self._x, self.at_floor, self.per_doubling)
+        spread = math.sqrt(len(pairs) / (len(pairs) - 2))  # two numbers were fitted to them
+        self._residuals = spread * residuals[generator.integers(0, len(pairs), RESAMPLES)]
+        self.slope_interval = _middle(self._lines[:, 1])
+        self.signs_right, self.signs, self.commoner_sign = self._leave_one_out()
+
+    @staticmethod
+    def _at(x: np.ndarray | float, intercept: np.ndarray | float, slope: np.ndarray | float) -> np.ndarray:
+        return np.asarray(intercept + slope * x)
+
+    def predict(self, ratio: float) -> GainPrediction:
+        """The gain at ``ratio``, above 0."""
+        x = math.log2(ratio)
+        means = self._at(x, self._lines[:, 0], self._lines[:, 1])
+        single = means + self._residuals
+        return GainPrediction(
+            float(self._at(x, self.at_floor, self.per_doubling)),
+            _middle(means),
+            _middle(single),
+            float((single > 0).mean()),
+            not self._x.min() <= x <= self._x.max(),
+        )
+
+    def _leave_one_out(self) -> tuple[int, int, int]:
+        right = 0
+        for k, (x, y) in enumerate(zip(self._x, self._y, strict=True)):
+            others = np.arange(len(self._x)) != k
+            line = _line(self._x[others], self._y[others], self._variances[others])
+            right += bool(self._at(x, *line) * y > 0)
+        above, below = int((self._y > 0).sum()), int((self._y < 0).sum())
+        return right, above + below, max(above, below)
+
+
+def _line(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope; level where all of ``x`` are the same."""
+    even = np.ones_like(x)
+    intercept, slope = _weighted(x, y, even)
+    between = max(0.0, float(np.mean((y - intercept - slope * x) ** 2) - variances.mean()))
+    total = variances + between
+    return _weighted(x, y, even if float(total.min()) <= 0 else 1 / total)
+
+
+def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    weights = weights / weights.sum()
+    mean_x, mean_y = float(weights @ x), float(weights @ y)
+    across = float(weights @ (x - mean_x) ** 2)
+    slope = float(weights @ ((x - mean_x) * (y - mean_y))) / across if across > 1e-12 else 0.0
+    return mean_y - slope * mean_x, slope
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.025, 0.975)).tolist()
+    return low, high
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The calibration in ``path``.
+
+    Raises:
+        InputError: unreadable, no calibration, too few pairs, all at one distance, intervals the wrong way round.
+    """
+    try:
+        found = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"--calibration {path}: cannot read: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise InputError(f"--calibration {path}: {place}: {first['msg']}; see advkit-formats(5)") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--calibration {path}: no JSON ({str(error)[:80]}); see advkit-formats(5)") from error
+    if len(found.pairs) < LEAST_PAIRS:
+        raise InputError(f"--calibration {path}: {len(found.pairs)} pairs; at least {LEAST_PAIRS} are needed")
+    for number, pair in enumerate(found.pairs):
+        if pair.interval is not None and not pair.interval[0] <= pair.interval[1]:
+            raise InputError(f"--calibration {path}: pairs.{number}.interval ends before it begins; swap its ends")
+    if len({pair.ratio for pair in found.pairs}) < 2:
+        raise InputError(f"--calibration {path}: all pairs lie at one ratio; a line needs two")
+    return found

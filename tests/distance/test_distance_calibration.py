@@ -1,0 +1,146 @@
+"""Gains that were measured, as a line over the distance: exact data, intervals, weights, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from advkit.distance.calibration import GainLine, MeasuredGain, read_calibration
+from advkit.files.errors import InputError
+
+RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+
+def pairs(gains: list[float], widths: list[float | None] | None = None) -> list[MeasuredGain]:
+    widths = widths or [None] * len(gains)
+    return [
+        MeasuredGain(
+            source="s",
+            target=f"t{k}",
+            ratio=ratio,
+            gain=gain,
+            interval=None if width is None else (gain - width / 2, gain + width / 2),
+        )
+        for k, (ratio, gain, width) in enumerate(zip(RATIOS, gains, widths, strict=False))
+    ]
+
+
+def test_gains_on_a_line_are_found_again() -> None:
+    line = GainLine(pairs([-4.0 + 3.0 * math.log2(ratio) for ratio in RATIOS]))
+    assert (line.at_floor, line.per_doubling) == pytest.approx((-4.0, 3.0))
+    found = line.predict(4.0)
+    assert found.gain == pytest.approx(2.0)
+    assert found.interval == pytest.approx((2.0, 2.0), abs=0.5)
+    assert found.chance > 0.95
+    assert not found.extrapolated
+    assert line.predict(1.2).chance < 0.05
+    assert (line.signs_right, line.signs, line.commoner_sign) == (7, 7, 4)
+
+
+def test_what_lies_beyond_all_pairs_is_told() -> None:
+    line = GainLine(pairs([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    assert [line.predict(ratio).extrapolated for ratio in (0.9, 1.0, 8.0, 8.1)] == [True, False, False, True]
+
+
+def test_gains_that_do_not_depend_on_the_distance_have_a_slope_about_none() -> None:
+    line = GainLine(pairs([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0]))
+    assert line.slope_interval[0] < 0 < line.slope_interval[1]
+    assert line.signs_right < line.commoner_sign
+    found = line.predict(3.0)
+    assert found.pair_interval[0] < found.interval[0] < found.gain < found.interval[1] < found.pair_interval[1]
+
+
+def test_a_pair_that_was_measured_badly_weighs_little() -> None:
+    gains = [math.log2(ratio) for ratio in RATIOS]
+    gains[-1] = -20.0
+    blunt = GainLine(pairs(gains, [0.1] * 6 + [40.0]))
+    sharp = GainLine(pairs(gains))
+    assert abs(blunt.per_doubling - 1.0) < abs(sharp.per_doubling - 1.0) / 2
+
+
+def test_a_pair_without_gain_has_no_sign() -> None:
+    line = GainLine(pairs([0.0, 1.0, 2.0, 3.0]))
+    assert (line.signs, line.commoner_sign) == (3, 3)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    gains = [1.0, 0.0, 3.0, 2.0, 5.0, 4.0, 7.0]
+    one, same, other = (GainLine(pairs(gains), seed).predict(3.0) for seed in (0, 0, 1))
+    assert one == same
+    assert one.interval != other.interval
+
+
+def test_intervals_for_a_further_pair_hold_it_about_as_often_as_they_say() -> None:
+    generator, held, within = np.random.default_rng(0), 0, 0
+    for _ in range(60):
+        ratios = 2 ** generator.uniform(0, 3, 20)
+        gains = -2 + 2 * np.log2(ratios) + generator.normal(0, 1.5, 20)
+        made = [
+            MeasuredGain(source="s", target="t", ratio=ratio, gain=gain)
+            for ratio, gain in zip(ratios, gains, strict=True)
+        ]
+        found = GainLine(made).predict(3.0)
+        truth = -2 + 2 * math.log2(3.0)
+        within += found.interval[0] <= truth <= found.interval[1]
+        held += found.pair_interval[0] <= truth + generator.normal(0, 1.5) <= found.pair_interval[1]
+    assert held >= 50
+    assert within >= 50
+
+
+GOOD: dict[str, Any] = {
+    "spec": "advkit/calibration/1",
+    "gain": "mAP@.5, points",
+    "features": {"sha256": "ab", "layer": "backbone", "size": [320, 320]},
+    "images": 24,
+    "pairs": [
+        {"source": "photo", "target": f"t{k}", "ratio": 1.0 + k, "gain": float(k), "interval": [k - 1.0, k + 1.0]}
+        for k in range(4)
+    ],
+}
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "c.json"
+    path.write_text(json.dumps({key: value for key, value in (GOOD | changes).items() if value != "left out"}))
+    return path
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    found = read_calibration(written(tmp_path))
+    assert (found.gain, found.images, len(found.pairs)) == ("mAP@.5, points", 24, 4)
+    assert read_calibration(written(tmp_path, features="left out", images=None)).features is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"spec": "advkit/calibration/2"}, "spec"),
+        ({"gain": "left out"}, "gain"),
+        ({"more": 1}, "more"),
+        ({"pairs": GOOD["pairs"][:3]}, "3 pairs; at least 4"),
+        ({"pairs": [{**pair, "ratio": 2.0} for pair in GOOD["pairs"]]}, "one ratio"),
+        ({"pairs": [*GOOD["pairs"], {**GOOD["pairs"][0], "ratio": 0.0}]}, "pairs.4.ratio"),
+        ({"pairs": [*GOOD["pairs"], {**GOOD["pairs"][0], "gain": "much"}]}, "pairs.4.gain"),
+        ({"pairs": [*GOOD["pairs"], {**GOOD["pairs"][0], "gain": float("nan")}]}, "pairs.4.gain"),
+        ({"pairs": [*GOOD["pairs"], {**GOOD["pairs"][0], "interval": [1.0, -1.0]}]}, "pairs.4.interval"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_by_place(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read_calibration(written(tmp_path, **changes))
+    assert word in str(error.value)
+    assert "c.json" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "\x00"])
+def test_no_json_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(InputError, match=r"c\.json"):
+        read_calibration(tmp_path / "c.json")
+    with pytest.raises(InputError, match="cannot read"):
+        read_calibration(tmp_path / "missing.json")
