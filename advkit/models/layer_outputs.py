@@ -20,6 +20,7 @@ class LayerOutputs:
 
     Attributes:
         layer: its name.
+        ref: the network's, for messages.
     """
 
     def __init__(self, network: Network, layer: str | None = None) -> None:
@@ -34,7 +35,7 @@ class LayerOutputs:
             InputError: no such layer; without a name, no map.
         """
         net = network.net.net if isinstance(network.net, Resized) else network.net
-        self._network = network
+        self._network, self.ref = network, network.spec.ref
         if layer is None:
             self._module = last_spatial(network)
             self.layer = next(name for name, module in net.named_modules() if module is self._module)
@@ -68,5 +69,5 @@ class LayerOutputs:
         maps = kept[0] if kept else []
         if not maps or not all(isinstance(one, Tensor) and one.is_floating_point() and len(one) == 1 for one in maps):
             what = "puts out no numbers for an image" if kept else "is not called for an image"
-            raise InputError(f"{self._network.spec.ref}: layer {self.layer} {what}; name another")
+            raise InputError(f"{self.ref}: layer {self.layer} {what}; name another")
         return torch.cat([one.flatten(1).float() for one in maps], 1)
