@@ -22,7 +22,7 @@ TOOLS = {
     "transfer-matrix": "Count which attacks fool which models.",
     "evolve": "Search for an architecture that resists.",
     "evaluate": "Measure accuracy on clean and adversarial sets.",
-    "visualize": "Draw what models look at.",
+    "visualize": "Draw what models look at, and their features.",
 }
 SHARED = ("train", "adv-pretrain")  # tools that share their work between the processes of torchrun
 

@@ -30,6 +30,7 @@ from advkit.reports.gates import Gate
 from advkit.reports.train import TrainResult
 from advkit.reports.transfer_matrix import TransferMatrixResult
 from advkit.reports.visualize import VisualizeResult
+from advkit.reports.visualize_features import FeaturesResult
 
 
 class Input(BaseModel):
@@ -106,7 +107,7 @@ TOOLS: dict[str, type[Report[Any]]] = {
     "transfer-matrix": Report[TransferMatrixResult],
     "evolve": Report[EvolveResult],
     "evaluate": Report[EvaluateResult],
-    "visualize": Report[VisualizeResult],
+    "visualize": Report[VisualizeResult | FeaturesResult],
 }
 
 

@@ -32,6 +32,7 @@ WRITES = {
     "matrix figure": "transfer-matrix {r} {r2} --data digits --limit 20 --figure {out}.png",
     "matrix report": "transfer-matrix {r} {r2} --data digits --limit 20 --report {out}.json",
     "attention figure": "visualize attention {r} --data digits --count 1 --figure {out}.svg",
+    "features figure": "visualize features {r} --data digits --count 1 --steps 1 --figure {out}.svg",
 }
 REPORTS = {
     "train": f"{TRAIN} -o t.safetensors --report {{out}}.json",

@@ -28,6 +28,7 @@ from advkit.commands.evaluate import EvaluateConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
@@ -36,6 +37,7 @@ CONFIGS: dict[str, type[Config]] = {
     "transfer-matrix": MatrixConfig,
     "evaluate": EvaluateConfig,
     "visualize attention": AttentionConfig,
+    "visualize features": FeaturesConfig,
 }
 TESTS = Path(__file__).parents[1]
 SPENT = ("attack_seconds",)

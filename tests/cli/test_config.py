@@ -22,9 +22,19 @@ from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 from advkit.files.errors import InputError
 
-CONFIGS = (TrainConfig, AdvPretrainConfig, AttackConfig, MatrixConfig, EvolveConfig, EvaluateConfig, AttentionConfig)
+CONFIGS = (
+    TrainConfig,
+    AdvPretrainConfig,
+    AttackConfig,
+    MatrixConfig,
+    EvolveConfig,
+    EvaluateConfig,
+    AttentionConfig,
+    FeaturesConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
