@@ -143,10 +143,9 @@ def table(result: FeaturesResult) -> list[str]:
     """Lines for people."""
     lines = [f"{result.figure}: {len(result.images)} images, {' and '.join(result.kinds)}", ""]
     for one in result.summaries:
-        start, end, like = (
-            "-" if value is None else f"{value:.3g}" for value in (one.mean_start, one.mean_end, one.mean_correlation)
-        )
-        lines.append(f"{one.kind:12} {one.model[:30]}: {start} -> {end}, correlation with the image {like}")
+        start, end = ("-" if value is None else f"{value:.3g}" for value in (one.mean_start, one.mean_end))
+        like = "-" if one.mean_correlation is None else f"{one.mean_correlation:.2f}"
+        lines.append(f"{one.kind:12} {one.model[:16]}: {start} -> {end}, image correlation {like}")
         for judge, count in one.recognised_by.items():
             lines.append(f"{'':12}   right about it: {judge[:30]} {count}/{one.pictures}")
     return lines
