@@ -23,7 +23,7 @@ TOOLS = {
     "evolve": "Search for an architecture that resists.",
     "domain-distance": "Measure how far domains lie apart.",
     "evaluate": "Measure accuracy on clean and adversarial sets.",
-    "visualize": "Draw what models look at.",
+    "visualize": "Draw what models look at, and their features.",
 }
 SHARED = ("train", "adv-pretrain")  # tools that share their work between the processes of torchrun
 

@@ -1,18 +1,17 @@
-"""``advkit visualize``: pictures of what networks attend to."""
+"""``advkit visualize``: pictures of what networks attend to, and of their features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advkit.commands.checks import check_figure, check_outputs, check_range, choices
+from advkit.commands.checks import check_range, choices
 from advkit.commands.config import command
-from advkit.commands.loading import Opened, names_of, open_all, pick_device
-from advkit.commands.run_options import TestOptions
-from advkit.files.errors import InputError
+from advkit.commands.loading import names_of, open_all, pick_device
+from advkit.commands.visualize_features import features
+from advkit.commands.visualize_options import PickOptions, check_pick, chosen_images
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
@@ -22,30 +21,20 @@ if TYPE_CHECKING:
     from advkit.figures.attention import Panel
     from advkit.models.network import Network
 
-app = typer.Typer(help="Draw what networks attend to.", rich_markup_mode=None)
+app = typer.Typer(help="Draw what networks attend to, and their features.", rich_markup_mode=None)
 
 MAPS = ("saliency", "grad-cam")
-MOST = 50  # images of one figure that still show anything
 
 
 @app.callback()
 def visualize() -> None:
-    """Draw what networks attend to."""
+    """Draw what networks attend to, and their features."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionConfig(TestOptions):
+class AttentionConfig(PickOptions):
     """The options of ``visualize attention``."""
 
-    models: Annotated[tuple[str, ...], typer.Argument(metavar="[NAME=]MODEL...", help="Networks to explain.")]
-    figure: Annotated[Path, typer.Option(metavar="FILE", help="The picture: .png, .svg or .pdf.")]
-    index: Annotated[
-        tuple[int, ...], typer.Option(min=0, metavar="I", help="This image of the split; repeatable.")
-    ] = ()
-    pick: Annotated[
-        Literal["first", "all-correct", "disagree", "all-wrong"], typer.Option(help="Which images to take.")
-    ] = "first"
-    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images that --pick takes.")] = 4
     maps: Annotated[str, typer.Option("--map", help="saliency, grad-cam or both, with a comma.")] = "saliency,grad-cam"
     samples: Annotated[int, typer.Option(min=1, help="Noisy copies that saliency averages.")] = 16
     sigma: Annotated[float, typer.Option(help="Their noise, in pixel units of [0, 1].")] = 0.1
@@ -62,11 +51,8 @@ def check(config: AttentionConfig) -> None:
     Raises:
         InputError: values out of range, options that would do nothing, files that can't be written.
     """
-    check_outputs(config, "figure", "report")
-    check_figure("figure", config.figure)
+    check_pick(config)
     check_range("sigma", config.sigma, 0.0, 1.0)
-    if config.index:
-        config.refuse(("pick", "count"), "does nothing with --index, which names the images; leave it out")
     if "saliency" not in config.kinds:
         config.refuse(("samples", "sigma"), "does nothing without saliency in --map; leave it out")
 
@@ -78,7 +64,7 @@ def run(config: AttentionConfig) -> int:
     kinds = config.kinds
     names_of(config.models)
     opened = open_all(config, config.models, pick_device(config.device))
-    chosen = _chosen(opened, config)
+    chosen = chosen_images(opened, config)
     panels = [
         _panel(name, network, chosen, config, opened.device)
         for name, network in zip(opened.names, opened.networks, strict=True)
@@ -133,47 +119,6 @@ def run(config: AttentionConfig) -> int:
     )
 
 
-def _chosen(opened: Opened, config: AttentionConfig) -> ImageSet:
-    """The images to draw: those named, or the first ``--count`` that the rule takes."""
-    import torch
-
-    images, count = opened.images, config.count
-    if config.index:
-        if len(config.index) > MOST:
-            raise InputError(f"--index: {len(config.index)} images; one figure shows {MOST} at most")
-        place = {number: position for position, number in enumerate(images.indices.tolist())}
-        missing = [number for number in config.index if number not in place]
-        if missing:
-            known = f"the {len(images)} images taken of {images.ref}"
-            raise InputError(f"--index {missing[0]}: not among {known}, whose indices are 0 to {max(place)}")
-        return images.subset(torch.tensor([place[number] for number in config.index]))
-    if config.pick == "first":
-        return images.subset(torch.arange(min(count, len(images))))
-    found: list[int] = []
-    for start in range(0, len(images), config.batch_size):
-        rows = _fits(opened.networks, images, slice(start, start + config.batch_size), config.pick, opened.device)
-        found += (rows.nonzero().squeeze(1) + start).tolist()
-        if len(found) >= count:
-            break
-    if not found:
-        raise InputError(f"--pick {config.pick}: no image of {images.ref} fits; choose another rule or --index")
-    return images.subset(torch.tensor(found[:count]))
-
-
-def _fits(networks: list[Network], images: ImageSet, part: slice, pick: str, device: str) -> Tensor:
-    """(N,) bool: all models right, all wrong, or some of each."""
-    import torch
-
-    from advkit.tasks.prediction import predict
-    from advkit.tasks.task import task_of
-
-    task, (pixels, targets) = task_of(networks), images.batch(part)
-    correct = torch.stack([task.correct(predict([network], pixels.to(device)).cpu(), targets) for network in networks])
-    if pick == "all-correct":
-        return correct.all(0)
-    return ~correct.any(0) if pick == "all-wrong" else correct.any(0) & ~correct.all(0)
-
-
 def _panel(name: str, network: Network, chosen: ImageSet, config: AttentionConfig, device: str) -> Panel:
     """One model's maps of the chosen images, and what it predicts."""
     import torch
@@ -225,3 +170,4 @@ def _maps(
 app.command("attention", short_help="Draw saliency and Grad-CAM of the same images.")(
     attention := command(AttentionConfig, run)
 )
+app.command("features", short_help="Draw images rebuilt from features, and what scores call for.")(features)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import string
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from torch import Tensor
 from advkit.figures.boxes import draw_boxes
 from advkit.figures.canvas import canvas
 from advkit.figures.grid import BOXED_CELL, CELL, Grid
-from advkit.figures.names import display_names, ellipsize
+from advkit.figures.names import display_names, ellipsize, letter
 from advkit.figures.saliency import agreement
 from advkit.tasks.box_marks import BoxMark
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
@@ -137,7 +135,7 @@ def draw(
     grid = Grid(len(panels), boxed + len(panels[0].maps), aspects, BOXED_CELL if boxed else CELL)
     with canvas(path, grid.width, grid.height) as figure:
         for row, image in enumerate(images):
-            axes = _picture(figure, grid, grid.left, row, image)
+            axes = grid.picture(figure, grid.left, row, image)
             if boxed:
                 draw_boxes(axes, objects[row], class_names, image, grid.picture_width(row), beneath=False)
             middle, below = grid.left + grid.cell / 2, grid.row_top(row) + grid.cell_height(row) + 0.035
@@ -168,14 +166,6 @@ def _check(images: Sequence[Tensor], labels: Sequence[str], panels: Sequence[Pan
                 raise ValueError(f"{panel.model}: {kind} maps have negative or not finite values")
 
 
-def _picture(figure: Figure, grid: Grid, left: float, row: int, image: Tensor) -> Axes:
-    """Draw ``image`` (C, h, w) in a cell of ``row``."""
-    axes = grid.axes(figure, left, grid.row_top(row), grid.cell, grid.cell_height(row))
-    pixels = image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).expand(-1, -1, 3)
-    axes.imshow(pixels.numpy(), interpolation="nearest")
-    return axes
-
-
 def _found(
     figure: Figure,
     grid: Grid,
@@ -188,7 +178,7 @@ def _found(
     for model, panel in enumerate(panels):
         for row, image in enumerate(images):
             left = grid.map_left(0, model)
-            axes = _picture(figure, grid, left, row, image)
+            axes = grid.picture(figure, left, row, image)
             draw_boxes(axes, objects[row], class_names, image, grid.picture_width(row), beneath=True)
             draw_boxes(axes, panel.boxes[row], class_names, image, grid.picture_width(row), beneath=False)
             _prediction(figure, grid, left, row, panel)
@@ -247,7 +237,7 @@ def _captions(figure: Figure, grid: Grid, group: int, row: int, pairs: Sequence[
         beside = min(grid.models, len(pairs) - line * grid.models)  # a line that is not full stands in the middle
         middle = grid.map_left(group, column + (grid.models - beside) / 2) + grid.cell / 2
         top = low + line * (3 * grid.line + 0.04)
-        letters = f"{_letter(pair.first)} – {_letter(pair.second)}"
+        letters = f"{letter(pair.first)} – {letter(pair.second)}"
         grid.write(figure, middle, top, letters, fontweight="bold", color="#303030")
         grid.write(figure, middle, top + grid.line, f"cos {_number(pair.cosine[row])}", color="#303030")
         ranks = f"rank {_number(pair.rank_correlation[row])}"
@@ -270,7 +260,7 @@ def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, foot
     names = display_names([panel.model for panel in panels], width=16, lines=2)
     for group in range(grid.kinds):
         for model, name in enumerate(names):
-            text = f"{_letter(model)}  {name}" if len(panels) > 1 else name
+            text = f"{letter(model)}  {name}" if len(panels) > 1 else name
             middle = grid.map_left(group, model) + grid.cell / 2
             grid.write(figure, middle, grid.top - 0.05, text, va="bottom", fontsize=6.5)
     notes = [f"Colour: {_UNITS}; ✗: {'an object missed, or one seen where none is' if boxed else 'wrong class'}."]
@@ -279,10 +269,6 @@ def _words(figure: Figure, grid: Grid, panels: Sequence[Panel], title: str, foot
         notes.append("cos: cosine, rank: Spearman's correlation of the two maps' pixels.")
     lines = [line for note in (" ".join(notes), footnote) for line in textwrap.wrap(note, width=int(grid.width * 20))]
     grid.write(figure, grid.left, grid.bottom + 0.3, "\n".join(lines), ha="left", color="#404040")
-
-
-def _letter(position: int) -> str:
-    return string.ascii_uppercase[position % 26] + (str(position // 26) if position >= 26 else "")
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The grid of pictures that the attention figure is laid out on."""
+"""The grid of pictures that the figures of attention and of features are laid out on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 CELL = 0.94  # inches: image and six maps fill the 7 inches of two columns
 BOXED_CELL = 1.6  # of pictures with boxes and their names
@@ -91,6 +92,13 @@ class Grid:
         axes.set_yticks([])
         for spine in axes.spines.values():
             spine.set(linewidth=0.4, color="#808080")
+        return axes
+
+    def picture(self, figure: Figure, left: float, row: int, image: Tensor) -> Axes:
+        """Draw ``image`` (C, h, w) in a cell of ``row``."""
+        axes = self.axes(figure, left, self.row_top(row), self.cell, self.cell_height(row))
+        pixels = image.detach().cpu().float().clamp(0, 1).permute(1, 2, 0).expand(-1, -1, 3)
+        axes.imshow(pixels.numpy(), interpolation="nearest")
         return axes
 
     def write(self, figure: Figure, left: float, top: float, text: str, **style: object) -> None:

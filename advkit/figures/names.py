@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections import Counter
 from collections.abc import Sequence
 
@@ -70,3 +71,8 @@ def display_names(names: Sequence[str], *, width: int, lines: int) -> list[str]:
             seen[text] += 1
             fitted[name] = ellipsize(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
     return [fitted[name] for name in names]
+
+
+def letter(position: int) -> str:
+    """``A`` for the first of a figure's models, ``A1`` after ``Z``."""
+    return string.ascii_uppercase[position % 26] + (str(position // 26) if position >= 26 else "")

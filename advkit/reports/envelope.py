@@ -31,6 +31,7 @@ from advkit.reports.gates import Gate
 from advkit.reports.train import TrainResult
 from advkit.reports.transfer_matrix import TransferMatrixResult
 from advkit.reports.visualize import VisualizeResult
+from advkit.reports.visualize_features import FeaturesResult
 
 
 class Input(BaseModel):
@@ -108,7 +109,7 @@ TOOLS: dict[str, type[Report[Any]]] = {
     "evolve": Report[EvolveResult],
     "domain-distance": Report[DomainDistanceResult],
     "evaluate": Report[EvaluateResult],
-    "visualize": Report[VisualizeResult],
+    "visualize": Report[VisualizeResult | FeaturesResult],
 }
 
 

@@ -79,25 +79,26 @@ def labelled_images(names: Sequence[str], predictions: Tensor, chosen: ImageSet)
     ]
 
 
+def shown_boxes(marks: Sequence[BoxMark], class_names: Sequence[str]) -> list[ShownBox]:
+    """The boxes of one image, with the names of their classes."""
+    called = named([mark.label for mark in marks], class_names)
+    return [
+        ShownBox(label=name, box=mark.box, score=mark.score, right=mark.right, difficult=mark.difficult)
+        for name, mark in zip(called, marks, strict=True)
+    ]
+
+
 def boxed_images(
     panels: Sequence[Panel], objects: Sequence[Sequence[BoxMark]], chosen: ImageSet
 ) -> list[AttendedImage]:
     """The N images of ``chosen`` with their true ``objects``, and with what each model finds."""
-
-    def shown(marks: Sequence[BoxMark]) -> list[ShownBox]:
-        called = named([mark.label for mark in marks], chosen.class_names)
-        return [
-            ShownBox(label=name, box=mark.box, score=mark.score, right=mark.right, difficult=mark.difficult)
-            for name, mark in zip(called, marks, strict=True)
-        ]
-
     return [
         AttendedImage(
             index=place,
             label=None,
             predictions=None,
-            objects=shown(objects[k]),
-            found={panel.model: shown(panel.boxes[k]) for panel in panels},
+            objects=shown_boxes(objects[k], chosen.class_names),
+            found={panel.model: shown_boxes(panel.boxes[k], chosen.class_names) for panel in panels},
         )
         for k, place in enumerate(chosen.indices.tolist())
     ]

@@ -63,7 +63,7 @@ class Classification:
     smooths_labels = True
     counts_in_training = True
     figures: tuple[str, ...] = ()
-    explained = "the true class's logit"
+    explained = activation_words = "the true class's logit"
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         """(N, K) mean of the networks' logits, float32 at least."""
@@ -113,6 +113,10 @@ class Classification:
         return class_margin(outputs, targets)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(N,) the classes' own logits."""
+        return logit(outputs, targets, True)
+
+    def activation(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,) the classes' own logits."""
         return logit(outputs, targets, True)
 

@@ -76,6 +76,7 @@ class Detection:
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
     explained = "the best score of each object's class, averaged over the objects"
+    activation_words = "the log of the best score of each object's class at its place, averaged over the objects"
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """The ``DetectorOutput`` of one network.
@@ -118,6 +119,10 @@ class Detection:
         labels = targets[..., boxes.LABEL].long().clamp_min(0)
         found = scores.gather(1, labels) * asked
         return found.sum(1) / asked.sum(1).clamp_min(1)
+
+    def activation(self, outputs: DetectorOutput, targets: Tensor) -> Tensor:
+        """(N,) see :meth:`~advkit.models.detectors.output.DetectorOutput.object_scores`."""
+        return outputs.object_scores(targets)
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
         """See :func:`advkit.tasks.box_marks.titles`."""

@@ -49,6 +49,7 @@ class Task(Protocol):
         figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
         smooths_labels: whether :meth:`losses` heeds its ``label_smoothing``.
         explained: what :meth:`score` is, in words.
+        activation_words: what :meth:`activation` is, in words.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
@@ -63,6 +64,7 @@ class Task(Protocol):
     counts_in_training: bool
     figures: tuple[str, ...]
     explained: str
+    activation_words: str
 
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Any:
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
@@ -95,6 +97,10 @@ class Task(Protocol):
 
     def score(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) how much the outputs speak for ``targets``: what a map of attention explains."""
+        ...
+
+    def activation(self, outputs: Any, targets: Tensor) -> Tensor:
+        """(N,) how much the outputs speak for ``targets`` where those are, on a scale that does not level off."""
         ...
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:

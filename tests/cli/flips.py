@@ -102,11 +102,13 @@ OWN = {  # what every run of a command begins with; {models} and {data} are fill
     "domain-distance": "{models} --limit 40 --repeats 2 --permutations 20",
     "evaluate": "{models} --data {data}",
     "visualize attention": "{models} --data {data} --limit 40 --samples 2 --figure f.png",
+    "visualize features": "{models} --data {data} --limit 40 --steps 2 --figure f.png",
 }
 MODELS = {
     "transfer-matrix": "R=r.safetensors V=r2.safetensors",
     "domain-distance": "digits#train digits#test",
     "visualize attention": "r.safetensors r2.safetensors",
+    "visualize features": "r.safetensors r2.safetensors",
 }
 FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     "train": DATA
@@ -211,6 +213,23 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "maps": Flip("--map saliency"),
         "samples": Flip("--samples 3"),
         "sigma": Flip("--sigma 0.3"),
+        "limit": Flip("--limit 20"),
+        "seed": Flip("--seed 1"),
+        "batch_size": Flip("--batch-size 1", "--pick all-correct", same=True),
+    },
+    "visualize features": DATA
+    | {
+        "models": Flip(flip_models="r2.safetensors"),
+        "figure": Flip("--figure g.svg"),
+        "index": Flip("--index 491"),
+        "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
+        "count": Flip("--count 2"),
+        "show": Flip("--show inversion"),
+        "layer": Flip("--layer features.0"),
+        "steps": Flip("--steps 3"),
+        "step_size": Flip("--step-size 0.1"),
+        "start": Flip("--start image"),
+        "eps": Flip("--eps 0.01"),
         "limit": Flip("--limit 20"),
         "seed": Flip("--seed 1"),
         "batch_size": Flip("--batch-size 1", "--pick all-correct", same=True),

@@ -33,6 +33,7 @@ WRITES = {
     "matrix report": "transfer-matrix {r} {r2} --data digits --limit 20 --report {out}.json",
     "domain figure": "domain-distance digits#train digits --limit 40 --size 4 --figure {out}.svg",
     "attention figure": "visualize attention {r} --data digits --count 1 --figure {out}.svg",
+    "features figure": "visualize features {r} --data digits --count 1 --steps 1 --figure {out}.svg",
 }
 REPORTS = {
     "train": f"{TRAIN} -o t.safetensors --report {{out}}.json",

@@ -29,6 +29,7 @@ from advkit.commands.evaluate import EvaluateConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
@@ -38,6 +39,7 @@ CONFIGS: dict[str, type[Config]] = {
     "domain-distance": DistanceConfig,
     "evaluate": EvaluateConfig,
     "visualize attention": AttentionConfig,
+    "visualize features": FeaturesConfig,
 }
 TESTS = Path(__file__).parents[1]
 SPENT = ("attack_seconds",)

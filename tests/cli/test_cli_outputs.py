@@ -13,7 +13,7 @@ from executable import TIMEOUT, Run, one_line, start
 FEW = ["--data", "digits", "--limit", "20", "-q"]
 
 
-@pytest.mark.parametrize("tool", ["evaluate", "transfer-matrix", "attack", "visualize attention"])
+@pytest.mark.parametrize("tool", ["evaluate", "transfer-matrix", "attack", "visualize attention", "visualize features"])
 @pytest.mark.parametrize("spelling", ["{r}", "R={r}", "advkit/cnn@{r}"])
 def test_a_report_does_not_replace_what_the_run_reads(
     inside: Run, r: Path, tmp_path: Path, tool: str, spelling: str
@@ -21,7 +21,8 @@ def test_a_report_does_not_replace_what_the_run_reads(
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(r.read_bytes())
     (tmp_path / "link.json").symlink_to(mine)
-    more = {"attack": ["-o", tmp_path / "a.safetensors"], "visualize attention": ["--figure", tmp_path / "v.png"]}
+    drawn = ["--figure", tmp_path / "v.png"]
+    more = {"attack": ["-o", tmp_path / "a.safetensors"], "visualize attention": drawn, "visualize features": drawn}
     for report in (mine, tmp_path / "link.json"):
         found = inside(*tool.split(), spelling.format(r=mine), *FEW, *more.get(tool, []), "--report", report)
         assert "the run reads" in one_line(found)

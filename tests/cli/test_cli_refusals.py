@@ -15,6 +15,7 @@ MATRIX = f"transfer-matrix R=r.safetensors V=r2.safetensors {DIGITS}"
 TRAIN = "train --arch advkit/cnn --data digits --limit 100 --batch-size 16 --epochs 1 -q -o t.safetensors"
 PENALTY = f"{TRAIN} --misalign-from r.safetensors"
 VISUALIZE = f"visualize attention r.safetensors {DIGITS} --figure f.png"
+FEATURES = f"visualize features r.safetensors {DIGITS} --figure f.png"
 BAD = {  # command line: words of the answer
     f"{ATTACK} --method pgd:decay=0.5": ("pgd", "'decay'"),
     f"{ATTACK} --method ti:kernel=4": ("ti:kernel=4", "odd"),
@@ -52,6 +53,20 @@ BAD = {  # command line: words of the answer
     f"{VISUALIZE} --index 491 --count 1": ("--count:", "does nothing with --index"),
     f"{VISUALIZE} --map grad-cam --samples 16": ("--samples:", "does nothing without saliency"),
     f"{VISUALIZE} --map grad-cam --sigma 0.1": ("--sigma:", "does nothing without saliency"),
+    f"{FEATURES} --layer features.o": ("r.safetensors: no layer 'features.o'", "such as features.9"),
+    f"{FEATURES} --show dreams": ("--show dreams", "inversion, maximisation"),
+    f"{FEATURES} --show inversion --eps 1": ("--eps:", "does nothing without maximisation"),
+    f"{FEATURES} --show inversion --start noise": ("--start:", "does nothing without maximisation"),
+    f"{FEATURES} --show maximisation --layer features": ("--layer:", "does nothing without inversion"),
+    f"{FEATURES} --start here": ("--start here", "noise, image"),
+    f"{FEATURES} --steps 0": ("--steps",),
+    f"{FEATURES} --step-size 0": ("--step-size 0", "nothing would move"),
+    f"{FEATURES} --step-size 9": ("--step-size 9", "further apart than 8"),
+    f"{FEATURES} --eps 0": ("--eps 0", "nothing would move"),
+    f"{FEATURES} --eps 8.1": ("--eps 8.1", "further apart than 8"),
+    f"{FEATURES} --eps one": ("--eps one", "not a number"),
+    f"{FEATURES} --figure f.gif": ("f.gif", ".svg"),
+    f"{FEATURES} --index 491 --count 1": ("--count:", "does nothing with --index"),
     f"{TRAIN} --optimizer adam": ("--optimizer adam", "adamw"),
     f"{TRAIN} --lr -1": ("--lr -1",),
     f"{TRAIN} --validation 1": ("--validation 1", "[0, 1)"),

@@ -25,8 +25,10 @@ RUNS = {
     "--permutations 20 --advise",
     "evaluate": "evaluate {r} --data digits --limit 60 --batch-size 20",
     "visualize": "visualize attention {r} {r2} --data digits --count 1 --samples 2 --figure f.png",
+    "visualize features": "visualize features 'A name of seventeen'={r} {r2} --data digits --count 2 --steps 30 "
+    "--figure f.png",
 }
-PROGRESS = {"train", "adv-pretrain", "attack", "transfer-matrix", "domain-distance", "evaluate"}
+PROGRESS = {"train", "adv-pretrain", "attack", "transfer-matrix", "domain-distance", "evaluate", "visualize features"}
 ESCAPE = "\x1b"
 MOVES = re.compile(r"\r|\x1b\[(\?25[lh]|1A|0m)")  # a bar is drawn over, its cursor hidden
 
@@ -51,7 +53,7 @@ def test_report_json_and_quiet_on_a_terminal(name: str, r: Path, r2: Path, tmp_p
     status, text, silence = on_terminal(*command, "--json", "--quiet", "--report", "r.json", cwd=tmp_path)
     assert (status, silence) == (0, "")
     assert text == (tmp_path / "r.json").read_text()
-    assert json.loads(text)["schema"] == f"advkit/{name}/1"
+    assert json.loads(text)["schema"] == f"advkit/{name.split()[0]}/1"
 
 
 def test_in_a_pipe_there_is_the_report_and_nothing_else(
@@ -60,7 +62,7 @@ def test_in_a_pipe_there_is_the_report_and_nothing_else(
     monkeypatch.chdir(tmp_path)
     for name in RUNS:  # pipes for those two alone whose streams are a matter of more than one place
         found = (done if name in ("train", "transfer-matrix") else inside)(*arguments(name, r, r2))
-        assert json.loads(found.stdout)["schema"] == f"advkit/{name}/1"
+        assert json.loads(found.stdout)["schema"] == f"advkit/{name.split()[0]}/1"
         lines = [line for line in found.stderr.splitlines() if not line.startswith("advkit: note: ")]
         epochs = [re.match(r"advkit: epoch (\d)/2: loss [\d.]+, accuracy [\d.]+ %, held-out", line) for line in lines]
         assert [found and found[1] for found in epochs] == (["1", "2"] if "train" in name else [])

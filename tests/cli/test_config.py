@@ -23,6 +23,7 @@ from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 from advkit.files.errors import InputError
 
 CONFIGS = (
@@ -34,6 +35,7 @@ CONFIGS = (
     DistanceConfig,
     EvaluateConfig,
     AttentionConfig,
+    FeaturesConfig,
 )
 
 

@@ -22,11 +22,12 @@ from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 from advkit.reports.envelope import TOOLS, schema_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAN = REPOSITORY / "man"
-HELP = {
+HELP = {  # pages and what they are of: a command, or several
     "advkit-train": ["train"],
     "advkit-adv-pretrain": ["adv-pretrain"],
     "advkit-attack": ["attack"],
@@ -34,19 +35,19 @@ HELP = {
     "advkit-evolve": ["evolve"],
     "advkit-domain-distance": ["domain-distance"],
     "advkit-evaluate": ["evaluate"],
-    "advkit-visualize": ["visualize", "attention"],
-    "advkit": [],
+    "advkit-visualize": ["visualize attention", "visualize features"],
+    "advkit": [""],
 }
 
-CONFIGS: dict[str, type[Config]] = {
-    "advkit-train": TrainConfig,
-    "advkit-adv-pretrain": AdvPretrainConfig,
-    "advkit-attack": AttackConfig,
-    "advkit-transfer-matrix": MatrixConfig,
-    "advkit-evolve": EvolveConfig,
-    "advkit-domain-distance": DistanceConfig,
-    "advkit-evaluate": EvaluateConfig,
-    "advkit-visualize": AttentionConfig,
+CONFIGS: dict[str, tuple[type[Config], ...]] = {
+    "advkit-train": (TrainConfig,),
+    "advkit-adv-pretrain": (AdvPretrainConfig,),
+    "advkit-attack": (AttackConfig,),
+    "advkit-transfer-matrix": (MatrixConfig,),
+    "advkit-evolve": (EvolveConfig,),
+    "advkit-domain-distance": (DistanceConfig,),
+    "advkit-evaluate": (EvaluateConfig,),
+    "advkit-visualize": (AttentionConfig, FeaturesConfig),
 }
 
 
@@ -68,7 +69,7 @@ def test_every_option_stands_in_the_page_and_every_one_there_exists(
     page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert documented(page) == offered(HELP[page], capsys)
+    assert documented(page) == set().union(*(offered(command.split(), capsys) for command in HELP[page]))
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")
@@ -137,11 +138,11 @@ def test_said() -> None:
 
 @pytest.mark.parametrize("page", CONFIGS)
 def test_every_default_is_the_one_that_the_page_says(page: str) -> None:
-    for field in option_fields(CONFIGS[page]):
+    for config, field in ((one, field) for one in CONFIGS[page] for field in option_fields(one)):
         default = field.default
         if default is dataclasses.MISSING or default in (None, "", ()) or isinstance(default, bool):
             continue
-        option = spelt(CONFIGS[page], field.name).removeprefix("--")
+        option = spelt(config, field.name).removeprefix("--")
         assert said(described(page, option), default), f"--{option}: the default is {default}"
 
 

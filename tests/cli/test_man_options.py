@@ -19,6 +19,7 @@ from advkit.commands.evolve_config import EvolveConfig
 from advkit.commands.matrix_config import MatrixConfig
 from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
+from advkit.commands.visualize_features import FeaturesConfig
 
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
@@ -28,14 +29,15 @@ CONFIGS: dict[str, type[Config]] = {
     "evolve": EvolveConfig,
     "domain-distance": DistanceConfig,
     "evaluate": EvaluateConfig,
-    "visualize": AttentionConfig,
+    "visualize attention": AttentionConfig,
+    "visualize features": FeaturesConfig,
 }
 NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?(?:/\d+)?"
 
 
 def items(tool: str) -> dict[str, list[tuple[str, str]]]:
     """By long name: heading and text of every item of the page that is an option's."""
-    text = (REPOSITORY / "man" / f"advkit-{tool}.1").read_text().split(".Sh EXAMPLES")[0]
+    text = (REPOSITORY / "man" / f"advkit-{tool.split()[0]}.1").read_text().split(".Sh EXAMPLES")[0]
     found: dict[str, list[tuple[str, str]]] = {}
     for block in re.split(r"^\.It ", text, flags=re.M)[1:]:
         head, _, body = block.partition("\n")

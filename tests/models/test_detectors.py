@@ -182,6 +182,8 @@ def test_neither_batch_mates_nor_the_canvas_change_an_image(name: str) -> None:
             torch.testing.assert_close(one[part][0], losses[part][k], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone.predictions()[0, :, 4], boxes[k, :, 4], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone.scores()[0], together.scores()[k], rtol=1e-4, atol=1e-5)
+        score = together.object_scores(stacked(targets))[k]
+        torch.testing.assert_close(alone.object_scores(rows[None])[0], score, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKERS)

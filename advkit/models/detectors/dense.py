@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from advkit.models.detectors import matching
-from advkit.models.detectors.output import GroupedDetector, GroupedOutput, full_precision
+from advkit.models.detectors.output import GroupedDetector, GroupedOutput, ObjectTargets, full_precision
 from advkit.models.detectors.resize import ImageGroup, grouped
 
 
@@ -68,6 +69,22 @@ class DenseDetector(GroupedDetector):
             assert sum(levels) == len(anchors)
             parts.append(DenseGroup(group, heads, anchors, levels))
         return GroupedOutput(self, parts)
+
+    @abstractmethod
+    def match(self, part: DenseGroup, found: ObjectTargets) -> Tensor:
+        """(n, A), see :mod:`advkit.models.detectors.matching`."""
+
+    @abstractmethod
+    def log_scores(self, part: DenseGroup) -> Tensor:
+        """(n, A, K) logs of the scores of the classes at each anchor."""
+
+    def group_object_scores(self, part: DenseGroup, found: ObjectTargets) -> Tensor:
+        """(n, B) over the anchors that are matched with an object in training."""
+        match, scores = self.match(part, found), self.log_scores(part)
+        rows = torch.arange(found.labels.shape[1], device=match.device)
+        mine = match[:, None] == rows[None, :, None]  # (n, B, A)
+        labels = found.labels.clamp_min(0)[:, None].expand(-1, scores.shape[1], -1)
+        return scores.gather(2, labels).mT.masked_fill(~mine, -float("inf")).amax(2)
 
 
 class FocalDetector(DenseDetector):

@@ -83,14 +83,32 @@ class FasterRCNN(GroupedDetector, faster_rcnn.FasterRCNN):  # type: ignore[misc]
 
     def group_scores(self, part: TwoStageGroup) -> Tensor:
         """(n, K) largest score of each class over the proposals."""
-        found, heads = [], self.roi_heads
+        found = []
         for images, features in part.each():
             with _in_mode(self, False):
                 proposals, _ = self.rpn(images, features)
-            pooled = heads.box_roi_pool(features, proposals, images.image_sizes)
-            logits, _ = heads.box_predictor(heads.box_head(pooled))
-            found.append(logits.softmax(1)[:, self.label_offset :].amax(0))
+            found.append(self._class_logits(images, features, proposals).softmax(1)[:, self.label_offset :].amax(0))
         return torch.stack(found)
+
+    def group_object_scores(self, part: TwoStageGroup, found: ObjectTargets) -> Tensor:
+        """(n, B) of the objects' own boxes, as if they had been proposed."""
+        rows = []
+        for (images, features), boxes, labels, asked in zip(
+            part.each(), found.boxes, found.labels, found.asked, strict=True
+        ):
+            logits = self._class_logits(images, features, [torch.where(asked[:, None], boxes, 0.0)])
+            own = (labels.clamp_min(0) + self.label_offset)[:, None]
+            scores = logits.log_softmax(1).gather(1, own).squeeze(1)
+            rows.append(scores.masked_fill(~asked, -float("inf")))
+        return torch.stack(rows)
+
+    def _class_logits(self, images: ImageList, features: dict[str, Tensor], proposals: list[Tensor]) -> Tensor:
+        """(P, K + 1) of P boxes in one image."""
+        heads = self.roi_heads
+        logits: Tensor = heads.box_predictor(
+            heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
+        )[0]
+        return logits
 
 
 @contextlib.contextmanager

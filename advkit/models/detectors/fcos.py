@@ -21,9 +21,18 @@ class FCOS(FocalDetector, fcos.FCOS):  # type: ignore[misc]  # torchvision has n
 
     label_offset = 0
 
+    def match(self, part: DenseGroup, found: ObjectTargets) -> Tensor:
+        """See :class:`~advkit.models.detectors.dense.DenseDetector`."""
+        return matching.match_fcos(found, part.anchors, part.levels, self.center_sampling_radius)
+
+    def log_scores(self, part: DenseGroup) -> Tensor:
+        """See :class:`~advkit.models.detectors.dense.DenseDetector`; with the centreness."""
+        both = F.logsigmoid(part.heads["cls_logits"]) + F.logsigmoid(part.heads["bbox_ctrness"])
+        return both[..., self.label_offset :] / 2
+
     def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` focal loss; ``loc`` generalised IoU loss and cross-entropy of the centreness; (n,) each."""
-        match = matching.match_fcos(found, part.anchors, part.levels, self.center_sampling_radius)
+        match = self.match(part, found)
         foreground, boxes, labels = matching.matched(found, match)
         image = foreground.nonzero()[:, 0]
         anchors = part.anchors.expand(len(boxes), -1, -1)[foreground]

@@ -32,6 +32,14 @@ class DetectorOutput(Protocol):
         """(N, K) differentiable: the largest score of each class over all places, in (0, 1)."""
         ...
 
+    def object_scores(self, targets: Tensor) -> Tensor:
+        """(N,) differentiable, 0 or less: how much speaks for the objects of ``targets`` (N, B, 6) where they are.
+
+        The mean over an image's objects of the log of the largest score of an object's class among the boxes that stand
+        for it; difficult objects, and those that no box stands for, are left out; 0 without any.
+        """
+        ...
+
     def background_losses(self) -> Tensor:
         """(N,) differentiable: the loss of classes if no image held an object, over every anchor alike."""
         ...
@@ -137,6 +145,10 @@ class GroupedDetector(nn.Module, ABC):
     def group_scores(self, part: Any) -> Tensor:
         """(n, K) largest score of each class."""
 
+    @abstractmethod
+    def group_object_scores(self, part: Any, found: ObjectTargets) -> Tensor:
+        """(n, B) log of the largest score of each object's class among its boxes; -inf where no box stands for it."""
+
     def group_background(self, part: Any) -> Tensor:
         """(n,) ``cls`` if there were no object."""
         return self.group_losses(part, no_objects(part.group))["cls"]
@@ -164,6 +176,11 @@ class GroupedOutput:
         """See :class:`DetectorOutput`."""
         return self._in_order([self.net.group_scores(part) for part in self.parts])
 
+    def object_scores(self, targets: Tensor) -> Tensor:
+        """See :class:`DetectorOutput`."""
+        found = [self.net.group_object_scores(part, object_targets(targets, part.group)) for part in self.parts]
+        return self._in_order([_mean_of_finite(one) for one in found])
+
     def background_losses(self) -> Tensor:
         """See :class:`DetectorOutput`."""
         return self._in_order([self.net.group_background(part) for part in self.parts])
@@ -175,6 +192,12 @@ class GroupedOutput:
     def _in_order(self, found: Sequence[Tensor]) -> Tensor:
         """(N, ...) of the (n, ...) of each group, in the order of the images."""
         return torch.cat(list(found))[torch.cat([part.group.positions for part in self.parts]).argsort()]
+
+
+def _mean_of_finite(scores: Tensor) -> Tensor:
+    """(n,) means of the rows of ``scores`` (n, B) over those that are not -inf; 0 without any."""
+    there = scores.detach() > -float("inf")
+    return torch.where(there, scores, 0.0).sum(1) / there.sum(1).clamp_min(1)
 
 
 def full_precision(values: Tensor) -> Tensor:

@@ -16,10 +16,18 @@ class RetinaNet(FocalDetector, retinanet.RetinaNet):  # type: ignore[misc]  # to
 
     label_offset = 1
 
+    def match(self, part: DenseGroup, found: ObjectTargets) -> Tensor:
+        """See :class:`~advkit.models.detectors.dense.DenseDetector`."""
+        matcher = self.proposal_matcher
+        return matching.match_retinanet(found, part.anchors, matcher.low_threshold, matcher.high_threshold)
+
+    def log_scores(self, part: DenseGroup) -> Tensor:
+        """See :class:`~advkit.models.detectors.dense.DenseDetector`."""
+        return F.logsigmoid(part.heads["cls_logits"])[..., self.label_offset :]
+
     def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` focal loss, ``loc`` L1; (n,) each."""
-        matcher = self.proposal_matcher
-        match = matching.match_retinanet(found, part.anchors, matcher.low_threshold, matcher.high_threshold)
+        match = self.match(part, found)
         foreground, boxes, labels = matching.matched(found, match)
         image = foreground.nonzero()[:, 0]
         anchors = part.anchors.expand(len(boxes), -1, -1)[foreground]

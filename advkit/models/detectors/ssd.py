@@ -22,9 +22,17 @@ class SSD(DenseDetector, ssd.SSD):  # type: ignore[misc]  # torchvision has no t
 
     label_offset = 1
 
+    def match(self, part: DenseGroup, found: ObjectTargets) -> Tensor:
+        """See :class:`DenseDetector`."""
+        return matching.match_ssd(found, part.anchors, self.proposal_matcher.high_threshold)
+
+    def log_scores(self, part: DenseGroup) -> Tensor:
+        """See :class:`DenseDetector`."""
+        return part.heads["cls_logits"].log_softmax(2)[..., 1:]
+
     def group_losses(self, part: DenseGroup, found: ObjectTargets) -> dict[str, Tensor]:
         """``cls`` cross-entropy with three hard negatives for a match, ``loc`` smooth L1; (n,) each."""
-        match = matching.match_ssd(found, part.anchors, self.proposal_matcher.high_threshold)
+        match = self.match(part, found)
         foreground, boxes, labels = matching.matched(found, match)
         count = foreground.sum(1)
         shape = boxes.shape

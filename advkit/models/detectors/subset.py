@@ -21,11 +21,7 @@ class SubsetOutput:
 
     def losses(self, targets: Tensor) -> dict[str, Tensor]:
         """The detector's losses for the objects under its own numbers."""
-        labels = targets[..., LABEL].long()
-        own = self.classes.to(labels.device)[labels.clamp_min(0)].to(targets.dtype)
-        changed = targets.clone()
-        changed[..., LABEL] = torch.where(labels >= 0, own, NO_OBJECT)
-        return self.whole.losses(changed)
+        return self.whole.losses(self._renumbered(targets))
 
     def predictions(self) -> Tensor:
         """Those of the classes, moved up; of an image's 100 best those of others are left out."""
@@ -41,6 +37,10 @@ class SubsetOutput:
         """(N, M)."""
         return self.whole.scores()[:, self.classes]
 
+    def object_scores(self, targets: Tensor) -> Tensor:
+        """The detector's, for the objects under its own numbers."""
+        return self.whole.object_scores(self._renumbered(targets))
+
     def background_losses(self) -> Tensor:
         """The detector's."""
         return self.whole.background_losses()
@@ -48,6 +48,14 @@ class SubsetOutput:
     def detach(self) -> SubsetOutput:
         """The same without a graph."""
         return replace(self, whole=self.whole.detach())
+
+    def _renumbered(self, targets: Tensor) -> Tensor:
+        """``targets`` (N, B, 6) with the detector's own numbers of the classes."""
+        labels = targets[..., LABEL].long()
+        own = self.classes.to(labels.device)[labels.clamp_min(0)].to(targets.dtype)
+        changed = targets.clone()
+        changed[..., LABEL] = torch.where(labels >= 0, own, NO_OBJECT)
+        return changed
 
 
 class DetectorSubset(nn.Module):
