@@ -73,6 +73,7 @@ class Detection:
     least_classes = 1
     stops_early = False
     smooths_labels = False
+    exclusive = False
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
     explained = "the best score of each object's class, averaged over the objects"
@@ -118,6 +119,10 @@ class Detection:
         labels = targets[..., boxes.LABEL].long().clamp_min(0)
         found = scores.gather(1, labels) * asked
         return found.sum(1) / asked.sum(1).clamp_min(1)
+
+    def class_probabilities(self, outputs: DetectorOutput) -> Tensor:
+        """(N, K) the largest score of each class over all places."""
+        return outputs.scores()
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
         """See :func:`advkit.tasks.box_marks.titles`."""

@@ -49,6 +49,7 @@ class Task(Protocol):
         figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
         smooths_labels: whether :meth:`losses` heeds its ``label_smoothing``.
         explained: what :meth:`score` is, in words.
+        exclusive: whether rows of :meth:`class_probabilities` are distributions: an image has one class.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
@@ -60,6 +61,7 @@ class Task(Protocol):
     has_places: bool
     stops_early: bool
     smooths_labels: bool
+    exclusive: bool
     counts_in_training: bool
     figures: tuple[str, ...]
     explained: str
@@ -95,6 +97,10 @@ class Task(Protocol):
 
     def score(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) how much the outputs speak for ``targets``: what a map of attention explains."""
+        ...
+
+    def class_probabilities(self, outputs: Any) -> Tensor:
+        """(N, K) in [0, 1]: how much the outputs speak for each class being in the image."""
         ...
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
