@@ -41,7 +41,7 @@ def rising(progress: float) -> float:
 
 def cross_entropy_loss(source: Tensor, target: Tensor) -> Tensor:
     """Scalar: mean of the two domains' mean cross-entropies; logits of any shape, larger for the target."""
-    return (F.softplus(source).mean() + F.softplus(-target).mean()) / 2.0
+    return (F.softplus(source.float()).mean() + F.softplus(-target.float()).mean()) / 2.0
 
 
 def focal_loss(source: Tensor, target: Tensor, focus: float = FOCUS) -> Tensor:
@@ -49,7 +49,7 @@ def focal_loss(source: Tensor, target: Tensor, focus: float = FOCUS) -> Tensor:
 
     Images that are told apart easily hardly count (Lin et al. 2017; Saito et al. 2019, global alignment).
     """
-    losses = [((focus * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean() for right in (-source, target)]
+    losses = [((focus * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean() for right in (-source.float(), target.float())]
     return (losses[0] + losses[1]) / 2.0
 
 
@@ -61,7 +61,7 @@ def least_squares_loss(source: Sequence[Tensor], target: Sequence[Tensor]) -> Te
             of an image first, so that images count alike.
     """
     misses = [
-        torch.cat([(logits.sigmoid() - domain).square().flatten(1).mean(1) for logits in groups]).mean()
+        torch.cat([(logits.float().sigmoid() - domain).square().flatten(1).mean(1) for logits in groups]).mean()
         for domain, groups in enumerate((source, target))
     ]
     return (misses[0] + misses[1]) / 2.0
