@@ -49,7 +49,10 @@ def focal_loss(source: Tensor, target: Tensor, focus: float = FOCUS) -> Tensor:
 
     Images that are told apart easily hardly count (Lin et al. 2017; Saito et al. 2019, global alignment).
     """
-    losses = [((focus * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean() for right in (-source.float(), target.float())]
+    losses = [
+        ((focus * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean()
+        for right in (-source.float(), target.float())
+    ]
     return (losses[0] + losses[1]) / 2.0
 
 

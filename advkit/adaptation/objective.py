@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.adaptation.classifier_features import FeatureTap
 from advkit.adaptation.detector_maps import MapTap
@@ -21,6 +22,7 @@ from advkit.adaptation.method import (
 )
 from advkit.adaptation.registry import method_of
 from advkit.adaptation.target_stream import TargetStream
+from advkit.files.errors import InputError
 from advkit.tasks.task import Probabilistic, task_of
 from advkit.training.adversarial import AdversarialObjective, AdversarialPoints
 from advkit.training.objective import Terms, TrainingObjective, TrainingStep, objective_of
@@ -135,6 +137,12 @@ class DetectorAdaptation(Adaptation):
 
     def __init__(self, context: MethodContext, method: MapMethod | TeacherMethod) -> None:
         super().__init__(context, method)
+        norms = any(isinstance(module, _BatchNorm) for module in context.network.modules())
+        if norms and not context.params.freeze_bn:
+            raise InputError(
+                f"{context.network.spec.ref}: its batch-norms would take the statistics of one domain at a time; give "
+                "--freeze-bn"
+            )
         self.measures = (*self.measures, ADDED)
         self._method, self._target = method, self._stream()
         self._tap = MapTap(context.network) if isinstance(method, MapMethod) else None
