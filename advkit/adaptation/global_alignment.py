@@ -25,7 +25,9 @@ NAME = "global_domain"
 class GlobalClassifier(nn.Module):
     """Three convolutions of stride 2, the mean over what is left, and one logit for each image.
 
-    Without the batch-norm of the paper: no image's domain depends on its batch-mates.
+    Without the batch-norm of the paper: no image's domain depends on its batch-mates. It computes in float32: from 2x2
+    to 1x1 pixels, the bfloat16 gradient of such a convolution's weights reads memory that nobody wrote (torch 2.14 on
+    processors with AMX), and is another one each time, or NaN.
     """
 
     def __init__(self, channels: int) -> None:

@@ -151,12 +151,15 @@ class DetectorAdaptation(Adaptation):
         """The source's terms, and what the method adds."""
         terms, batch = self.source(step), self._target.batch(step)
         (losses,) = terms.losses.values()
-        with self._autocast(step.images):
-            if isinstance(self._method, TeacherMethod):
+        if isinstance(self._method, TeacherMethod):
+            with self._autocast(step.images):
                 added = self._method.addition(batch)
-            else:
-                assert self._tap is not None
-                added = self._method.addition(self._tap.taken(), self._tap.of(batch.augmented))
+        else:
+            assert self._tap is not None
+            source = self._tap.taken()
+            with self._autocast(step.images):
+                target = self._tap.of(batch.augmented)
+            added = self._method.addition(source, target)  # float32, for want of sound kernels: see GlobalClassifier
         return _with(losses, terms.measures, added)
 
 

@@ -167,6 +167,20 @@ def test_the_domain_classifier_sees_the_source_as_it_is_attacked(photos: ImageSe
     torch.testing.assert_close(early(seen[0][0]), early(expected), rtol=0, atol=1e-5)
 
 
+def test_domain_classifiers_of_maps_compute_in_float32(photos: ImageSet, sketches: ImageSet) -> None:
+    """In bfloat16 some gradients of theirs come from memory that nobody wrote."""
+    network = detector()
+    network.train()
+    objective = adaptation_of(context_of(network, sketches, replace(PARAMS, precision="bfloat16"), method="global"))
+    assert objective.trained is not None
+    seen = []
+    objective.trained.register_forward_hook(
+        lambda module, inputs, output: seen.append((torch.is_autocast_enabled("cpu"), inputs[0].dtype, output.dtype))
+    )
+    objective(a_step(photos))
+    assert seen == [(False, torch.float32, torch.float32)] * 2
+
+
 @pytest.mark.parametrize("decay", [0.5, 0.9996])
 def test_the_teacher_is_the_average_to_the_bit(decay: float, sketches: ImageSet) -> None:
     network = detector()

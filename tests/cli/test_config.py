@@ -14,6 +14,7 @@ import pytest
 import typer
 from executable import REPOSITORY
 
+from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, command, option_fields, spelt
@@ -24,7 +25,16 @@ from advkit.commands.train_config import TrainConfig
 from advkit.commands.visualize import AttentionConfig
 from advkit.files.errors import InputError
 
-CONFIGS = (TrainConfig, AdvPretrainConfig, AttackConfig, MatrixConfig, EvolveConfig, EvaluateConfig, AttentionConfig)
+CONFIGS = (
+    TrainConfig,
+    AdvPretrainConfig,
+    AdaptConfig,
+    AttackConfig,
+    MatrixConfig,
+    EvolveConfig,
+    EvaluateConfig,
+    AttentionConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
