@@ -76,8 +76,8 @@ def score(record: Mapping[str, Any], rule: str) -> float:
 
 
 def probabilities(network: Network, images: ImageSet, positions: Tensor) -> Tensor:
-    """(N, K) on the CPU: what ``network`` says of the images at ``positions``, on every rank alike."""
-    task, device, step = task_of([network]), next(network.parameters()).device, images_at_once(images.size)
+    """(N, K) on the CPU: what ``network``, in evaluation mode, says of the images at ``positions``, on each rank."""
+    task, device, step = task_of([network.eval()]), next(network.parameters()).device, images_at_once(images.size)
     parts = []
     for start in range(0, len(positions), step):
         pixels, _ = images.batch(positions[start : start + step])

@@ -194,6 +194,18 @@ def test_the_epoch_with_the_best_score_is_kept() -> None:
     assert same(weights(last), kept[2])
 
 
+def test_scores_are_of_inference_and_leave_the_network_as_it_was() -> None:
+    source, target = hidden()
+    run = trained(a_run(source, target, a_network(batch_norm=True), SHORT))
+    selection = TargetSelection("im", target, target, 0)
+    wanted = selection.measure(run.network.eval())
+    before = {name: tensor.clone() for name, tensor in weights(run).items()}
+    assert selection.measure(run.network.train()) == wanted
+    assert same(before, weights(run))
+    right = (run.network.eval()(target.batch(slice(None))[0]).max(1).indices == target.targets).sum()
+    assert (wanted["oracle_right"], wanted["oracle_images"]) == (int(right), len(target))
+
+
 def test_the_stream_gives_each_image_once_before_any_twice() -> None:
     _, target = nuisance(10)
     stream = TargetStream(target, task_named("classification"), replace(SHORT, batch_size=4, seed=5))

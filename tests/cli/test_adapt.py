@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from executable import Run, done, environment, one_line, start
 from PIL import Image
 from safetensors.torch import load_file
 
+from advkit.adaptation.params import RULES
+from advkit.adaptation.registry import METHODS as METHODS_BY_NAME
 from advkit.commands.adapt_config import AdaptConfig, check
 from advkit.commands.adapt_setup import adaptation_params, adversarial_params
 from advkit.data.reference import load
@@ -299,6 +302,12 @@ def test_the_options_of_a_mean_teacher_reach_it() -> None:
     )  # fmt: skip
     with pytest.raises(InputError, match="--ema: is a second average"):
         check(refused)
+
+
+def test_every_method_and_rule_can_be_asked_for() -> None:
+    hints = typing.get_type_hints(AdaptConfig)
+    assert typing.get_args(hints["method"]) == tuple(METHODS_BY_NAME)
+    assert typing.get_args(hints["select"]) == RULES
 
 
 def test_what_the_attack_of_an_adaptation_raises_is_chosen() -> None:
