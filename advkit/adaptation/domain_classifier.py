@@ -90,7 +90,15 @@ def domain_accuracy(sums: Mapping[str, float], name: str = "domain") -> dict[str
 
 def make_seeded(make: Callable[[], nn.Module], seed: int, like: Tensor) -> nn.Module:
     """What ``make`` makes with weights drawn from ``seed``, on the device of ``like``."""
-    return seeded(make, seed).to(like.device)
+    return seeded(make, seed).to(like.device).to(memory_format=torch.channels_last)  # 4 axes alone: faster on maps
+
+
+def reversed_logits(classifier: nn.Module, maps: Sequence[Tensor], factor: float) -> list[Tensor]:
+    """Logits of each of ``maps`` (n, C, h, w) behind a gradient reversal; those of one size in one pass, for speed."""
+    turned = [reversed_gradient(one, factor) for one in maps]
+    if len({one.shape[1:] for one in turned}) > 1:
+        return [classifier(one) for one in turned]
+    return list(classifier(torch.cat(turned)).split([len(one) for one in turned]))
 
 
 def perceptron(features: int, hidden: int = 256) -> nn.Module:

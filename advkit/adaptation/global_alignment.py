@@ -14,7 +14,7 @@ from advkit.adaptation.domain_classifier import (
     domain_counts,
     focal_loss,
     make_seeded,
-    reversed_gradient,
+    reversed_logits,
 )
 from advkit.adaptation.method import Addition, MapMethod, MethodContext
 from advkit.data import counter_rng
@@ -59,11 +59,10 @@ class GlobalAlignment(MapMethod):
 
     def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
         """The focal loss of both domains."""
-        logits = [
-            torch.cat([self.classifier(reversed_gradient(last(maps), self.context.settings.weight)) for maps in groups])
-            for groups in (source, target)
-        ]
-        return Addition(focal_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:], NAME))
+        maps, count = [last(group) for group in (*source, *target)], len(source)
+        logits = reversed_logits(self.classifier, maps, self.context.settings.weight)
+        loss = focal_loss(torch.cat(logits[:count]), torch.cat(logits[count:]))
+        return Addition(loss, domain_counts(logits[:count], logits[count:], NAME))
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """The domain classifier's accuracy."""

@@ -13,7 +13,7 @@ from advkit.adaptation.domain_classifier import (
     domain_counts,
     least_squares_loss,
     make_seeded,
-    reversed_gradient,
+    reversed_logits,
 )
 from advkit.adaptation.method import Addition, MapMethod, MethodContext
 from advkit.data import counter_rng
@@ -42,11 +42,10 @@ class LocalAlignment(MapMethod):
 
     def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
         """The least squares of both domains."""
-        logits = [
-            [self.classifier(reversed_gradient(early(maps), self.context.settings.weight)) for maps in groups]
-            for groups in (source, target)
-        ]
-        return Addition(least_squares_loss(logits[0], logits[1]), domain_counts(logits[0], logits[1], NAME))
+        maps, count = [early(group) for group in (*source, *target)], len(source)
+        logits = reversed_logits(self.classifier, maps, self.context.settings.weight)
+        counts = domain_counts(logits[:count], logits[count:], NAME)
+        return Addition(least_squares_loss(logits[:count], logits[count:]), counts)
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """The share of places on the right side."""
