@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from planted import PARAMS, a_network, a_run, dimmed, drift, hidden, nuisance, rate, trained
+
+from advkit.files.errors import InputError
 
 LONG = replace(PARAMS, epochs=40)
 
@@ -79,3 +82,13 @@ def test_statistics_of_the_target_undo_another_contrast() -> None:
     features = own.network.net[1](pixels).detach()
     assert (own.network.net[2].running_mean - features.mean(0)).abs().max() < 1e-5
     assert (own.network.net[2].running_var - features.var(0, unbiased=False)).abs().max() < 1e-5
+
+
+def test_adabn_needs_batch_norm_and_takes_few_images_in_one_batch() -> None:
+    source, target = dimmed()
+    with pytest.raises(InputError, match="made has no batch-norm"):
+        a_run(source, target, a_network(), method="adabn")
+    few = target.subset(torch.arange(8, 20))
+    run = trained(a_run(source, few, a_network(batch_norm=True), method="adabn"))
+    features = run.network.net[1](few.batch(slice(None))[0].flatten(1)).detach()
+    assert (run.network.net[2].running_mean - features.mean(0)).abs().max() < 1e-5
