@@ -18,6 +18,7 @@ from advkit.files.streams import ReaderLeftError, nowhere, say
 TOOLS = {
     "train": "Train a classifier or a detector.",
     "adv-pretrain": "Train on adversarial images.",
+    "adapt": "Adapt to another domain without its labels.",
     "attack": "Write adversarial images.",
     "transfer-matrix": "Count which attacks fool which models.",
     "evolve": "Search for an architecture that resists.",
@@ -25,7 +26,7 @@ TOOLS = {
     "evaluate": "Measure accuracy on clean and adversarial sets.",
     "visualize": "Draw what models look at, and their features.",
 }
-SHARED = ("train", "adv-pretrain")  # tools that share their work between the processes of torchrun
+SHARED = ("train", "adv-pretrain", "adapt")  # tools that share their work between the processes of torchrun
 
 
 def _version(wanted: bool) -> None:
@@ -134,6 +135,8 @@ def _line(error: Exception, tool: str) -> str:
     if hasattr(error, "format_message"):  # usage errors of the option parser
         told = " ".join(error.format_message().split()).replace("Value error, ", "")
         extra = re.search(r"unexpected extra argument[^ ]* \((.+)\)", told)
+        if extra and tool == "adapt":
+            return f"adapt: unexpected {extra[1]}; one MODEL, and data by --source and --target (see --help)"
         if extra and tool in ("train", "adv-pretrain", "evolve"):
             return f"{tool}: unexpected {extra[1]}; data are named by --data: --data {extra[1].split()[0]} (see --help)"
         if choice := re.fullmatch(r"Invalid value for '(--[\w-]+)'[^:]*: '(.*)' is not one of (.+)\.", told):

@@ -68,17 +68,23 @@ OF_THE_PENALTY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig(RecipeOptions, RunOptions, SizeOption, ForceOption):
-    """What tools that train one network have in common."""
+class FitOptions(RecipeOptions, RunOptions, SizeOption, ForceOption):
+    """Of tools that train one network, wherever it comes from and whatever it is trained on."""
 
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The checkpoint to write.")]
+    mean: Annotated[str | None, typer.Option(help="Normalisation: means, one a channel [from the data].")] = None
+    std: Annotated[str | None, typer.Option(help="Likewise, the standard deviations.")] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(FitOptions):
+    """Of those of them that start from an architecture or weights and train on one set of images."""
+
     arch: Annotated[str, typer.Option(metavar="ARCH", help="Architecture, e.g. advkit/resnet20.")] = ""
     backbone: Annotated[str, typer.Option(metavar="timm/NAME[@WEIGHTS]", help="Of advkit/ssd and advkit/fcos.")] = ""
     init: Annotated[str, typer.Option(metavar="MODEL", help="Start from this model's weights.")] = ""
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Images and labels, e.g. digits.")] = ""
-    mean: Annotated[str | None, typer.Option(help="Normalisation: means, one a channel [from the data].")] = None
-    std: Annotated[str | None, typer.Option(help="Likewise, the standard deviations.")] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

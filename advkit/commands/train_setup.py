@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from advkit.commands.loading import check_task, load_for, model_notes
-from advkit.commands.train_config import TrainingConfig
+from advkit.commands.train_config import FitOptions, TrainingConfig
 from advkit.commands.train_start import open_network, try_out
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
@@ -46,7 +46,7 @@ class TrainSetup:
     references: list[Network]
     params: TrainParams
 
-    def settings(self, config: TrainingConfig, processes: int) -> dict[str, Any]:
+    def settings(self, config: FitOptions, processes: int) -> dict[str, Any]:
         """All that decides the bytes of the checkpoint, as JSON values; file names and reports do not."""
         spec = self.network.spec
         return {

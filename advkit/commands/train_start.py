@@ -34,14 +34,14 @@ def open_network(config: TrainingConfig, images: ImageSet | None, train: Tensor,
         raise InputError("--arch with weights and --init both say where to start; give one")
     if has_weights or not arch:
         start = arch if has_weights else config.init
-        return _load_start(start, images, mean, std, device, config.seed, anew=config.epochs > 0)
+        return load_start(start, images, mean, std, device, config.seed, anew=config.epochs > 0)
     if images is None:
         raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
     other, (backbone, _, weights) = None, config.backbone.partition("@")
     if weights and config.init:
         raise InputError("--backbone with weights and --init both say where to start; give one")
     if init := config.backbone if weights else config.init:
-        other = _load_start(init, images, None, None, device, config.seed, anew=config.epochs > 0)
+        other = load_start(init, images, None, None, device, config.seed, anew=config.epochs > 0)
         mean, std = mean or other.spec.mean, std or other.spec.std  # under which its weights were trained
         if (mean, std) != (other.spec.mean, other.spec.std):
             raise InputError(f"--init {init}: has its own mean and std; leave --mean and --std out")
@@ -71,7 +71,7 @@ def _input_size(architecture: str, images: ImageSet, side: int | None) -> Size:
     return images.size[0], side or native.height, side or native.width
 
 
-def _load_start(
+def load_start(
     ref: str,
     images: ImageSet | None,
     mean: tuple[float, ...] | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from advkit.commands.loading import is_fresh, pick_device
 from advkit.commands.output import Progress
-from advkit.commands.train_config import TrainingConfig
+from advkit.commands.train_config import FitOptions, TrainingConfig
 from advkit.files.errors import InputError
 from advkit.files.streams import duration, say
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from advkit.training.run import Run, TrainProgress
 
 
-def in_process_group(config: TrainingConfig, body: Callable[[str, int, int], int]) -> int:
+def in_process_group(config: FitOptions, body: Callable[[str, int, int], int]) -> int:
     """Run ``body`` (device, rank, processes) in each process that torchrun starts, the first holding the lock.
 
     Returns:
@@ -40,7 +40,7 @@ def in_process_group(config: TrainingConfig, body: Callable[[str, int, int], int
         distributed.stop()
 
 
-def _device(config: TrainingConfig, world: int) -> str:
+def _device(config: FitOptions, world: int) -> str:
     import torch
 
     if world > 1:
@@ -51,7 +51,7 @@ def _device(config: TrainingConfig, world: int) -> str:
     return device
 
 
-def refuse_foreign(config: TrainingConfig, settings: dict[str, Any], state_path: Path) -> None:
+def refuse_foreign(config: FitOptions, settings: dict[str, Any], state_path: Path) -> None:
     """A checkpoint of another run (or another file) is not replaced unasked, an unfinished run not forgotten.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse_foreign(config: TrainingConfig, settings: dict[str, Any], state_path:
         raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
 
 
-def fit(job: Run, config: TrainingConfig, rank: int) -> None:
+def fit(job: Run, config: FitOptions, rank: int) -> None:
     """Train, telling about it: a bar on a terminal, elsewhere (in a log) a line for each epoch."""
     from advkit.files.signals import catch_stop_signals
     from advkit.reports.train import epoch_line
@@ -101,7 +101,7 @@ def fit(job: Run, config: TrainingConfig, rank: int) -> None:
     tell(0.0)
 
 
-def write(job: Run, config: TrainingConfig, tool: str, metrics: Mapping[str, Any]) -> None:
+def write(job: Run, config: FitOptions, tool: str, metrics: Mapping[str, Any]) -> None:
     """The checkpoint; then the state of the unfinished run is no longer needed."""
     from advkit.files.checkpoint import Checkpoint, write_checkpoint
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,12 +38,31 @@ def splits(path: Path) -> Splits | None:
     if not is_layout(path):
         return None
     files = _files(path)
+    return {
+        name: lambda wanted, file=file, name=name: _source(files, file, name, wanted)  # type: ignore[misc]
+        for name, file in _named(files).items()
+    }
+
+
+def _named(files: list[Path]) -> dict[str, Path]:
+    """Files by what their splits are called."""
     full = [file.parent.name if file.name == _BESIDE else file.stem.removeprefix(_PREFIX) for file in files]
     names = [re.sub(r"(?<=\D)\d{4}$", "", name) for name in full]
     if len(set(names)) < len(names):  # train2014 and train2017
         names = full
-    pairs = zip(names, files, strict=True)
-    return {name: lambda wanted, file=file, name=name: _source(files, file, name, wanted) for name, file in pairs}  # type: ignore[misc]
+    return dict(zip(names, files, strict=True))
+
+
+def picture_splits(path: Path) -> dict[str, Callable[[], list[Path]]] | None:
+    """The pictures of each split: of its file the images are read, and nothing else; None where there is no file."""
+    if not is_layout(path):
+        return None
+    return {name: partial(_pictures, file, name) for name, file in _named(_files(path)).items()}
+
+
+def _pictures(file: Path, split: str) -> list[Path]:
+    content = _parsed(file, ("images",))
+    return [found.picture for found in _annotations(file, split, {"images": content["images"], "annotations": []}, {})]
 
 
 def _files(path: Path) -> list[Path]:
@@ -72,15 +93,15 @@ def _source(files: list[Path], file: Path, split: str, wanted: LoadOptions) -> R
     return from_annotations(file, annotations, names, _STYLE, wanted)
 
 
-def _parsed(file: Path) -> dict[str, list[Any]]:
+def _parsed(file: Path, keys: tuple[str, ...] = _KEYS) -> dict[str, list[Any]]:
     try:
         found = json.loads(file.read_bytes())
     except (ValueError, RecursionError, MemoryError) as error:
         if is_out_of_memory(error):
             raise InputError(f"{file}: memory ran out as it was read; free memory") from error
         raise InputError(f"{file}: damaged JSON ({str(error)[:80]}); write or copy it again") from error
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in _KEYS):
-        raise InputError(f"{file}: no annotations of COCO: lists {', '.join(_KEYS)} are needed")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), list) for key in keys):
+        raise InputError(f"{file}: no annotations of COCO: lists {', '.join(keys)} are needed")
     return found
 
 

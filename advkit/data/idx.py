@@ -7,7 +7,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,6 +24,11 @@ _CHUNK = 1 << 20  # bytes read at a time
 _BYTES = b"\0\0\x08"  # how idx files of unsigned bytes begin; the number of axes follows
 
 
+def image_splits(path: Path) -> Splits | None:
+    """As :func:`splits`, of the files of images alone: labels are not looked for."""
+    return _splits(path, lambda images: lambda wanted: _images(images, wanted))
+
+
 def splits(path: Path) -> Splits | None:
     """Splits of a directory with pairs of image and label files, or of one image file; None if there are none.
 
@@ -33,20 +38,22 @@ def splits(path: Path) -> Splits | None:
     Raises:
         InputError: images without labels.
     """
+
+    def pair(images: Path) -> Callable[[LoadOptions], RawDataset]:
+        labels = _labels(images)
+        return lambda wanted: _source(images, labels, wanted)
+
+    return _splits(path, pair)
+
+
+def _splits(path: Path, opener: Callable[[Path], Callable[[LoadOptions], RawDataset]]) -> Splits | None:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     images = [file for file in files if "images" in file.name and file.is_file() and _begins(file, 3)]
     bare = {file.name for file in images}
     images = [file for file in images if file.suffix != ".gz" or file.stem not in bare]  # unpacked beside its .gz
-    parts = [(*_part(file), file, _labels(file)) for file in images]
-    ambiguous_error = len({prefix for prefix, _, _, _ in parts}) > 1
-    return {
-        f"{prefix}-{split}" if ambiguous_error and prefix else split: lambda wanted, images=images, labels=labels: (
-            _source(  # type: ignore[misc]
-                images, labels, wanted
-            )
-        )
-        for prefix, split, images, labels in parts
-    } or None
+    parts = [(*_part(file), opener(file)) for file in images]
+    several = len({prefix for prefix, _, _ in parts}) > 1
+    return {f"{prefix}-{split}" if several and prefix else split: opened for prefix, split, opened in parts} or None
 
 
 def _part(images: Path) -> tuple[str, str]:
@@ -120,6 +127,14 @@ def _array(path: Path, axes: int) -> Tensor:
             told = "more than" if len(data) > size else f"{len(data)} of"
             raise InputError(f"{path}: holds {told} the {size} bytes that its header announces; copy it again")
     return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(shape))
+
+
+def _images(images: Path, wanted: LoadOptions) -> RawDataset:
+    """One split without its labels."""
+    pixels, scale = as_images(_array(images, 3).unsqueeze(1), images)
+    nothing, size = torch.zeros(len(pixels), dtype=torch.int64), (1, pixels.shape[2], pixels.shape[3])
+    source = RawDataset(nothing, (), size, array_reader(lambda rows: pixels[rows], scale))
+    return match_channels(source, wanted, images.parent)
 
 
 def _source(images: Path, labels: Path, wanted: LoadOptions) -> RawDataset:

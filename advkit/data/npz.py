@@ -52,6 +52,34 @@ def splits(path: Path) -> Splits | None:
     return found or None
 
 
+def image_splits(path: Path) -> Splits | None:
+    """As :func:`splits`, of which only the arrays of images are read: those of labels may be missing or wrong."""
+    files = [path] if path.suffix == ".npz" and path.is_file() else sorted(path.glob("*.npz")) if path.is_dir() else []
+    found: Splits = {}
+    for file in files:
+        with _arrays(file) as arrays:
+            have = set(arrays.files)
+        alone = next((name for name in IMAGES if name in have), None)
+        pairs = [(part, x.format(part)) for x, _ in _PATTERNS for part in _PARTS]
+        inside = {} if alone else {part: x for part, x in pairs if x in have}
+        if not alone and not inside:
+            raise InputError(f"{file}: holds no images; an array images (or x), or x_train, or train_images is needed")
+        for part, name in (inside or {"" if path.is_file() else file.stem: alone or ""}).items():
+            called = part if len(files) == 1 or not inside else f"{file.stem}-{part}"
+            found[called] = lambda wanted, file=file, name=name: _images(file, name, wanted)  # type: ignore[misc]
+    return found or None
+
+
+def _images(path: Path, name: str, wanted: LoadOptions) -> RawDataset:
+    with _arrays(path) as file:
+        pixels = _numbers(file[name], f"{path} ({name})")
+    images, scale = as_images(pixels, path)
+    size = (images.shape[1], images.shape[2], images.shape[3])
+    read: Callable[[Tensor], Tensor] = array_reader(lambda rows: images[rows], scale)
+    nothing = torch.zeros(len(images), dtype=torch.int64)
+    return match_channels(RawDataset(nothing, (), size, read), wanted, path)
+
+
 def _inside(path: Path) -> dict[str, Names]:
     """The splits that a file holds by the names of its arrays; none where it holds one set, or can't be read."""
     try:

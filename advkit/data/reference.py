@@ -20,6 +20,7 @@ from advkit.data import (
     npz,
     safetensors,
     torchvision_datasets,
+    unlabelled,
     voc,
     yolo,
 )
@@ -54,6 +55,8 @@ def load(
     download: bool = False,
     fix_boxes: bool = False,
     keep: bool = True,
+    labelled: bool = True,
+    whole: bool = False,
 ) -> ImageSet:
     """The images that ``ref`` names.
 
@@ -68,6 +71,9 @@ def load(
         download: let torchvision fetch a missing set.
         fix_boxes: clip boxes that reach beyond their image, and drop those without area, instead of refusing them.
         keep: keep decoded pictures of many sizes in memory, up to 2 GiB.
+        labelled: False leaves whatever says what is on the images closed; targets then say nothing, and there are no
+            classes (see :mod:`advkit.data.unlabelled`).
+        whole: without labels: pictures in folders keep their sizes, for detectors.
 
     Raises:
         InputError: nothing there, nothing recognised, several kinds or splits to choose from, damaged files; no file
@@ -75,12 +81,12 @@ def load(
     """
     try:
         base, split, pattern = _parted(ref)
-        splits = _splits(base, download)
+        splits = _splits(base, download) if labelled else _unlabelled(base, download, whole)
         chosen = _choose(ref, base, splits, split, role)
         source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes, keep))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
-    if fix_boxes and source.task != "detection":
+    if fix_boxes and labelled and source.task != "detection":
         raise InputError(f"--fix-boxes: does nothing with {ref}, which has classes and no boxes; leave it out")
     _check_labels(ref, source)
     _check_names(ref, source)
@@ -129,8 +135,8 @@ def _matching(ref: str, data: ImageSet, pattern: str) -> ImageSet:
 def _check_labels(ref: str, source: RawDataset) -> None:
     if not len(source.targets):
         raise InputError(f"{ref}: no images; give a data set that has some")
-    if source.task != "classification":
-        return  # boxes are checked one by one where they are read
+    if source.task != "classification" or not source.class_names:
+        return  # boxes are checked one by one where they are read; what has no classes has no labels
     low, high, classes = int(source.targets.min()), int(source.targets.max()), len(source.class_names)
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
@@ -147,17 +153,30 @@ def _check_names(ref: str, source: RawDataset) -> None:
             raise InputError(f"{ref}: the name {shown} is no UTF-8; rename the folder or class") from error
 
 
-def _splits(base: str, download: bool) -> Splits:
+def _by_name(base: str, download: bool) -> Splits | None:
+    """What is no path: built in, or torchvision's."""
     if base in BUILT_IN:
         return BUILT_IN[base]()
     name, colon, root = base.partition(":")
     if colon and name in torchvision_datasets.NAMES:
         return torchvision_datasets.splits(name, root, download)
-    path = Path(base)
-    if not path.exists():
+    if not Path(base).exists():
         near = difflib.get_close_matches(base, [*BUILT_IN, *torchvision_datasets.NAMES], n=1)
         hint = f"did you mean {near[0]}?" if near else f"built in: {', '.join(BUILT_IN)}; by name: NAME:DIR"
         raise InputError(f"{base}: no such data; {hint}")
+    return None
+
+
+def _unlabelled(base: str, download: bool, whole: bool) -> Splits:
+    found = _by_name(base, download)
+    return unlabelled.splits(Path(base), whole) if found is None else unlabelled.without_labels(found, whole)
+
+
+def _splits(base: str, download: bool) -> Splits:
+    named = _by_name(base, download)
+    if named is not None:
+        return named
+    path = Path(base)
     found = {kind: splits for kind, recognise in FORMATS.items() if (splits := recognise(path))}
     if not found:
         hint = (
@@ -179,6 +198,8 @@ def _choose(ref: str, base: str, splits: Splits, split: str | None, role: str) -
         raise InputError(f"{ref}: no split {split!r}; it has {have}")
     if role in splits:
         return role
+    if "" in splits:  # all there is
+        return ""
     first, *others = splits
     if not others:
         return first

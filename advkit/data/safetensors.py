@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from advkit.data.images import array_reader, images_per_read
@@ -19,7 +20,7 @@ from advkit.data.raw_dataset import (
     names_for,
     scale_of,
 )
-from advkit.data.safetensors_boxes import read_boxes
+from advkit.data.safetensors_boxes import read_boxes, read_sizes, within_sizes
 from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, Header, LazyTensor, open_tensor, read_header
 
@@ -29,6 +30,29 @@ def splits(path: Path) -> Splits | None:
     if path.is_file() and path.suffix == ".safetensors":
         return {"": lambda wanted: _source(path, wanted)}
     return None
+
+
+def image_splits(path: Path) -> Splits | None:
+    """The same without labels and boxes, which may be missing or wrong; ``sizes`` say where images end."""
+    if path.is_file() and path.suffix == ".safetensors":
+        return {"": lambda wanted: _images(path, wanted)}
+    return None
+
+
+def _images(path: Path, wanted: LoadOptions) -> RawDataset:
+    header, _ = read_header(path)
+    name = next((name for name in IMAGES if name in header), None)
+    if name is None:
+        raise InputError(f"{path}: holds {', '.join(sorted(header)[:8]) or 'nothing'}; a tensor images is needed")
+    rows = open_tensor(path, name)
+    if len(rows.shape) != 4 or rows.shape[1] not in (1, 3) or 0 in rows.shape[2:]:
+        raise InputError(f"{path}: images have shape {list(rows.shape)}; (N, 1 or 3, H, W) is needed")
+    size = (rows.shape[1], rows.shape[2], rows.shape[3])
+    read = array_reader(rows.at, _checked_scale(path, rows))
+    if "sizes" in header:
+        read = within_sizes(read, read_sizes(path, header, len(rows), (size[1], size[2])))
+    nothing = torch.zeros(len(rows), dtype=torch.int64)
+    return match_channels(RawDataset(nothing, (), size, read, _indices(path, header, len(rows))), wanted, path)
 
 
 def _source(path: Path, wanted: LoadOptions) -> RawDataset:

@@ -34,15 +34,40 @@ class BoxTensors:
 
     def within_sizes(self, read: Reader) -> Reader:
         """``read`` with NaN where an image has no pixel, whatever the file holds there."""
+        return within_sizes(read, self.sizes)
 
-        def within(rows: Tensor) -> Tensor:
-            images = read(rows)
-            height, width = self.sizes[rows].view(-1, 2, 1, 1).unbind(1)
-            below = torch.arange(images.shape[2])[:, None] >= height
-            right = torch.arange(images.shape[3]) >= width
-            return images.masked_fill_((below | right)[:, None], NOWHERE)
 
-        return within
+def within_sizes(read: Reader, sizes: Tensor) -> Reader:
+    """``read`` with NaN beyond the ``sizes`` (N, 2) of the images."""
+
+    def within(rows: Tensor) -> Tensor:
+        images = read(rows)
+        height, width = sizes[rows].view(-1, 2, 1, 1).unbind(1)
+        below = torch.arange(images.shape[2])[:, None] >= height
+        right = torch.arange(images.shape[3]) >= width
+        return images.masked_fill_((below | right)[:, None], NOWHERE)
+
+    return within
+
+
+def read_sizes(path: Path, header: Header, count: int, canvas: tuple[int, int]) -> Tensor:
+    """``sizes`` (N, 2) alone, those of the canvas (H, W) where the file has none.
+
+    Raises:
+        InputError: not one for each of ``count`` images, or sizes beyond the canvas.
+    """
+    if "sizes" not in header:
+        return torch.tensor([canvas]).expand(count, 2)
+    sizes = _whole(path, "sizes", _tensor(path, "sizes"))
+    if tuple(sizes.shape) != (count, 2):
+        raise InputError(f"{path}: sizes {list(sizes.shape)} beside {count} images; (N, 2) are needed")
+    _check_sizes(path, sizes, canvas)
+    return sizes
+
+
+def _check_sizes(path: Path, sizes: Tensor, canvas: tuple[int, int]) -> None:
+    if ((sizes < 1) | (sizes > torch.tensor(canvas))).any():
+        raise InputError(f"{path}: sizes are of 1 pixel to the {canvas[0]}x{canvas[1]} of images; write them again")
 
 
 def read_boxes(
@@ -75,8 +100,7 @@ def read_boxes(
                 f"{path}: {name} {list(tensor.shape)} beside {count} images and boxes {list(boxes.shape)}; boxes "
                 "(N, B, 4), labels and difficult (N, B) and sizes (N, 2) are needed"
             )
-    if ((sizes < 1) | (sizes > torch.tensor(canvas))).any():
-        raise InputError(f"{path}: sizes are of 1 pixel to the {canvas[0]}x{canvas[1]} of images; write them again")
+    _check_sizes(path, sizes, canvas)
     if ((difficult != 0) & (difficult != 1)).any():
         raise InputError(f"{path}: difficult is 0 or 1; write it again")
     if 0 in shape:

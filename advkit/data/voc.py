@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -42,6 +44,25 @@ def splits(path: Path) -> Splits | None:
         return None
     lists = _lists(path / "ImageSets" / "Main") or {"": None}
     return {split: lambda wanted, split=split: _source(path, lists, split, wanted) for split in lists}  # type: ignore[misc]
+
+
+def picture_splits(path: Path) -> dict[str, Callable[[], list[Path]]] | None:
+    """The pictures of each list, whose annotations are not looked for; None where there is no ``JPEGImages``."""
+    if not (path / "JPEGImages").is_dir():
+        return None
+    lists = _lists(path / "ImageSets" / "Main") or {"": None}
+    return {split: partial(_pictures, path, names) for split, names in lists.items()}
+
+
+def _pictures(path: Path, names: list[str] | None) -> list[Path]:
+    pictures = _by_name(path / "JPEGImages", [file for file in visible_files(path / "JPEGImages") if is_picture(file)])
+    names = sorted(pictures) if names is None else names
+    if missing := [name for name in names if name not in pictures]:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(names)} pictures are missing in JPEGImages, such as {missing[0][:80]}; "
+            "add them, or remove them from the list"
+        )
+    return [pictures[name] for name in names]
 
 
 def _lists(folder: Path) -> dict[str, list[str] | None]:

@@ -21,6 +21,7 @@ from advkit.files import streams
 from advkit.files.atomic import write_text
 from advkit.models.network import Network
 from advkit.models.resized import Resized
+from advkit.reports.adapt import AdaptResult
 from advkit.reports.adv_pretrain import AdvPretrainResult
 from advkit.reports.attack import AttackResult
 from advkit.reports.clock import Clock
@@ -104,6 +105,7 @@ class Report(BaseModel, Generic[ResultT]):
 TOOLS: dict[str, type[Report[Any]]] = {
     "train": Report[TrainResult],
     "adv-pretrain": Report[AdvPretrainResult],
+    "adapt": Report[AdaptResult],
     "attack": Report[AttackResult],
     "transfer-matrix": Report[TransferMatrixResult],
     "evolve": Report[EvolveResult],

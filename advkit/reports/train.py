@@ -93,6 +93,12 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
         parts.append(f"held-out {100 * record['validation_right'] / held:.1f} %")
     if checked := record.get("check_images"):
         parts.append(f"{100 * record['robust_right'] / checked:.1f} % under PGD")
+    for name in ("domain", "local_domain", "global_domain"):
+        if (found := record.get(f"{name}_accuracy")) is not None:
+            parts.append(f"{name.replace('_', ' ')} classifier {100 * found:.1f} %")
+    for name in ("pseudo_labels", "pseudo_boxes"):
+        if name in record:
+            parts.append(f"{record[name]} {name.replace('_', '-')}")
     return f"epoch {record['epoch']}/{epochs}: {', '.join(parts)}"
 
 

@@ -61,6 +61,7 @@ class Classification:
     least_classes = 2
     stops_early = True
     smooths_labels = True
+    exclusive = True
     counts_in_training = True
     figures: tuple[str, ...] = ()
     explained = activation_words = "the true class's logit"
@@ -119,6 +120,10 @@ class Classification:
     def activation(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(N,) the classes' own logits."""
         return logit(outputs, targets, True)
+
+    def class_probabilities(self, outputs: Tensor) -> Tensor:
+        """(N, K) softmax."""
+        return outputs.float().softmax(1)
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
         """The names of the classes."""

@@ -73,6 +73,7 @@ class Detection:
     least_classes = 1
     stops_early = False
     smooths_labels = False
+    exclusive = False
     counts_in_training = False
     figures: tuple[str, ...] = ("map50", "map50_95")
     explained = "the best score of each object's class, averaged over the objects"
@@ -123,6 +124,10 @@ class Detection:
     def activation(self, outputs: DetectorOutput, targets: Tensor) -> Tensor:
         """(N,) see :meth:`~advkit.models.detectors.output.DetectorOutput.object_scores`."""
         return outputs.object_scores(targets)
+
+    def class_probabilities(self, outputs: DetectorOutput) -> Tensor:
+        """(N, K) the largest score of each class over all places."""
+        return outputs.scores()
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:
         """See :func:`advkit.tasks.box_marks.titles`."""

@@ -50,6 +50,7 @@ class Task(Protocol):
         smooths_labels: whether :meth:`losses` heeds its ``label_smoothing``.
         explained: what :meth:`score` is, in words.
         activation_words: what :meth:`activation` is, in words.
+        exclusive: whether rows of :meth:`class_probabilities` are distributions: an image has one class.
         counts_in_training: whether :meth:`losses` tells correctness; elsewhere it takes a decoding of its own.
     """
 
@@ -61,6 +62,7 @@ class Task(Protocol):
     has_places: bool
     stops_early: bool
     smooths_labels: bool
+    exclusive: bool
     counts_in_training: bool
     figures: tuple[str, ...]
     explained: str
@@ -101,6 +103,10 @@ class Task(Protocol):
 
     def activation(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) how much the outputs speak for ``targets`` where those are, on a scale that does not level off."""
+        ...
+
+    def class_probabilities(self, outputs: Any) -> Tensor:
+        """(N, K) in [0, 1]: how much the outputs speak for each class being in the image."""
         ...
 
     def titles(self, targets: Tensor, class_names: Sequence[str]) -> list[str]:

@@ -84,6 +84,17 @@ class _GlobalSum(torch.autograd.Function):
         return sum_over_ranks(gradients[0])
 
 
+def global_sum(values: Tensor) -> Tensor:
+    """``values`` summed over all ranks, differentiable: a loss made of it has the gradient of the global batch's.
+
+    Gradients of the ranks are to be averaged, as :func:`average_gradients` does.
+    """
+    if world_size() == 1:
+        return values
+    found: Tensor = _GlobalSum.apply(values)
+    return found
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch-norm over the global batch. torch's own SyncBatchNorm runs on GPUs only."""
 

@@ -19,7 +19,7 @@ from advkit.models.live_fold import LiveFold
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training import distributed, state
-from advkit.training.measurement import estimate_statistics, record_epoch
+from advkit.training.measurement import best_so_far, estimate_statistics, record_epoch
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.optimizer import make_optimizer
 from advkit.training.order import dropout_seed, epoch_order
@@ -42,7 +42,6 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     tune_malloc()
     distributed.synchronise_batch_norm(run.network)
     run.network.net.to(memory_format=torch.channels_last)  # 1.2 to 1.8 times as fast
-    optimizer = make_optimizer(run.network, params)
     if params.batch_size % distributed.world_size():
         world = distributed.world_size()
         raise InputError(
@@ -51,7 +50,8 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
     steps = len(run.train) // params.batch_size
     if steps == 0:
         raise InputError(f"{len(run.train)} training images fill no batch of {params.batch_size}; lower --batch-size")
-    objective = objective_of(run.network, run.references, params, run.recorded)
+    objective = run.objective or objective_of(run.network, run.references, params, run.recorded)
+    optimizer = make_optimizer(run.network, params, objective.trained)
     names, counted = ("images", *objective.measures), task_of([run.network]).counts_in_training
     # A penalty on gradients has a fold of its own (FusedView).
     folds = (params.freeze_bn or params.adversarial) and not run.references
@@ -94,14 +94,17 @@ def train(run: Run, *, resume: bool, stop: Stop, show: Callable[[TrainProgress],
             break
         if epoch < params.epochs:
             _save(run, optimizer, objective, epoch, step, running_sums)
-    _keep(run)
+    _keep(run, objective)
     return run.history
 
 
-def _keep(run: Run) -> None:
-    """End with the weights that the last epoch was measured with; with the best ones where an alarm asks for them."""
+def _keep(run: Run, objective: TrainingObjective) -> None:
+    """End with the weights that the last epoch was measured with; with those selected, or asked for by an alarm."""
     run.kept_epoch = len(run.history)
-    if run.best and run.check is not None and run.check.ends(run.history):
+    if run.best and run.selection is not None:
+        run.network.net.load_state_dict(run.best)
+        run.kept_epoch = run.selection.best_epoch(run.history) or run.kept_epoch
+    elif run.best and run.check is not None and run.check.ends(run.history):
         run.network.net.load_state_dict(run.best)
         run.kept_epoch = best_epoch(run.history) or run.kept_epoch
     else:
@@ -109,13 +112,14 @@ def _keep(run: Run) -> None:
             run.network.net.load_state_dict(run.ema)
         if run.params.precise_bn and run.history:
             estimate_statistics(run, run.params.precise_bn, len(run.history) - 1)
+        objective.settle()
     run.network.eval().requires_grad_(False)
 
 
 def _restore(run: Run, optimizer: torch.optim.Optimizer, objective: TrainingObjective, found: state.State) -> None:
     assert run.state_path is not None
     run.history = found.history
-    measured = run.check is not None and run.check.on_overfit == "rollback" and best_epoch(run.history) is not None
+    measured = best_so_far(run) is not None
     run.ema, run.best = state.unpack(
         run.state_path, found.tensors, run.network.net, optimizer, ema=bool(run.params.ema), best=measured
     )
@@ -156,10 +160,13 @@ def _step(
     sums = [torch.tensor(float(len(targets))), *(terms.measures[name].sum() for name in objective.measures)]
     torch.autograd.backward(loss)
     objective.after_backward()
-    distributed.average_gradients(run.network.net.parameters())
-    if params.clip:
-        torch.nn.utils.clip_grad_norm_(run.network.net.parameters(), params.clip)
+    for module in (run.network.net, objective.trained):
+        if module is not None:  # each is bounded by itself: a large gradient of one must not slow the other
+            distributed.average_gradients(module.parameters())
+            if params.clip:
+                torch.nn.utils.clip_grad_norm_(module.parameters(), params.clip)
     optimizer.step()
+    objective.after_step()
     _average(run, number)
     values = distributed.sum_over_ranks(torch.stack([value.double().cpu() for value in sums]))
     if not bool(torch.isfinite(values).all()):

@@ -48,19 +48,32 @@ def record_epoch(run: Run, objective: TrainingObjective, epoch: int, running_sum
         "cross_entropy": running_sums["loss"] / seen,
     }
     run.history.append(record | objective.record(running_sums))
-    if not len(run.validation):
+    if not len(run.validation) and run.selection is None:
         return
     live = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
     if run.ema:
         run.network.net.load_state_dict(run.ema)
     if run.params.precise_bn:
         estimate_statistics(run, run.params.precise_bn, epoch)
+    objective.settle()
     record = run.history[-1]
-    right, images, found = accuracy_and_figures(run.network, run.data, run.validation)
-    record |= {"validation_right": right, "validation_images": images}
-    record |= {f"validation_{name}": value for name, value in found.items()}
-    if run.check is not None:
-        record |= run.check.measure(run.network, run.data)
-        if run.check.on_overfit == "rollback" and best_epoch(run.history) == epoch + 1:
-            run.best = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
+    if len(run.validation):
+        right, images, found = accuracy_and_figures(run.network, run.data, run.validation)
+        record |= {"validation_right": right, "validation_images": images}
+        record |= {f"validation_{name}": value for name, value in found.items()}
+        if run.check is not None:
+            record |= run.check.measure(run.network, run.data)
+    if run.selection is not None:
+        record |= run.selection.measure(run.network)
+    if best_so_far(run) == epoch + 1:
+        run.best = {name: tensor.clone() for name, tensor in run.network.net.state_dict().items()}
     run.network.net.load_state_dict(live)
+
+
+def best_so_far(run: Run) -> int | None:
+    """The epoch, from 1, whose weights the end may go back to; None where it never goes back."""
+    if run.selection is not None:
+        return run.selection.best_epoch(run.history)
+    if run.check is not None and run.check.on_overfit == "rollback":
+        return best_epoch(run.history)
+    return None

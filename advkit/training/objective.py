@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from advkit.models.network import Network
@@ -60,10 +60,12 @@ class TrainingObjective(ABC):
     Attributes:
         measures: names of what :attr:`Terms.measures` holds.
         replays: consecutive steps that are taken on one batch.
+        trained: weights of the objective's own, which are trained beside the network's; None without any.
     """
 
     measures: tuple[str, ...] = ("loss", "correct")
     replays: int = 1
+    trained: nn.Module | None = None
 
     @abstractmethod
     def __call__(self, step: TrainingStep) -> Terms:
@@ -71,6 +73,15 @@ class TrainingObjective(ABC):
 
     def after_backward(self) -> None:  # noqa: B027  (most have nothing to do)
         """Called when the gradients of a step's loss are there, before the weights move."""
+
+    def after_step(self) -> None:  # noqa: B027
+        """Called when the weights have moved."""
+
+    def settle(self) -> None:  # noqa: B027
+        """Called before the network is measured and where the training ends: it gets what inference is to have.
+
+        What it was is put back after a measurement.
+        """
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """What an epoch's sums of ``images`` and :attr:`measures` say beyond loss and accuracy."""

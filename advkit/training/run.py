@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
 from advkit.models.network import Network
 from advkit.training.misalign import CachedGradients
+from advkit.training.objective import TrainingObjective
 from advkit.training.params import TrainParams
 from advkit.training.robust_check import RobustCheck
 
@@ -42,6 +43,18 @@ class TrainProgress:
     left: float
 
 
+class EpochSelection(Protocol):
+    """How a training chooses the epoch whose weights it keeps."""
+
+    def measure(self, network: Network) -> dict[str, Any]:
+        """What an epoch is judged by; the network is as inference has it, and stays so. Every rank gets the same."""
+        ...
+
+    def best_epoch(self, history: Sequence[Mapping[str, Any]]) -> int | None:
+        """The epoch, from 1, to keep of those in ``history``; None for the last, whichever it will be."""
+        ...
+
+
 @dataclass
 class Run:
     """One training run.
@@ -56,8 +69,11 @@ class Run:
         settings: all that decides the run, as JSON values: a state of other settings is refused.
         recorded: the reference's gradients, where they are known beforehand.
         check: what is measured under attack after each epoch; None for nothing.
+        objective: what is minimised, where it is more than ``params`` say; None for what they name.
+        selection: which epoch's weights are kept; None for the last, or what ``check`` asks for.
         history: one dict for each finished epoch.
-        best: the weights that did best in the check, as they were measured; empty unless an alarm may ask for them.
+        best: the weights that did best in the check or selection, as they were measured; empty unless they may be
+            asked for.
         ema: averaged weights; empty without.
         kept_epoch: the epoch, from 1, that the weights are of in the end.
     """
@@ -72,6 +88,8 @@ class Run:
     settings: dict[str, Any]
     recorded: CachedGradients | None = None
     check: RobustCheck | None = None
+    objective: TrainingObjective | None = None
+    selection: EpochSelection | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)

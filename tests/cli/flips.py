@@ -92,11 +92,14 @@ TRAINING: dict[str, Flip | Elsewhere] = {  # of train and adv-pretrain
     "seed": Flip("--seed 1"),
     "force": Elsewhere("test_a_checkpoint_of_another_run_is_not_replaced_unasked"),
 }
+DANN = "--method dann"
 FAST = "--method fast --eps 0.1"
 OWN = {  # what every run of a command begins with; {models} and {data} are filled in
     "train": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu -o t.safetensors",
     "adv-pretrain": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu "
     "-o t.safetensors",
+    "adapt": "{models} --source {data} --target digits#test --limit 100 --epochs 1 --batch-size 16 --lr 0.02 "
+    "--device cpu -o t.safetensors",
     "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
     "domain-distance": "{models} --limit 40 --repeats 2 --permutations 20",
@@ -147,6 +150,34 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "on_overfit": Elsewhere("test_an_alarm_does_what_the_option_says"),
         "fail_above": Flip("--fail-above 1", FAST),
         "fail_below": Flip("--fail-below 0", FAST),
+    },
+    "adapt": {name: row for name, row in DATA.items() if name not in ("data", "mean", "std")}
+    | {name: row for name, row in TRAINING.items() if name not in ("data", "arch", "init", "backbone", "mean", "std")}
+    | {
+        "model": Flip(flip_models="r2.safetensors"),
+        "source": Flip(flip_data="digits#test"),
+        "target": Flip("--target digits#train", DANN),
+        "out": Elsewhere("test_an_adaptation_gives_equal_bytes_whatever_the_targets_labels"),
+        "force": Elsewhere("test_an_adaptation_goes_on_to_the_same_bytes"),
+        "resume": Elsewhere("test_an_adaptation_goes_on_to_the_same_bytes"),
+        "size": Flip(
+            "--size 12", "--size 16 --batch-size 4 --limit 16 --target pictures", models="advkit/cnn", data="pictures"
+        ),
+        "mean": Flip("--mean 0.1", models="advkit/cnn"),
+        "std": Flip("--std 0.7", models="advkit/cnn"),
+        "method": Flip("--method mcc", DANN),
+        "weight": Flip("--weight 0.3", "--method mcc"),
+        "threshold": Flip("--threshold 0.1", "--method self-training"),
+        "teacher_ema": Elsewhere("test_the_options_of_a_mean_teacher_reach_it"),
+        "adversarial": Flip("--adversarial", DANN),
+        "eps": Flip("--eps 0.1", f"{DANN} --adversarial"),
+        "objective": Elsewhere("test_what_the_attack_of_an_adaptation_raises_is_chosen"),
+        "select": Flip("--select im", f"{DANN} --epochs 3 --lr 1.0"),
+        "compare": Flip("--compare digits#test"),
+        "target_labels": Flip("--target-labels", "--compare digits#test"),
+        "fail_above": Flip("--fail-above 1", "--compare digits#test"),
+        "fail_below": Flip("--fail-below 0", "--compare digits#test"),
+        "precise_bn": Flip("--precise-bn 64"),
     },
     "attack": DATA
     | ATTACK

@@ -21,6 +21,7 @@ from flips import FLIPS, MODELS, OWN, Elsewhere, Flip
 from PIL import Image
 from safetensors.torch import load_file
 
+from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, option_fields
@@ -34,6 +35,7 @@ from advkit.commands.visualize_features import FeaturesConfig
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "adv-pretrain": AdvPretrainConfig,
+    "adapt": AdaptConfig,
     "attack": AttackConfig,
     "transfer-matrix": MatrixConfig,
     "domain-distance": DistanceConfig,
@@ -89,7 +91,7 @@ def unflipped() -> dict[tuple[str, ...], dict[str, Any]]:
 def result_of(inside: Run, name: str, models: str, data: str, *more: str) -> dict[str, Any]:
     """What a run found: its report's result, and the images or the picture that it wrote."""
     own = OWN[name].format(models=models, data=data).split()
-    forced = ["--force"] if name in ("train", "adv-pretrain", "attack") else []
+    forced = ["--force"] if name in ("train", "adv-pretrain", "adapt", "attack") else []
     found = inside(*name.split(), *own, *more, *forced, "-q")
     assert found.returncode == 0, found.stderr
     result: dict[str, Any] = json.loads(found.stdout)["result"]

@@ -18,6 +18,8 @@ RUNS = {
     "train": "train --arch advkit/cnn --data digits --limit 50 --epochs 2 --batch-size 16 --force -o t.safetensors",
     "adv-pretrain": "adv-pretrain --arch advkit/cnn --data digits --limit 50 --epochs 2 --batch-size 16 --force "
     "--method fast --eps 0.1 -o t.safetensors",
+    "adapt": "adapt {r} --source digits --target digits#test --limit 50 --epochs 2 --batch-size 16 --force "
+    "--method dann --compare digits#test -o t.safetensors",
     "attack": "attack {r} --data digits --limit 24 --batch-size 8 --eps 0.3 --method mi,di --steps 4 -o a.safetensors",
     "transfer-matrix": "transfer-matrix First={r} 'A longer name'={r2} Third={r} --data digits --limit 24 "
     "--batch-size 8 --method pgd --method mi --steps 4 --eps 0.3 --compare First:Third,First",
@@ -28,7 +30,7 @@ RUNS = {
     "visualize features": "visualize features 'A name of seventeen'={r} {r2} --data digits --count 2 --steps 30 "
     "--figure f.png",
 }
-PROGRESS = {"train", "adv-pretrain", "attack", "transfer-matrix", "domain-distance", "evaluate", "visualize features"}
+PROGRESS = set(RUNS) - {"visualize"}
 ESCAPE = "\x1b"
 MOVES = re.compile(r"\r|\x1b\[(\?25[lh]|1A|0m)")  # a bar is drawn over, its cursor hidden
 
@@ -65,7 +67,8 @@ def test_in_a_pipe_there_is_the_report_and_nothing_else(
         assert json.loads(found.stdout)["schema"] == f"advkit/{name.split()[0]}/1"
         lines = [line for line in found.stderr.splitlines() if not line.startswith("advkit: note: ")]
         epochs = [re.match(r"advkit: epoch (\d)/2: loss [\d.]+, accuracy [\d.]+ %, held-out", line) for line in lines]
-        assert [found and found[1] for found in epochs] == (["1", "2"] if "train" in name else [])
+        told = ["1", "2"] if "train" in name else [None, "1", "2", "1", "2"] if name == "adapt" else []  # two networks
+        assert [found and found[1] for found in epochs] == told
     assert inside(*arguments("train", r, r2), "-q").stderr == ""
     for name in ("evaluate", "transfer-matrix"):  # one function writes all reports
         into_file = inside(*arguments(name, r, r2), "--report", "r.json", "-q")

@@ -14,6 +14,7 @@ import pytest
 import typer
 from executable import REPOSITORY
 
+from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, command, option_fields, spelt
@@ -29,6 +30,7 @@ from advkit.files.errors import InputError
 CONFIGS = (
     TrainConfig,
     AdvPretrainConfig,
+    AdaptConfig,
     AttackConfig,
     MatrixConfig,
     EvolveConfig,

@@ -35,12 +35,18 @@ EVOLVE = (
 COMMANDS = [
     ["train", "--arch", "advkit/cnn", "--epochs", "1", "-o", "x.safetensors"],
     ["adv-pretrain", "--arch", "advkit/cnn", "--epochs", "1", "--steps", "1", "-o", "x.safetensors"],
+    ["adapt", "r.safetensors", "--epochs", "1", "--target", "digits", "-o", "x.safetensors"],
     ["evaluate", "r.safetensors"],
     ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
     ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
     ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
     ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
 ]
+
+
+def named(command: list[str]) -> str:
+    """The option by which a command takes its data."""
+    return "--source" if command[0] == "adapt" else "--data"
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def test_files_left_out_are_told(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(run_search, "evaluate", scripted.evaluate)
-    done = inside(*command, "--data", "pictures", "--quiet", "--report", "report.json")
+    done = inside(*command, named(command), "pictures", "--quiet", "--report", "report.json")
     assert done.returncode == 0, done.stderr
     told = [flag for flag in json.loads(Path("report.json").read_text())["flags"] if "notes.txt" in flag]
     assert len(told) == 1
@@ -76,7 +82,7 @@ def test_every_tool_asks_for_boxes_to_be_mended(
 ) -> None:
     """Data of classes have none, so that asking for it is refused."""
     monkeypatch.chdir(folder)
-    done = inside(*command, "--data", "digits", "--fix-boxes")
+    done = inside(*command, named(command), "digits", "--fix-boxes")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--fix-boxes: does nothing with digits" in done.stderr
 

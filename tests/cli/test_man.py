@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.app import application
 from advkit.commands.attack import AttackConfig
@@ -30,6 +31,7 @@ MAN = REPOSITORY / "man"
 HELP = {  # pages and what they are of: a command, or several
     "advkit-train": ["train"],
     "advkit-adv-pretrain": ["adv-pretrain"],
+    "advkit-adapt": ["adapt"],
     "advkit-attack": ["attack"],
     "advkit-transfer-matrix": ["transfer-matrix"],
     "advkit-evolve": ["evolve"],
@@ -42,6 +44,7 @@ HELP = {  # pages and what they are of: a command, or several
 CONFIGS: dict[str, tuple[type[Config], ...]] = {
     "advkit-train": (TrainConfig,),
     "advkit-adv-pretrain": (AdvPretrainConfig,),
+    "advkit-adapt": (AdaptConfig,),
     "advkit-attack": (AttackConfig,),
     "advkit-transfer-matrix": (MatrixConfig,),
     "advkit-evolve": (EvolveConfig,),

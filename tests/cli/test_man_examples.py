@@ -103,7 +103,7 @@ def test_commands_are_read_as_a_shell_would() -> None:
     assert promised(["a", "-o", "x", "--report", "-", "--figure", "y", ">", "z"]) == ["x", "y", "z"]
 
 
-LONG = ("advkit-adv-pretrain", "advkit-evolve", "advkit-transfer-matrix")  # ten seconds each
+LONG = ("advkit-adapt", "advkit-adv-pretrain", "advkit-evolve", "advkit-transfer-matrix")  # ten seconds each
 
 
 @pytest.mark.parametrize(

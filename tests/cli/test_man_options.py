@@ -10,6 +10,7 @@ import pytest
 from executable import REPOSITORY
 
 from advkit.attacks.methods import NAMES
+from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.attack import AttackConfig
 from advkit.commands.config import Config, option_fields, spelt
@@ -24,6 +25,7 @@ from advkit.commands.visualize_features import FeaturesConfig
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "adv-pretrain": AdvPretrainConfig,
+    "adapt": AdaptConfig,
     "attack": AttackConfig,
     "transfer-matrix": MatrixConfig,
     "evolve": EvolveConfig,

@@ -34,6 +34,14 @@ USES = {
     "draw of domain": [range(20), range(200)],  # domain, draw
     "resample of domain": [range(20)],  # domain
     "measures of domains": [range(20), range(200)],  # seed, draw
+    "target order": [range(20)],  # seed
+    "target augmentation": [range(20)],
+    "scored target images": [range(20)],
+    "domain classifier": [range(20)],
+    "local domain classifier": [range(20)],
+    "global domain classifier": [range(20)],
+    "strong view": [range(2000)],  # epoch
+    "strong view noise": [range(2000)],
     "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
 }
 

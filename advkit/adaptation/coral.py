@@ -1,0 +1,31 @@
+"""Deep CORAL (Sun and Saenko 2016): features of both domains with the same covariance."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.target_stream import TargetBatch
+from advkit.training.distributed import global_sum, world_size
+
+
+def covariance(features: Tensor) -> Tensor:
+    """(D, D) unbiased, of the (N, D) ``features`` of all ranks, at least two."""
+    count = len(features) * world_size()
+    centred = features - global_sum(features.sum(0)) / count
+    return global_sum(centred.T @ centred) / max(count - 1, 1)
+
+
+def coral_loss(source: Tensor, target: Tensor) -> Tensor:
+    """Scalar: squared Frobenius distance of the covariances of (N, D) and (M, D), divided by 4 D^2."""
+    return (covariance(source) - covariance(target)).square().sum() / (4.0 * source.shape[1] ** 2)
+
+
+class CORAL(ClassifierMethod):
+    """The distance of the covariances of the features of a batch."""
+
+    needs_features = True
+
+    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+        """The loss, times the weight."""
+        return Addition(self.context.settings.weight * coral_loss(source.taken(), target.taken()), {})

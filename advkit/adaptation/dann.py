@@ -1,0 +1,44 @@
+"""DANN (Ganin and Lempitsky 2015): features from which a domain classifier can't tell where they are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from advkit.adaptation.classifier_features import head_of
+from advkit.adaptation.domain_classifier import (
+    cross_entropy_loss,
+    domain_accuracy,
+    domain_counts,
+    make_seeded,
+    perceptron,
+    reversed_gradient,
+    rising,
+)
+from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView, MethodContext
+from advkit.adaptation.target_stream import TargetBatch
+from advkit.data import counter_rng
+
+
+class DANN(ClassifierMethod):
+    """A domain classifier on the features, behind a gradient reversal whose factor rises over the training."""
+
+    measures = ("domain_right", "domain_images")
+    needs_features = True
+
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context)
+        width = head_of(context.network).in_features
+        seed = counter_rng.stream("domain classifier", context.params.seed)
+        self.classifier = make_seeded(lambda: perceptron(width), seed, context.network.mean)
+        self.trained = self.classifier
+
+    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+        """The domain classifier's cross-entropy."""
+        factor = self.context.settings.weight * rising(progress)
+        logits = [self.classifier(reversed_gradient(view.taken(), factor)) for view in (source, target)]
+        return Addition(cross_entropy_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:]))
+
+    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
+        """The domain classifier's accuracy."""
+        return domain_accuracy(sums)

@@ -1,0 +1,36 @@
+"""Minimum class confusion (Jin et al. 2020): predictions on the target that are not torn between two classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.target_stream import TargetBatch
+from advkit.training.distributed import global_sum, world_size
+
+TEMPERATURE = 2.5  # of the paper
+
+
+def confusion_loss(logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Scalar: share of each class's correlation that is with others, averaged over the K classes.
+
+    Args:
+        logits: (N, K) of target images, of all ranks together.
+        temperature: divides the logits.
+    """
+    probabilities = (logits / temperature).softmax(1)
+    entropy = torch.special.entr(probabilities.detach()).sum(1)
+    weights = 1.0 + (-entropy).exp()
+    weights = weights * (len(weights) * world_size() / global_sum(weights.sum()))
+    correlation = global_sum(probabilities.T @ (weights[:, None] * probabilities))
+    shares = correlation / correlation.sum(1, keepdim=True)
+    return (shares.sum() - shares.diagonal().sum()) / logits.shape[1]
+
+
+class MCC(ClassifierMethod):
+    """The confusion of the target's predictions in a batch."""
+
+    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+        """The loss, times the weight."""
+        return Addition(self.context.settings.weight * confusion_loss(target.logits), {})
