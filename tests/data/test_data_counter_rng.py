@@ -42,6 +42,7 @@ USES = {
     "global domain classifier": [range(20)],
     "strong view": [range(2000)],  # epoch
     "strong view noise": [range(2000)],
+    "feature noise": [()],
     "dropout": [range(5), range(2000), range(1, 5)],  # seed, step, rank
 }
 
