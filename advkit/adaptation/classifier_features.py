@@ -4,41 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
+from advkit.models.feature_layers import last_linear
 from advkit.models.network import Network
 
 
 def head_of(network: Network) -> nn.Linear:
-    """The linear layer that gives the logits: the last one to run, found by a dry run in evaluation mode.
+    """The linear layer that gives the logits: the last one to run.
 
     Raises:
         InputError: the last linear layer gives something else, or there is none.
     """
-    ran: list[tuple[nn.Linear, Tensor]] = []
-
-    def see(module: nn.Module, inputs: object, output: Tensor) -> None:
-        assert isinstance(module, nn.Linear)
-        ran.append((module, output))
-
-    hooks = [module.register_forward_hook(see) for module in network.net.modules() if isinstance(module, nn.Linear)]
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            logits = network.eval()(torch.zeros(1, *network.spec.input_size, device=network.mean.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
-    if not ran or ran[-1][1].shape != logits.shape or not torch.equal(ran[-1][1], logits):
+    found = last_linear(network)
+    if found is None or not found[1]:
         raise InputError(
             f"{network.spec.ref}: no linear layer gives its logits, and what such a layer takes is aligned; choose "
             "--method mcc, adabn or self-training"
         )
-    return ran[-1][0]
+    return found[0]
 
 
 class FeatureTap:

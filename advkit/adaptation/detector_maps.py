@@ -17,6 +17,7 @@ from advkit.files.errors import InputError
 from advkit.models.detectors.backbones import TimmFeatures
 from advkit.models.detectors.output import GroupedDetector, full_precision
 from advkit.models.detectors.resize import grouped
+from advkit.models.feature_layers import evaluating
 from advkit.models.network import Network
 
 _RATIO = 4.5  # of the finest map's side to the last one's: from stride 8 to 32, with what rounding adds
@@ -98,16 +99,12 @@ def channels_of(network: Network) -> tuple[int, int]:
     detector = detector_of(network)
     found: list[Any] = []
     hook = body_of(detector).register_forward_hook(lambda module, inputs, output: found.append(output))
-    modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad():
-            network.eval()
+        with evaluating(network):
             zeros = torch.zeros(1, *network.spec.input_size, device=network.mean.device)
             for group in grouped(zeros, detector.transform):
                 detector.backbone(group.images)
     finally:
         hook.remove()
-        for module, training in modes.items():
-            module.training = training
     maps = levels(found[0])
     return early(maps).shape[1], last(maps).shape[1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +15,54 @@ from advkit.models.network import Network
 
 # Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
 _NO_MAPS = (nn.Dropout, nn.Softmax, nn.LayerNorm)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """``network`` in evaluation mode and without gradients; afterwards every module is in the mode that it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def dry_run(
+    network: Network,
+    modules: Iterable[nn.Module],
+    see: Callable[[nn.Module, object, object], None],
+    image_size: tuple[int, int, int] | None = None,
+) -> object:
+    """What ``network`` gives for one black image; ``see`` gets what goes into each of ``modules``, and comes out."""
+    hooks = [module.register_forward_hook(see) for module in modules]
+    try:
+        with evaluating(network):
+            found: object = network(
+                torch.zeros(1, *(image_size or network.spec.input_size), device=network.mean.device)
+            )
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def last_linear(network: Network) -> tuple[nn.Linear, bool] | None:
+    """The linear layer that is the last to run, and whether what it gives are the logits; None without any."""
+    ran: list[tuple[nn.Linear, Tensor]] = []
+
+    def see(module: nn.Module, inputs: object, output: object) -> None:
+        assert isinstance(module, nn.Linear)
+        assert isinstance(output, Tensor)
+        ran.append((module, output))
+
+    logits = dry_run(network, (module for module in network.net.modules() if isinstance(module, nn.Linear)), see)
+    if not ran:
+        return None
+    layer, output = ran[-1]
+    return layer, isinstance(logits, Tensor) and output.shape == logits.shape and torch.equal(output, logits)
 
 
 def last_spatial(network: Network, image_size: tuple[int, int, int] | None = None) -> nn.Module:
@@ -38,17 +89,7 @@ def last_spatial(network: Network, image_size: tuple[int, int, int] | None = Non
         if h * w > 1 and h <= height and w <= width and abs(h * width - w * height) <= max(height, width):
             found.append(module)
 
-    inside = [module for module in network.net.modules() if module is not network.net]
-    hooks = [module.register_forward_hook(see) for module in inside]
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, *size, device=network.mean.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes.items():
-            module.training = training
+    dry_run(network, (module for module in network.net.modules() if module is not network.net), see, size)
     if not found:
         raise InputError(f"{network.spec.ref}: no spatial map inside it, which Grad-CAM needs; use --map saliency")
     return found[-1]

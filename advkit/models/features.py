@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models.detectors.output import GroupedDetector
-from advkit.models.feature_layers import last_spatial
+from advkit.models.feature_layers import last_linear, last_spatial
 from advkit.models.network import Network
 from advkit.models.resized import Resized
 
@@ -84,29 +84,12 @@ def layer_features(network: Network, layer: str | None = None) -> LayerFeatures:
         return LayerFeatures(network, names[layer], layer)
     if isinstance(net, GroupedDetector):
         return LayerFeatures(network, net.backbone, "backbone")
-    if head := _head(network, names):
-        return LayerFeatures(network, names[head], f"input of {head}", inputs=True)
+    head = last_linear(network)
+    if head is not None and head[0].out_features == network.spec.num_classes:
+        name = next(name for name, one in names.items() if one is head[0])
+        return LayerFeatures(network, head[0], f"input of {name}", inputs=True)
     module = last_spatial(network)
     return LayerFeatures(network, module, next(name for name, one in names.items() if one is module))
-
-
-def _head(network: Network, names: dict[str, nn.Module]) -> str | None:
-    """Name of the linear layer that gives the logits: the last to run, if it has as many outputs; None without it."""
-    last: list[str] = []
-    linear = {name: module for name, module in names.items() if isinstance(module, nn.Linear)}
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: last.__setitem__(slice(None), [name]))
-        for name, module in linear.items()
-    ]
-    try:
-        with torch.no_grad():
-            network(torch.zeros(1, *network.spec.input_size, device=network.mean.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not last or getattr(linear[last[0]], "out_features", 0) != network.spec.num_classes:
-        return None
-    return last[0]
 
 
 def _tensors(output: Any) -> Sequence[Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from advkit.models.feature_layers import evaluating
 from advkit.models.fuse import agree, fold_weights, foldable, remainder
 from advkit.models.network import Network
 
@@ -52,18 +53,12 @@ class LiveFold:
                 del module.__dict__["forward"]
 
     def _is_sound(self, network: Network) -> bool:
-        modes = [(module, module.training) for module in network.modules()]
-        network.eval()
-
         def folded(images: Tensor) -> Any:
             with self.applied():
                 return network(images)
 
-        try:
+        with evaluating(network):
             return agree(network, folded)
-        finally:
-            for module, mode in modes:
-                module.training = mode
 
 
 class _Layer:
