@@ -24,7 +24,8 @@ def confusion_loss(logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     weights = 1.0 + (-entropy).exp()
     weights = weights * (len(weights) * world_size() / global_sum(weights.sum()))
     correlation = global_sum(probabilities.T @ (weights[:, None] * probabilities))
-    shares = correlation / correlation.sum(1, keepdim=True)
+    sums = correlation.sum(1, keepdim=True)  # 0 where a class's probability underflows in all images
+    shares = correlation / sums.clamp_min(torch.finfo(sums.dtype).tiny)
     return (shares.sum() - shares.diagonal().sum()) / logits.shape[1]
 
 

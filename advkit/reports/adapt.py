@@ -197,6 +197,8 @@ def _gain(adapted: ComparedNetwork, other: ComparedNetwork) -> AdaptationGain:
 def flags(run: Run, result: AdaptResult, settings: AdaptationParams) -> list[str]:
     """Reasons for suspicion: labels used, test images adapted to, no pseudo-label, a training that ends near chance."""
     told = training_flags(run)
+    if settings.method == "none":
+        told.append("--method none: trained on the source alone, nothing is adapted; choose a method")
     if settings.select == "oracle":
         told.append(
             "--select oracle: THE TARGET'S LABELS CHOSE THE EPOCH; what is kept is no unsupervised adaptation, and on "

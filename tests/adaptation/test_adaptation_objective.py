@@ -85,7 +85,7 @@ def test_the_source_is_attacked_by_its_loss_and_the_target_stays_clean() -> None
 @pytest.mark.parametrize("method", CLASSIFIERS)
 @pytest.mark.parametrize("params", [SHORT, ATTACKED], ids=["plain", "adversarial"])
 def test_labels_of_the_target_change_nothing(method: str, params: TrainParams) -> None:
-    """The stream hands out what says nothing; a method that asked for more would see the difference."""
+    """Here they are within reach; commands don't even open them."""
     source, target = hidden()
     wrong = replace(target, targets=1 - target.targets)
     networks = [a_network(batch_norm=True) for _ in range(2)]
