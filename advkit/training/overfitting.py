@@ -19,6 +19,7 @@ from advkit.metrics.intervals import wilson
 
 CATASTROPHIC_FALL = 0.20  # of the check's images (Wong et al. 2020) ...
 CATASTROPHIC_SHARE = 0.5  # ... or of what it was, for networks that never had much
+DETECTOR_FALL = 0.05  # of average precision; of the few hundredths that a young detector has, half is chance
 CLEAN_SHARE = 0.5  # of the fall: where clean accuracy falls as well, the network got worse, it did not overfit
 RECENT = 2  # epochs within which a fall is sudden
 ROBUST_FALL = 0.05  # below the best epoch, the least of what Rice et al. saw ...
@@ -93,13 +94,15 @@ def _attacked(record: Mapping[str, Any]) -> float:
 def _collapsed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """A sudden fall under PGD, beyond chance (the 95 % intervals lie apart), that neither training nor clean shares.
 
-    Of a detector, a fall of average precision, whose interval is not asked for.
+    Of a detector, a fall of average precision, whose interval is not asked for; of 5 points at least.
     """
     fall = _robust(before) - _robust(now) + _SLACK
     if fall < CATASTROPHIC_FALL and fall < CATASTROPHIC_SHARE * _robust(before):
         return False
     clean = [_precision(record, "validation_map50") for record in (before, now)]
     if clean[0] is not None and clean[1] is not None:  # a detector's
+        if fall < DETECTOR_FALL:
+            return False
         clean_fall = clean[0] - clean[1]
     else:
         was = wilson(before["robust_right"], before["check_images"])

@@ -237,6 +237,7 @@ def test_of_a_detector_average_precision_under_attack_decides() -> None:
     assert best_epoch(collapsed) == 2
     assert find_alarm(collapsed) == OverfittingAlarm("catastrophic", 3, 2)
     assert find_alarm(told((0.5, 0.2), (0.6, 0.3), (0.3, 0.05))) is None  # it got worse altogether
+    assert find_alarm(told((0.01, 0.034), (0.03, 0.011))) is None  # a young detector, whose points come and go
     declined = told((0.5, 0.3), (0.6, 0.31), (0.6, 0.25), (0.62, 0.24))
     assert find_alarm(declined) == OverfittingAlarm("robust", 4, 2)
     assert find_alarm(told((0.5, 0.2), (0.6, 0.3), (0.6, 0.31))) is None
