@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from advkit.adaptation.method import AdaptationMethod, MethodContext
 from advkit.files.errors import InputError
+from advkit.models.modes import modes_kept
 from advkit.training import distributed
 from advkit.training.batch_statistics import precise_batch_norm
 from advkit.training.order import epoch_order
@@ -36,8 +37,5 @@ class AdaBN(AdaptationMethod):
         size -= size % distributed.world_size()
         order = epoch_order(len(target), own.params.seed, 0)[: len(target) // size * size]
         plain = replace(own.params, batch_size=size, augment=frozenset())
-        modes = {module: module.training for module in own.network.modules()}
-        with torch.random.fork_rng(devices=[]):
+        with modes_kept(own.network), torch.random.fork_rng(devices=[]):
             precise_batch_norm(own.network, target, order, plain, 0)
-        for module, mode in modes.items():
-            module.training = mode

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from advkit.adaptation.classifier_features import head_of
-from advkit.adaptation.domain_classifier import (
-    cross_entropy_loss,
-    domain_accuracy,
-    domain_counts,
-    make_seeded,
-    perceptron,
-    reversed_gradient,
-    rising,
-)
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView, MethodContext
-from advkit.adaptation.target_stream import TargetBatch
-from advkit.data import counter_rng
+from advkit.adaptation.dann import DANN
+from advkit.adaptation.domain_classifier import perceptron
+from advkit.adaptation.method import ClassifierView
 
 LARGEST = 4096  # numbers in the outer product; beyond, it is approximated (Long et al. 2018)
 _RANDOM = 1024  # numbers of the approximation
@@ -54,36 +42,29 @@ class MultilinearMap(nn.Module):
         return projected / math.sqrt(_RANDOM)
 
 
-class _Conditional(nn.Module):
+class ConditionalClassifier(nn.Module):
+    """A domain classifier of features and what is predicted from them."""
+
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
         self.joined = MultilinearMap(features, classes)
         self.classifier = perceptron(self.joined.width)
 
+    def forward(self, features: Tensor, probabilities: Tensor) -> Tensor:
+        """(N, 1) logits of (N, D) and (N, K)."""
+        found: Tensor = self.classifier(self.joined(features, probabilities))
+        return found
 
-class CDAN(ClassifierMethod):
+
+class CDAN(DANN):
     """As DANN, on the outer product; no gradient flows through the probabilities, as in the authors' code."""
 
-    measures = ("domain_right", "domain_images")
-    needs_features = True
+    def make(self, features: int, classes: int) -> nn.Module:
+        """The domain classifier of both."""
+        return ConditionalClassifier(features, classes)
 
-    def __init__(self, context: MethodContext) -> None:
-        super().__init__(context)
-        head = head_of(context.network)
-        seed = counter_rng.stream("domain classifier", context.params.seed)
-        made = make_seeded(lambda: _Conditional(head.in_features, head.out_features), seed, context.network.mean)
-        assert isinstance(made, _Conditional)
-        self.joined, self.classifier, self.trained = made.joined, made.classifier, made
-
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
-        """The domain classifier's cross-entropy."""
-        factor = self.context.settings.weight * rising(progress)
-        logits = [
-            self.classifier(self.joined(reversed_gradient(view.taken(), factor), view.logits.detach().softmax(1)))
-            for view in (source, target)
-        ]
-        return Addition(cross_entropy_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:]))
-
-    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
-        """The domain classifier's accuracy."""
-        return domain_accuracy(sums)
+    def logits(self, features: Tensor, view: ClassifierView) -> Tensor:
+        """(N, 1) of the features and the probabilities."""
+        assert self.trained is not None
+        found: Tensor = self.trained(features, view.logits.detach().softmax(1))
+        return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor, nn
+
 from advkit.adaptation.classifier_features import head_of
 from advkit.adaptation.domain_classifier import (
     cross_entropy_loss,
@@ -28,15 +30,24 @@ class DANN(ClassifierMethod):
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context)
-        width = head_of(context.network).in_features
+        head = head_of(context.network)
         seed = counter_rng.stream("domain classifier", context.params.seed)
-        self.classifier = make_seeded(lambda: perceptron(width), seed, context.network.mean)
-        self.trained = self.classifier
+        self.trained = make_seeded(lambda: self.make(head.in_features, head.out_features), seed, context.network.mean)
+
+    def make(self, features: int, classes: int) -> nn.Module:
+        """The domain classifier, with weights of the global generator."""
+        return perceptron(features)
+
+    def logits(self, features: Tensor, view: ClassifierView) -> Tensor:
+        """(N, 1) of the features (N, D) of a domain's images, their gradient reversed."""
+        assert self.trained is not None
+        found: Tensor = self.trained(features)
+        return found
 
     def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
         """The domain classifier's cross-entropy."""
         factor = self.context.settings.weight * rising(progress)
-        logits = [self.classifier(reversed_gradient(view.taken(), factor)) for view in (source, target)]
+        logits = [self.logits(reversed_gradient(view.taken(), factor), view) for view in (source, target)]
         return Addition(cross_entropy_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:]))
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:

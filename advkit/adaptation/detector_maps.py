@@ -17,7 +17,7 @@ from advkit.files.errors import InputError
 from advkit.models.detectors.backbones import TimmFeatures
 from advkit.models.detectors.output import GroupedDetector, full_precision
 from advkit.models.detectors.resize import grouped
-from advkit.models.feature_layers import evaluating
+from advkit.models.modes import evaluating
 from advkit.models.network import Network
 
 _RATIO = 4.5  # of the finest map's side to the last one's: from stride 8 to 32, with what rounding adds

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from advkit.adaptation.detector_maps import channels_of, last
-from advkit.adaptation.domain_classifier import (
-    domain_accuracy,
-    domain_counts,
-    focal_loss,
-    make_seeded,
-    reversed_logits,
-)
-from advkit.adaptation.method import Addition, MapMethod, MethodContext
-from advkit.data import counter_rng
-
-NAME = "global_domain"
+from advkit.adaptation.domain_classifier import focal_loss
+from advkit.adaptation.map_alignment import MapAlignment
 
 
 class GlobalClassifier(nn.Module):
@@ -45,25 +35,20 @@ class GlobalClassifier(nn.Module):
         return found
 
 
-class GlobalAlignment(MapMethod):
+class GlobalAlignment(MapAlignment):
     """A domain classifier of whole images; those that it tells apart easily hardly count."""
 
-    measures = (f"{NAME}_right", f"{NAME}_images")
+    name = "global_domain"
+    measures = ("global_domain_right", "global_domain_images")
 
-    def __init__(self, context: MethodContext) -> None:
-        super().__init__(context)
-        _, channels = channels_of(context.network)
-        seed = counter_rng.stream("global domain classifier", context.params.seed)
-        self.classifier = make_seeded(lambda: GlobalClassifier(channels), seed, context.network.mean)
-        self.trained = self.classifier
+    def make(self) -> nn.Module:
+        """On the last map."""
+        return GlobalClassifier(channels_of(self.context.network)[1])
 
-    def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
+    def map_of(self, maps: Sequence[Tensor]) -> Tensor:
+        """The last one."""
+        return last(maps)
+
+    def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The focal loss of both domains."""
-        maps, count = [last(group) for group in (*source, *target)], len(source)
-        logits = reversed_logits(self.classifier, maps, self.context.settings.weight)
-        loss = focal_loss(torch.cat(logits[:count]), torch.cat(logits[count:]))
-        return Addition(loss, domain_counts(logits[:count], logits[count:], NAME))
-
-    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
-        """The domain classifier's accuracy."""
-        return domain_accuracy(sums, NAME)
+        return focal_loss(torch.cat(list(source)), torch.cat(list(target)))

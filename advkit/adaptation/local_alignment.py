@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from advkit.adaptation.detector_maps import channels_of, early
-from advkit.adaptation.domain_classifier import (
-    domain_accuracy,
-    domain_counts,
-    least_squares_loss,
-    make_seeded,
-    reversed_logits,
-)
-from advkit.adaptation.method import Addition, MapMethod, MethodContext
-from advkit.data import counter_rng
-
-NAME = "local_domain"
+from advkit.adaptation.domain_classifier import least_squares_loss
+from advkit.adaptation.map_alignment import MapAlignment
 
 
 def local_classifier(channels: int) -> nn.Module:
@@ -28,25 +18,20 @@ def local_classifier(channels: int) -> nn.Module:
     )
 
 
-class LocalAlignment(MapMethod):
+class LocalAlignment(MapAlignment):
     """A domain classifier of each place."""
 
-    measures = (f"{NAME}_right", f"{NAME}_images")
+    name = "local_domain"
+    measures = ("local_domain_right", "local_domain_images")
 
-    def __init__(self, context: MethodContext) -> None:
-        super().__init__(context)
-        channels, _ = channels_of(context.network)
-        seed = counter_rng.stream("local domain classifier", context.params.seed)
-        self.classifier = make_seeded(lambda: local_classifier(channels), seed, context.network.mean)
-        self.trained = self.classifier
+    def make(self) -> nn.Module:
+        """On the early map."""
+        return local_classifier(channels_of(self.context.network)[0])
 
-    def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
+    def map_of(self, maps: Sequence[Tensor]) -> Tensor:
+        """The early one."""
+        return early(maps)
+
+    def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The least squares of both domains."""
-        maps, count = [early(group) for group in (*source, *target)], len(source)
-        logits = reversed_logits(self.classifier, maps, self.context.settings.weight)
-        counts = domain_counts(logits[:count], logits[count:], NAME)
-        return Addition(least_squares_loss(logits[:count], logits[count:]), counts)
-
-    def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
-        """The share of places on the right side."""
-        return domain_accuracy(sums, NAME)
+        return least_squares_loss(source, target)

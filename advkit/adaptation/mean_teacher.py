@@ -17,6 +17,7 @@ from advkit.data.boxes import COLUMNS, LABEL, NO_OBJECT
 from advkit.models.detectors.output import CLASS, SCORE
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
+from advkit.training.moving_average import move_average
 
 
 def pseudo_boxes(predictions: Tensor, threshold: float) -> Tensor:
@@ -65,13 +66,8 @@ class MeanTeacher(TeacherMethod):
 
     def after_step(self) -> None:
         """teacher = D teacher + (1 - D) student, of weights and buffers; whole numbers are the student's."""
-        decay, student = self.context.settings.teacher_ema, self.context.network.net.state_dict()
-        with torch.no_grad():
-            for name, tensor in self.teacher.net.state_dict().items():
-                if tensor.is_floating_point():
-                    tensor.mul_(decay).add_(student[name], alpha=1.0 - decay)
-                else:
-                    tensor.copy_(student[name])
+        student = self.context.network.net.state_dict()
+        move_average(self.teacher.net.state_dict(), student, self.context.settings.teacher_ema)
 
     def settle(self) -> None:
         """The teacher's weights."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +10,11 @@ from torch import Tensor, nn
 from advkit.files.errors import InputError
 from advkit.models.detectors.output import GroupedDetector
 from advkit.models.detectors.subset import DetectorSubset
+from advkit.models.modes import evaluating
 from advkit.models.network import Network
 
 # Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
 _NO_MAPS = (nn.Dropout, nn.Softmax, nn.LayerNorm)
-
-
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """``network`` in evaluation mode and without gradients; afterwards every module is in the mode that it had."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def dry_run(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from advkit.models.feature_layers import evaluating
 from advkit.models.fuse import agree, fold_weights, foldable, remainder
+from advkit.models.modes import evaluating
 from advkit.models.network import Network
 
 

@@ -20,6 +20,7 @@ from advkit.attacks.objective import gradient_by
 from advkit.attacks.run import strongest
 from advkit.data import counter_rng
 from advkit.files.errors import InputError
+from advkit.models.modes import modes_kept
 from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training.objective import Terms, TrainingObjective, TrainingStep
@@ -31,14 +32,12 @@ Losses = Callable[[Tensor], Tensor]  # points (N, C, H, W) to (N,), larger is be
 @contextlib.contextmanager
 def as_attacked(network: nn.Module) -> Iterator[None]:
     """``network`` in evaluation mode and frozen; afterwards every module and parameter is as it was."""
-    modes = [(module, module.training) for module in network.modules()]
     trained = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    network.eval().requires_grad_(False)
     try:
-        yield
+        with modes_kept(network):
+            network.eval().requires_grad_(False)
+            yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, wanted in trained:
             parameter.requires_grad_(wanted)
 

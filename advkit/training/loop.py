@@ -20,6 +20,7 @@ from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training import distributed, state
 from advkit.training.measurement import best_so_far, estimate_statistics, record_epoch
+from advkit.training.moving_average import move_average
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.optimizer import make_optimizer
 from advkit.training.order import dropout_seed, epoch_order
@@ -189,12 +190,7 @@ def _average(run: Run, number: int) -> None:
     if not run.ema:
         return
     decay = min(run.params.ema, (1 + number) / (10 + number))  # short memory at first: the start is soon forgotten
-    with torch.no_grad():
-        for name, tensor in run.network.net.state_dict().items():
-            if tensor.is_floating_point():
-                run.ema[name].lerp_(tensor, 1.0 - decay)
-            else:
-                run.ema[name].copy_(tensor)
+    move_average(run.ema, run.network.net.state_dict(), decay)
 
 
 def _progress(
