@@ -18,7 +18,10 @@ from advkit.adaptation.mean_teacher import MeanTeacher
 from advkit.adaptation.method import MethodContext
 from advkit.adaptation.objective import adaptation_of
 from advkit.adaptation.params import AdaptationParams
+from advkit.adaptation.strong_views import strong_view
 from advkit.adaptation.target_stream import TargetBatch
+from advkit.data import counter_rng
+from advkit.data.augment_boxes import augmented
 from advkit.data.images import ImageSet
 from advkit.data.reference import load
 from advkit.files.errors import InputError, Interrupted
@@ -244,6 +247,43 @@ def test_a_teacher_teaches_by_what_it_is_sure_of(
     }
     nobody = MeanTeacher(context_of(network, sketches, threshold=0.9)).addition(batch)
     assert float(nobody.loss) == 0.0
+
+
+def test_the_student_sees_another_view_with_the_boxes_where_their_objects_went(
+    sketches: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher, and not the student, looks at the images themselves; both images have a box, one is mirrored."""
+    network = detector()
+    network.train()
+    seed = next(seed for seed in range(50) if len({_mirrored(sketches, seed, k) for k in (0, 1)}) == 2)
+    params = replace(PARAMS, augment=frozenset({"flip"}), seed=seed)
+    pixels, nothing = sketches.batch(slice(0, 2))
+    predictions = torch.full((2, 1, 6), 0.9)
+    predictions[..., :4], predictions[..., 5] = torch.tensor([20.0, 30, 60, 80]), 2
+    asked: list[Any] = []
+
+    def predict(networks: list[Network], images: Tensor) -> Tensor:
+        asked.extend(networks)
+        assert torch.equal(images, pixels)
+        return predictions
+
+    monkeypatch.setattr("advkit.adaptation.mean_teacher.predict", predict)
+    method = MeanTeacher(context_of(network, sketches, params))
+    added = method.addition(TargetBatch(pixels, pixels, nothing, sketches.indices[:2], 0))
+    assert asked == [method.teacher]
+    assert method.teacher is not network
+    stream = counter_rng.stream("target augmentation", seed)
+    boxes = torch.tensor([[[20.0, 30, 60, 80, 2, 0]]]).expand(2, -1, -1)
+    images, moved = augmented(pixels, boxes, sketches.indices[:2], frozenset({"flip"}), stream, 0)
+    assert (moved != boxes).any((1, 2)).tolist().count(True) == 1
+    images = strong_view(images, sketches.indices[:2], stream, 0)
+    torch.testing.assert_close(added.loss, network(images).losses(moved)["cls"].mean())
+
+
+def _mirrored(images: ImageSet, seed: int, position: int) -> bool:
+    stream = counter_rng.stream("target augmentation", seed)
+    drawn = counter_rng.uniform(stream, images.indices[:2], counter_rng.stream("augment", 0), 6)
+    return bool(drawn[position, 0] < 0.5)
 
 
 def test_batch_norm_of_a_detector_must_be_frozen(sketches: ImageSet) -> None:
