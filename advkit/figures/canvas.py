@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESOLUTION = 300  # dots per inch of a PNG: what journals ask for half-tones
+_MARGIN = 0.04  # inches
 _FORMATS: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -63,12 +64,11 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
     settings.update(_SETTINGS)
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=RESOLUTION, facecolor="white")
-        FigureCanvasAgg(figure)
+        agg = FigureCanvasAgg(figure)
         yield figure
+        box = figure.get_tightbbox(agg.get_renderer()).padded(_MARGIN)  # "tight" would draw everything twice
         with atomic_write(path) as temporary:
-            figure.savefig(
-                temporary, format=kind, dpi=RESOLUTION, metadata=_FORMATS[kind], bbox_inches="tight", pad_inches=0.04
-            )
+            figure.savefig(temporary, format=kind, dpi=RESOLUTION, metadata=_FORMATS[kind], bbox_inches=box)
 
 
 def text_colour(colour: tuple[float, ...]) -> str:

@@ -18,6 +18,7 @@ from in_process import run_tool, single_threaded
 from searches import MORE, search
 
 from advkit.evolution import run_search
+from advkit.figures import canvas
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +62,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def inside(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """``advkit ARGUMENTS`` in this process: wherever the process is not the point."""
+def inside(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """``advkit ARGUMENTS`` in this process: wherever the process is not the point. Its PNGs are coarse."""
+    monkeypatch.setattr(canvas, "RESOLUTION", 60)
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         capsys.readouterr()

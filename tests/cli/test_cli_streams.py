@@ -30,6 +30,7 @@ RUNS = {
     "visualize features": "visualize features 'A name of seventeen'={r} {r2} --data digits --count 2 --steps 30 "
     "--figure f.png",
 }
+WRITERS = ("train", "transfer-matrix", "evaluate")  # one function writes all reports
 PROGRESS = set(RUNS) - {"visualize"}
 ESCAPE = "\x1b"
 MOVES = re.compile(r"\r|\x1b\[(\?25[lh]|1A|0m)")  # a bar is drawn over, its cursor hidden
@@ -100,7 +101,12 @@ def test_no_arguments_are_answered_with_help(words: list[str], inside: Run) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "fresh"), [*((name, False) for name in (*RUNS, "--help", "--schema")), ("evaluate", True)]
+    ("name", "fresh"),
+    [
+        *((name, False) for name in (*WRITERS, "--help", "--schema")),
+        pytest.param("evaluate", True, marks=pytest.mark.slow),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in RUNS if name not in WRITERS),
+    ],
 )
 def test_a_reader_that_left_is_no_error_and_costs_nothing(
     name: str, fresh: bool, r: Path, r2: Path, tmp_path: Path
@@ -137,7 +143,7 @@ def test_closed_outputs(r: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_full_outputs(fresh: bool, r: Path) -> None:
     def run(full: str, *more: str) -> subprocess.CompletedProcess[str]:
         with open("/dev/full", "w") as device:

@@ -31,7 +31,14 @@ def test_two_workers_find_what_one_process_does_bit_for_bit(whole: Path, two: Pa
     assert trainings(tmp_path / "e.run") == trainings(whole / "e.run")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     whole: Path, two: Path, tmp_path: Path, quick: Run, number: signal.Signals, status: int
 ) -> None:

@@ -33,7 +33,14 @@ def test_equal_runs_give_equal_bytes(whole: Path, tmp_path: Path, inside: Run) -
     assert (tmp_path / "again.safetensors").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     whole: Path, tmp_path: Path, inside: Run, number: signal.Signals, status: int
 ) -> None:

@@ -80,13 +80,12 @@ def count(path: Path, colour: str) -> int:
 
 def test_boxes_are_drawn_in_their_colours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    for objects in (True, False):
-        for found in (True, False):
-            images, more = shown(objects, found)
-            attention.draw(path, images, ["a", "b", "c"], **more)  # type: ignore[arg-type]
-            assert (count(path, TRUE_COLOUR) > 50) == objects
-            assert (count(path, RIGHT_COLOUR) > 50) == found
-            assert (count(path, FALSE_COLOUR) > 50) == found
+    for objects, found in ((True, True), (True, False), (False, True)):
+        images, more = shown(objects, found)
+        attention.draw(path, images, ["a", "b", "c"], **more)  # type: ignore[arg-type]
+        assert (count(path, TRUE_COLOUR) > 50) == objects
+        assert (count(path, RIGHT_COLOUR) > 50) == found
+        assert (count(path, FALSE_COLOUR) > 50) == found
 
 
 def test_names_scores_and_captions_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

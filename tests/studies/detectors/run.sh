@@ -24,9 +24,9 @@ scenes)
     ;;
 people | cells)
     out=${4:-$here/results} middle=2
-    model="--arch advkit/fcos --backbone timm/tf_efficientnet_lite0@$3 --freeze-bn --lr 0.001 --ema 0.99 --batch-size 8"
+    model="--arch advkit/fcos --backbone timm/tf_efficientnet_lite0@$3 --freeze-bn --lr 0.0005 --ema 0.998 --batch-size 4"
     if [ "$domain" = people ]; then
-        model="$model --epochs 30" train="--data $2#train" test="--data $2#test"
+        model="$model --epochs 20" train="--data $2#train" test="--data $2#test"
     else
         model="$model --epochs 20" train="--data $2#trainval --fix-boxes" test="--data $2#test --fix-boxes"
     fi
