@@ -1,0 +1,138 @@
+"""What adversarial training in the source domain gains on many styles, against how far away they are.
+
+    python gains.py DISTANCES.json OUT.json EPS=PLAIN.npz,ADVERSARIAL.npz...
+
+DISTANCES.json is a report of ``domain-distance`` from the source to each style; every pair of files of styles.py is one
+training seed at one EPS. Intervals are a bootstrap over seeds, styles, and images within styles, all drawn anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from advkit.metrics.average_precision import MatchedDetections, weighted_ap
+
+RESAMPLES = 2000
+LEAST_IMAGES = 15  # of a style that counts
+SHIFTS = ("near", "middle", "far")
+
+
+def main(distances: str, out: str, *pairs: str) -> None:
+    """Write gains of every EPS and print a table."""
+    far = kid_of(json.loads(Path(distances).read_text()))
+    by_eps: dict[str, list[tuple[Path, Path]]] = {}
+    for pair in pairs:
+        eps, _, files = pair.partition("=")
+        plain, _, hardened = files.partition(",")
+        by_eps.setdefault(eps, []).append((Path(plain), Path(hardened)))
+    result = {"eps": {eps: analysed(files, far) for eps, files in by_eps.items()}, "distances": far}
+    Path(out).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    for eps, found in result["eps"].items():
+        print(f"eps {eps}: {found['seeds']} seeds, {found['styles']} styles")
+        for name in ("all", *SHIFTS):
+            print(f"  {name:7} {line(found['gain'][name])}")
+        print(f"  Spearman {line(found['spearman'], 1)}   right sign, one style left out {found['sign_rate']:.2f}")
+
+
+def line(found: dict[str, Any], factor: float = 100.0) -> str:
+    """``+1.2 [-0.3, 2.6]``."""
+    low, high = found["interval"]
+    return f"{factor * found['value']:+.2f} [{factor * low:+.2f}, {factor * high:+.2f}]"
+
+
+def kid_of(report: dict[str, Any]) -> dict[str, float]:
+    """KID of each style."""
+    return {one["target"]: one["distances"]["kid"]["value"] for one in report["result"]["targets"]}
+
+
+def analysed(files: list[tuple[Path, Path]], far: dict[str, float]) -> dict[str, Any]:
+    """Gain in AP@.5 of each style, of the thirds by distance, and how both hang together."""
+    opened = [(np.load(plain), np.load(hardened)) for plain, hardened in files]
+    style_of = opened[0][0]["style"]
+    names = sorted(s for s in far if (style_of == s).sum() >= LEAST_IMAGES)
+    distance = np.array([far[name] for name in names])
+    rng = np.random.default_rng(0)
+    gains = np.empty((len(opened), len(names), RESAMPLES + 1))  # the first is of the images themselves
+    for column, name in enumerate(names):
+        images = np.flatnonzero(style_of == name)
+        drawn = rng.multinomial(len(images), np.full(len(images), 1 / len(images)), RESAMPLES)
+        weights = np.concatenate([np.ones((1, len(images)), dtype=int), drawn]).astype(np.int32)
+        for row, (plain, hardened) in enumerate(opened):
+            gains[row, column] = ap(hardened, images, weights) - ap(plain, images, weights)
+    point = gains[:, :, 0].mean(0)
+    many = np.empty((RESAMPLES, 1 + len(SHIFTS)))
+    ranks = np.empty(RESAMPLES)
+    for k in range(RESAMPLES):
+        seeds = rng.integers(0, len(opened), len(opened))
+        styles = rng.integers(0, len(names), len(names))
+        found = np.nanmean(gains[seeds][:, styles, k + 1], axis=0)
+        many[k] = means(found, distance[styles])
+        ranks[k] = spearmanr(distance[styles], found).statistic
+    return {
+        "seeds": len(opened),
+        "styles": len(names),
+        "gain": {
+            name: interval(float(value), many[:, column])
+            for column, (name, value) in enumerate(zip(("all", *SHIFTS), means(point, distance), strict=True))
+        },
+        "spearman": interval(float(spearmanr(distance, point).statistic), ranks),
+        "sign_rate": sign_rate(distance, point),
+        "commoner_sign": float(max((point > 0).mean(), (point < 0).mean())),
+        "per_style": {
+            name: {"gain": float(point[k]), "kid": float(distance[k]), "seeds": gains[:, k, 0].tolist()}
+            for k, name in enumerate(names)
+        },
+    }
+
+
+def ap(found: Any, images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(R,) AP@.5 over ``images``, counted as ``weights`` (R, images) say."""
+    place = np.full(len(found["objects"]), -1)
+    place[images] = np.arange(len(images))
+    here = place[found["image"]] >= 0
+    count = int(here.sum())
+    none = np.zeros(count, dtype=bool)
+    matched = MatchedDetections(
+        images=len(images),
+        image=place[found["image"][here]],
+        label=np.zeros(count, dtype=np.int64),
+        score=found["score"][here].astype(np.float32),
+        hit=found["hit"][here, None],
+        neutral=found["neutral"][here, None],
+        voc_hit=none,
+        voc_neutral=none,
+        objects=found["objects"][images, None].astype(np.int64),
+    )
+    return weighted_ap(matched, weights)[:, 0, 0]
+
+
+def means(gain: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """(4,) mean gain of all styles, and of the nearest, middle and farthest third."""
+    thirds = np.array_split(np.argsort(distance, kind="stable"), len(SHIFTS))
+    return np.array([np.nanmean(gain), *(np.nanmean(gain[third]) for third in thirds)])
+
+
+def interval(value: float, many: np.ndarray) -> dict[str, Any]:
+    """95 %, by percentiles."""
+    low, high = np.nanquantile(many, [0.025, 0.975])
+    return {"value": value, "interval": [float(low), float(high)]}
+
+
+def sign_rate(distance: np.ndarray, gain: np.ndarray) -> float:
+    """Share of styles whose gain has the sign that a line through the others foretells."""
+    right = []
+    for k in range(len(gain)):
+        others = np.arange(len(gain)) != k
+        slope, at_zero = np.polyfit(distance[others], gain[others], 1)
+        right.append((slope * distance[k] + at_zero > 0) == (gain[k] > 0))
+    return float(np.mean(right))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
