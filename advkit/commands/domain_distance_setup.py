@@ -152,8 +152,8 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
             crop_pct=resize.crop_pct,
             interpolation=resize.interpolation,
             download=config.download,
-            fix_boxes=config.fix_boxes,
             keep=False,
+            labelled=False,
         )
         domains.append(limited(task_named(data.task), data, config.limit, config.seed))
     n = images_of_a_draw(refs, [len(data) for data in domains], config.subsample)

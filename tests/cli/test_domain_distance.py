@@ -274,7 +274,6 @@ def test_images_that_make_no_domain_are_refused(tmp_path: Path, r: Path, inside:
         (["digits#train", "digits", "--figure", "x.gif"], "x.gif"),
         (["digits#train", "digits", "--size", "5000"], "--size"),
         (["digits#train", "digits", "--repeats", "0"], "--repeats"),
-        (["digits#train", "digits", "--fix-boxes"], "--fix-boxes: does nothing with digits"),
         (["digits#train", "digits", "--features", "nowhere"], "nowhere"),
         (["digits#train", "digits", "--features", "advkit/cnn:"], "nothing after the colon"),
         (["digits#train", "digits", "--features", "advkit/cnn:stem"], "no layer 'stem'"),
