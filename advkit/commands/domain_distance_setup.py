@@ -152,7 +152,6 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
             crop_pct=resize.crop_pct,
             interpolation=resize.interpolation,
             download=config.download,
-            keep=False,
             labelled=False,
         )
         domains.append(limited(task_named(data.task), data, config.limit, config.seed))
