@@ -18,6 +18,7 @@ from advkit.metrics.intervals import Z95
 SPEC = "advkit/calibration/1"
 LEAST_PAIRS = 4
 RESAMPLES = 2000
+_FLAT = 1e-12  # variance of the places, below which they are one
 
 
 class MeasuredGain(BaseModel):
@@ -72,13 +73,16 @@ class GainPrediction:
 class GainLine:
     """gain = at_floor + per_doubling · log2(ratio), by least squares over the pairs.
 
-    A pair weighs the less the wider its interval: by the inverse of its variance plus the variance between pairs, which
-    the residuals tell (method of moments; DerSimonian and Laird 1986). Intervals are by bootstrap over the pairs.
+    A random-effects meta-regression: a pair weighs the less the wider its interval, by the inverse of its variance plus
+    :func:`between_pair_variance`. Pairs without an interval are taken to be as exact as the others are on average.
+    Intervals are by bootstrap over the pairs.
 
     Attributes:
         at_floor: gain where the distance is that of two halves of the source.
         per_doubling: gain for each doubling of the ratio.
         slope_interval: 95 %, of ``per_doubling``.
+        residual_spread: standard deviation of a pair's gain around the line, its own measurement included; n - 2 in the
+            denominator, for the two numbers that were fitted.
         signs_right: pairs whose gain has the sign that the line through all others foretells.
         signs: pairs that are not 0.
         commoner_sign: pairs that have the sign that most have: what one gets right without any distance.
@@ -96,8 +100,10 @@ class GainLine:
         drawn = generator.integers(0, len(pairs), (RESAMPLES, len(pairs)))
         self._lines = np.array([_line(self._x[rows], self._y[rows], self._variances[rows]) for rows in drawn])
         residuals = self._y - self._at(self._x, self.at_floor, self.per_doubling)
-        spread = math.sqrt(len(pairs) / (len(pairs) - 2))  # two numbers were fitted to them
-        self._residuals = spread * residuals[generator.integers(0, len(pairs), RESAMPLES)]
+        freedom = len(pairs) - 2
+        self.residual_spread = math.sqrt(float(residuals @ residuals) / freedom)
+        inflation = math.sqrt(len(pairs) / freedom)
+        self._residuals = inflation * residuals[generator.integers(0, len(pairs), RESAMPLES)]
         self.slope_interval = _middle(self._lines[:, 1])
         self.signs_right, self.signs, self.commoner_sign = self._leave_one_out()
 
@@ -128,20 +134,41 @@ class GainLine:
         return right, above + below, max(above, below)
 
 
+def between_pair_variance(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> float:
+    """By how much gains vary around their line beyond what their own measurement explains.
+
+    The moment estimator of unweighted residuals (Hedges and Olkin 1985), for a regression: their sum of squares is on
+    average the sum of (1 - h) (variance + what is sought), h the leverages. Unlike the weighted one of DerSimonian and
+    Laird (1986) it allows variances of 0.
+
+    Args:
+        x: (n,) places, n above 2.
+        y: (n,) gains.
+        variances: (n,) of each gain's measurement.
+
+    Returns:
+        in squares of the gains' unit; 0 where the estimate is below.
+    """
+    intercept, slope = _weighted(x, y, np.ones_like(x))
+    squares = (x - x.mean()) ** 2
+    across = float(squares.sum())
+    leverages = 1 / len(x) + (squares / across if across > _FLAT * len(x) else np.zeros_like(x))
+    explained = float(((1 - leverages) * variances).sum())
+    left = float(((y - intercept - slope * x) ** 2).sum()) - explained
+    return max(0.0, left / float((1 - leverages).sum()))
+
+
 def _line(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
     """Intercept and slope; level where all of ``x`` are the same."""
-    even = np.ones_like(x)
-    intercept, slope = _weighted(x, y, even)
-    between = max(0.0, float(np.mean((y - intercept - slope * x) ** 2) - variances.mean()))
-    total = variances + between
-    return _weighted(x, y, even if float(total.min()) <= 0 else 1 / total)
+    total = variances + between_pair_variance(x, y, variances)
+    return _weighted(x, y, np.ones_like(x) if float(total.min()) <= 0 else 1 / total)
 
 
 def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     weights = weights / weights.sum()
     mean_x, mean_y = float(weights @ x), float(weights @ y)
     across = float(weights @ (x - mean_x) ** 2)
-    slope = float(weights @ ((x - mean_x) * (y - mean_y))) / across if across > 1e-12 else 0.0
+    slope = float(weights @ ((x - mean_x) * (y - mean_y))) / across if across > _FLAT else 0.0
     return mean_y - slope * mean_x, slope
 
 
