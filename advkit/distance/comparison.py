@@ -11,7 +11,7 @@ is resampled is each image's share in the distance, its influence, which the mea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class Distance:
             as n falls. In simulations with 15 to 30 images it held that in 86 to 97 % of cases, proxy-A's in all.
         draws: of each draw.
         errors: wrong predictions over all draws, of a measure that is made of them; else None.
+        ties: predictions that fall to neither domain, each half an error; else None.
         predictions: of how many; else None.
         ratio: of the value to the floor; None where the measure may be negative, or the floor is 0.
         ratio_interval: 95 %, from the same resamples.
@@ -67,6 +68,7 @@ class Distance:
     interval: tuple[float, float]
     draws: list[float]
     errors: int | None = None
+    ties: int | None = None
     predictions: int | None = None
     ratio: float | None = None
     ratio_interval: tuple[float, float] | None = None
@@ -228,12 +230,12 @@ def _distance(name: str, found: Sequence[Estimate], resampled: np.ndarray) -> tu
         low = max(0.0, low)
     if found[0].predictions is None:
         return Distance(mean, (low, high), values), around
-    errors, predictions = (sum(getattr(one, what) for one in found) for what in ("errors", "predictions"))
+    errors, ties, predictions = (sum(getattr(one, what) for one in found) for what in ("errors", "ties", "predictions"))
     # Classifiers of a cross-validation share their images: in simulations errors vary as those of half as many would.
     distinct = found[0].predictions // 2
-    rate = wilson(round(errors / predictions * distinct), distinct)
+    rate = wilson(round((errors + ties / 2) / predictions * distinct), distinct)
     assert rate is not None
-    return Distance(mean, (2 - 4 * rate[1], 2 - 4 * rate[0]), values, errors, predictions), around
+    return Distance(mean, (2 - 4 * rate[1], 2 - 4 * rate[0]), values, errors, ties, predictions), around
 
 
 def _over_floor(name: str, found: Distance, values: np.ndarray, floor: Distance, floors: np.ndarray) -> Distance:
@@ -242,12 +244,4 @@ def _over_floor(name: str, found: Distance, values: np.ndarray, floor: Distance,
         return found
     sound = floors > 0
     low, high = np.quantile(np.maximum(values[sound], 0.0) / floors[sound], (0.025, 0.975)).tolist()
-    return Distance(
-        found.value,
-        found.interval,
-        found.draws,
-        found.errors,
-        found.predictions,
-        found.value / floor.value,
-        (low, high),
-    )
+    return replace(found, ratio=found.value / floor.value, ratio_interval=(low, high))

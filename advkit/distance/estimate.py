@@ -17,6 +17,7 @@ class Estimate:
             image ``i`` adds ``(m - 1) * first[i] / n`` to the distance, to first order.
         second: (m,) float64, likewise of the second sample.
         errors: wrong predictions that the distance is made of; None where it is made of none.
+        ties: predictions that fall to neither domain, each half an error; None likewise.
         predictions: of how many.
     """
 
@@ -24,6 +25,7 @@ class Estimate:
     first: Tensor
     second: Tensor
     errors: int | None = None
+    ties: int | None = None
     predictions: int | None = None
 
 

@@ -38,6 +38,9 @@ class MeasuredDistance(StrictModel):
     interval: tuple[float, float] = Field(description=f"{_INTERVAL}; of proxy_a Wilson's, of the errors of half a draw")
     draws: list[float]
     errors: int | None = Field(description="of proxy_a: wrong predictions over all draws; null for others")
+    ties: int | None = Field(
+        default=None, description="of proxy_a: predictions of neither domain, half an error each; null for others"
+    )
     predictions: int | None
     ratio: float | None = Field(
         description="to the floor; null for measures that are 0 on average where nothing differs"
@@ -120,6 +123,7 @@ def _measured(found: Mapping[str, Distance]) -> dict[str, MeasuredDistance]:
             interval=one.interval,
             draws=one.draws,
             errors=one.errors,
+            ties=one.ties,
             predictions=one.predictions,
             ratio=one.ratio,
             ratio_interval=one.ratio_interval,
