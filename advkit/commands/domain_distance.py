@@ -73,6 +73,7 @@ def run(config: DistanceConfig) -> int:
                 for name, count in zip(opened.names[1:], shared, strict=True)
                 if count
             ),
+            *reports.few_images_flags(result),
             *reports.less_varied_flags(result),
             *reports.calibration_flags(calibration, opened.features, opened.n),
         ],

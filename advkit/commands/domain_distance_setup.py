@@ -187,11 +187,15 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
 def _resize(config: DistanceConfig, model: str | None, native: NativeSize | None) -> Resize:
     """The one way in which images of all domains get to one size."""
     from advkit.data.decoding import Resize
+    from advkit.models import reference
+    from advkit.models.reference import FACTORY
 
     if model is None:
         side = config.size or _SIDE
         return Resize((side, side))
     if native is None and config.size is None:
+        if FACTORY.fullmatch(model) is None:
+            reference.load(model)  # says what is wrong with it
         raise InputError(f"--features {model}: does not say what images it is for; give --size")
     size = (native.height, native.width) if native is not None else (0, 0)
     crop = None if native is None else native.crop

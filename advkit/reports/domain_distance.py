@@ -185,7 +185,12 @@ def collect(
         gates=[
             gate
             for one in targets
-            for gate in gates(f"{label} ratio {names[0]} -> {one.target}", one.distances[HEADLINE].ratio, *bounds)
+            for gate in gates(
+                f"{label} ratio {names[0]} -> {one.target}",
+                one.distances[HEADLINE].ratio,
+                *bounds,
+                undefined=f"undefined (halves of {names[0]} are at distance 0)",
+            )
         ],
     )
 
@@ -223,6 +228,16 @@ def advise(
         )
         text += f"The forecasts are a line through {len(read.pairs)} measured pairs; mind their intervals."
     return Advice(text=text, order=sorted(ratios, key=lambda name: ratios[name]), calibration=summary)
+
+
+def few_images_flags(result: DomainDistanceResult) -> list[str]:
+    """Fewer images than features in a draw: of the covariances most is unknown."""
+    if result.n > result.features.d:
+        return []
+    return [
+        f"{result.n} images of each and {result.features.d} features: covariances are singular, and much of a Fréchet "
+        "distance is what chance adds; go by the ratio and by KID, or give more images"
+    ]
 
 
 def less_varied_flags(result: DomainDistanceResult) -> list[str]:

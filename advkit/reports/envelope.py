@@ -202,8 +202,7 @@ def finish(
     for flag in flags if not wanted.quiet else ():
         streams.say(f"advkit: note: {flag}")
     for gate in failed:
-        value = "no images" if gate.value is None else f"{gate.value:.4f}"
-        streams.say(f"advkit: gate failed: {gate.what} is {value}, {gate.option} {gate.bound:g}")
+        streams.say(f"advkit: gate failed: {gate.what} is {gate.value_text}, {gate.option} {gate.bound:g}")
     return 1 if failed else 0
 
 

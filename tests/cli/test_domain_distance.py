@@ -176,6 +176,25 @@ def test_a_bound_on_the_ratio_is_the_exit_status(folder: Path, inside: Run) -> N
     assert [status("--fail-above", "1000"), status("--fail-above", "3"), status("--fail-below", "0.1")] == [0, 1, 0]
 
 
+def test_a_ratio_to_a_floor_of_nothing_keeps_no_bound(folder: Path, inside: Run) -> None:
+    np.save("flat.npy", np.ones((40, 6)))
+    for bound in ("--fail-above", "--fail-below"):
+        found = inside("domain-distance", "flat.npy", "far.npy", *FEW, bound, "1")
+        assert (found.returncode, json.loads(found.stdout)["status"]) == (1, "gate-failed")
+        assert "far.npy is undefined (halves of flat.npy are at distance 0)" in found.stderr
+        assert "no images" not in found.stderr
+
+
+def test_fewer_images_than_features_are_told_once(folder: Path, inside: Run) -> None:
+    def told(n: int) -> list[str]:
+        flags = measure(inside, "a.npy", "far.npy", "mid.npy", "--subsample", str(n))["flags"]
+        return [flag for flag in flags if "singular" in flag]
+
+    (flag,) = told(6)
+    assert flag.startswith("6 images of each and 6 features: covariances are singular")
+    assert told(7) == []
+
+
 def test_advice_is_monotone_and_names_no_threshold(folder: Path, inside: Run) -> None:
     advice = measure(inside, "a.npy", "far.npy", "near.npy", "mid.npy", "--advise")["result"]["advice"]
     assert advice["order"] == ["near.npy", "mid.npy", "far.npy"]
@@ -275,6 +294,7 @@ def test_images_that_make_no_domain_are_refused(tmp_path: Path, r: Path, inside:
         (["digits#train", "digits", "--size", "5000"], "--size"),
         (["digits#train", "digits", "--repeats", "0"], "--repeats"),
         (["digits#train", "digits", "--features", "nowhere"], "nowhere"),
+        (["digits#train", "digits", "--features", "advkit/cmn"], "advkit/cmn: no such file or architecture; try"),
         (["digits#train", "digits", "--features", "advkit/cnn:"], "nothing after the colon"),
         (["digits#train", "digits", "--features", "advkit/cnn:stem"], "no layer 'stem'"),
         (["a.npy", "far.npy", "--size", "8"], "--size: does nothing with ready features"),
@@ -292,6 +312,15 @@ def test_what_makes_no_sense_is_one_line(arguments: list[str], word: str, folder
 
 def test_a_model_that_brings_its_statistics_takes_no_others(r: Path, inside: Run) -> None:
     assert "brings its own" in refuse(inside, "digits#train", "digits", "--features", r, "--mean", "0.5")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 10_000])
+def test_a_model_that_is_cut_short_is_told(kept: int, r: Path, tmp_path: Path, inside: Run) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(r.read_bytes()[:kept])
+    line = refuse(inside, "digits#train", "digits", "--features", cut)
+    assert line.startswith(f"advkit: {cut}: {'damaged' if kept else 'an empty file'}")
+    assert "--size" not in line
 
 
 FACTORY = """from torch import nn
