@@ -10,6 +10,7 @@ from pydantic import Field
 from advkit.distance.calibration import Calibration, GainLine, GainPrediction
 from advkit.distance.comparison import Distance, DomainComparison, DrawPlan, TargetDistances
 from advkit.distance.measures import HEADLINE, MEASURES
+from advkit.figures.names import ellipsize
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 
@@ -269,30 +270,38 @@ def calibration_flags(read: Calibration | None, features: FeatureSource, n: int)
 
 
 def table(result: DomainDistanceResult) -> list[str]:
-    """Lines for people, 80 columns at most."""
+    """Lines for people, 80 columns at most; a long name has a line of its own."""
     what = result.features
     seen = what.kind if what.layer in (None, what.kind) else what.layer
     lines = [
-        _cut(f"{result.source}: {result.images} images", 79),
-        _cut(f"{result.n} images of each, {result.repeats} draws, {what.d} features ({seen})", 79),
+        f"{ellipsize(result.source, 60, 1)}: {result.images} images",
+        f"{result.n} images of each, {result.repeats} draws, {what.d} features ({ellipsize(seen, 28, 1)})",
         "",
         f"{'':17}{'Fréchet':>9}  {'over the floor':19} {'KID':>8} {'p':>5} {'proxy-A':>7} sliced W",
-        _row("floor", result.floor, ""),
+        *_row("floor", result.floor, ""),
     ]
     for one in result.targets:
-        lines.append(_row(one.target, one.distances, f"{one.permutation_test.p_value:.3f}"))
+        lines += _row(one.target, one.distances, f"{one.permutation_test.p_value:.3f}")
     if result.advice is not None:
         lines += ["", *_advice_lines(result, result.advice)]
     return lines
 
 
-def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> str:
+def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> list[str]:
     frechet = found["frechet"]
     ratio = ""
     if frechet.ratio is not None and frechet.ratio_interval is not None:
         ratio = f"{_short(frechet.ratio)} [{', '.join(map(_short, frechet.ratio_interval))}]"
     numbers = f"{found['kernel'].value:8.3g} {p_value:>5} {found['proxy_a'].value:7.2f}"
-    return f"{_cut(name, 16):17}{frechet.value:9.4g}  {ratio:19} {numbers} {found['sliced_wasserstein'].value:8.3g}"
+    row = f"{frechet.value:9.4g}  {ratio:19} {numbers} {found['sliced_wasserstein'].value:8.3g}"
+    return _named(name, 17, row)
+
+
+def _named(name: str, width: int, row: str) -> list[str]:
+    """``row`` behind ``name``, or beneath it where that is longer than ``width`` allows."""
+    if len(name) < width:
+        return [f"{name:{width}}{row}"]
+    return [ellipsize(name, 79, 1), " " * width + row]
 
 
 def _short(ratio: float) -> str:
@@ -308,7 +317,7 @@ def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:
     found = advice.calibration
     low, high = found.per_doubling_interval
     lines += [
-        _cut(f"gain: {found.gain}", 79),
+        f"gain: {ellipsize(found.gain, 73, 1)}",
         f"  at the floor {found.at_floor:+.2f}, for each doubling {found.per_doubling:+.2f} [{low:+.2f}, {high:+.2f}]",
         f"  sign foretold, leaving one out  {percent(found.signs)}",
         f"  sign that most pairs have       {percent(found.commoner_sign)}",
@@ -317,9 +326,6 @@ def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:
         if one.forecast is not None:
             low, high = one.forecast.pair_interval
             more = "  beyond all pairs" if one.forecast.extrapolated else ""
-            lines.append(f"  {_cut(one.target, 23):24}{one.forecast.gain:+.2f} [{low:+.2f}, {high:+.2f}]{more}")
+            row = f"{one.forecast.gain:+.2f} [{low:+.2f}, {high:+.2f}]{more}"
+            lines += [f"  {line}" for line in _named(ellipsize(one.target, 77, 1), 24, row)]
     return lines
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

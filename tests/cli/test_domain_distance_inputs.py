@@ -1,4 +1,4 @@
-"""``domain-distance`` never opens labels: any folder of pictures is a domain, and a sample of it goes by the seed."""
+"""What ``domain-distance`` opens: any folder of pictures, never its labels; and a MODEL that is whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from executable import Run
+from executable import Run, one_line
 from PIL import Image
 
 FEW = ("--size", "8", "--repeats", "2", "--permutations", "20", "-q")
@@ -61,3 +61,12 @@ def test_a_sample_does_not_go_by_labels(tmp_path: Path, inside: Run) -> None:
     assert found[0]["result"]["targets"][0]["images"] == 20
     other = measure(inside, "digits#train", f"X={tmp_path / 'a'}.npz", "--limit", "20", "--seed", "1")
     assert other["inputs"][1]["sha256"] != found[0]["inputs"][1]["sha256"], "another seed, another sample"
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 10_000])
+def test_a_model_that_is_cut_short_is_told(kept: int, r: Path, tmp_path: Path, inside: Run) -> None:
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(r.read_bytes()[:kept])
+    line = one_line(inside("domain-distance", "digits#train", "digits", "--features", cut, "-q"))
+    assert line.startswith(f"advkit: {cut}: {'damaged' if kept else 'an empty file'}")
+    assert "--size" not in line
