@@ -115,10 +115,18 @@ TOOLS: dict[str, type[Report[Any]]] = {
 }
 
 
+SCHEMAS: dict[str, type[Report[Any]]] = {
+    **TOOLS,
+    "visualize attention": Report[VisualizeResult],
+    "visualize features": Report[FeaturesResult],
+}
+
+
 def schema_text(tool: str) -> str:
-    """The JSON schema of a tool's report."""
-    schema = TOOLS[tool].model_json_schema(by_alias=True)
-    schema["$id"] = f"advkit/{tool}/1"
+    """The JSON schema of a tool's report, or of that of one of its commands alone."""
+    schema = SCHEMAS[tool].model_json_schema(by_alias=True)
+    name, _, part = tool.partition(" ")
+    schema["$id"] = f"advkit/{name}/1{part and f'/{part}'}"
     schema["title"] = f"advkit {tool} report"
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
