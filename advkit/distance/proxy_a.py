@@ -64,13 +64,13 @@ def _scores(train: Tensor, signs: Tensor, test: Tensor) -> Tensor:
     train, test = ((one - mean) / deviation for one in (train, test))
     size = train.shape[1]
     if len(train) > size:
-        weights = _solved(train.T @ train / size, (train.T @ signs)[:, None])
+        weights = _ridge_solve(train.T @ train / size, (train.T @ signs)[:, None])
     else:  # the same by as many equations as there are images
-        weights = train.T @ _solved(train @ train.T / size, signs[:, None])
+        weights = train.T @ _ridge_solve(train @ train.T / size, signs[:, None])
     scores: Tensor = (test @ weights)[:, 0] / size
     return scores
 
 
-def _solved(products: Tensor, right: Tensor) -> Tensor:
+def _ridge_solve(products: Tensor, right: Tensor) -> Tensor:
     ridge = _RIDGE * torch.eye(len(products), dtype=products.dtype)
     return torch.cholesky_solve(right, torch.linalg.cholesky(products + ridge))

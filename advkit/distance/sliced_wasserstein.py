@@ -29,7 +29,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
         raise ValueError(f"{len(a)} and {len(b)} images; as many of each are needed")
     directions = random_directions(a.shape[1], seed)
     (x, order_x), (y, order_y) = ((one.double() @ directions).sort(0) for one in (a, b))
-    return Estimate(float((x - y).square().mean()), _potential(x, y, order_x), _potential(y, x, order_y))
+    return Estimate(
+        float((x - y).square().mean()), _kantorovich_potential(x, y, order_x), _kantorovich_potential(y, x, order_y)
+    )
 
 
 def random_directions(size: int, seed: int) -> Tensor:
@@ -40,7 +42,7 @@ def random_directions(size: int, seed: int) -> Tensor:
     return directions
 
 
-def _potential(x: Tensor, y: Tensor, order: Tensor) -> Tensor:
+def _kantorovich_potential(x: Tensor, y: Tensor, order: Tensor) -> Tensor:
     """(n,) mean potential of each image: its slope at ``x`` (n, L), sorted, is 2 (x - y), ``y`` matched with it."""
     gap = x - y
     steps = (x[1:] - x[:-1]) * (gap[1:] + gap[:-1])

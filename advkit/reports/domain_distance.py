@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from advkit.distance.calibration import Calibration, GainLine, GainPrediction
-from advkit.distance.comparison import Distance, DomainComparison, DrawPlan, TargetDistances
+from advkit.distance.calibration import Calibration, GainPrediction, GainRegression
+from advkit.distance.comparison import Distance, DomainComparison, SubsamplingPlan, TargetDistances
 from advkit.distance.measures import HEADLINE, MEASURES
 from advkit.figures.names import ellipsize
 from advkit.reports.gates import Gate, gates
@@ -138,10 +138,10 @@ def collect(
     counts: Sequence[int],
     shared: Sequence[int],
     features: FeatureSource,
-    draws: DrawPlan,
+    draws: SubsamplingPlan,
     found: DomainComparison,
     *,
-    line: GainLine | None,
+    line: GainRegression | None,
     advice: Advice | None,
     figure: tuple[str, tuple[float, float]] | None,
     bounds: tuple[float | None, float | None],
@@ -196,7 +196,7 @@ def collect(
     )
 
 
-def _forecast(one: TargetDistances, line: GainLine | None) -> GainForecast | None:
+def _forecast(one: TargetDistances, line: GainRegression | None) -> GainForecast | None:
     ratio = one.by_measure[HEADLINE].ratio
     if line is None or not ratio:
         return None
@@ -205,7 +205,11 @@ def _forecast(one: TargetDistances, line: GainLine | None) -> GainForecast | Non
 
 
 def advise(
-    names: Sequence[str], found: DomainComparison, file: Path | None, read: Calibration | None, line: GainLine | None
+    names: Sequence[str],
+    found: DomainComparison,
+    file: Path | None,
+    read: Calibration | None,
+    line: GainRegression | None,
 ) -> Advice:
     """Monotone advice about the targets ``names``, in words: no threshold is known, so none is named."""
     ratios = {name: one.by_measure[HEADLINE].ratio or 0.0 for name, one in zip(names, found.targets, strict=True)}
@@ -224,7 +228,7 @@ def advise(
             at_floor=line.at_floor,
             per_doubling=line.per_doubling,
             per_doubling_interval=line.slope_interval,
-            signs=rate(line.signs_right, line.signs),
+            signs=rate(line.correct_signs, line.signs),
             commoner_sign=rate(line.commoner_sign, line.signs),
         )
         text += f"The forecasts are a line through {len(read.pairs)} measured pairs; mind their intervals."

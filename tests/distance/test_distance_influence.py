@@ -51,8 +51,8 @@ def test_the_kernels_influence_is_the_slope_over_an_images_weight(n: int, m: int
         return float(within - 2 * (weights @ products(a, b)).sum() / (n * m))
 
     expected = infinitesimal_jackknife(weighted, n, 1e-4)
-    assert kernel(a, b).first == pytest.approx(expected, rel=1e-6, abs=1e-8)
-    assert kernel(b, a).second == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    assert kernel(a, b).influence_a == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    assert kernel(b, a).influence_b == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
 def test_the_kernels_influence_is_about_the_jackknifes() -> None:
@@ -60,8 +60,8 @@ def test_the_kernels_influence_is_about_the_jackknifes() -> None:
     a, b = normal(60, 4, 0), normal(60, 4, 1, 0.5)
     kept = [torch.arange(60) != image for image in range(60)]
     for found, without in (
-        (kernel(a, b).first, [kernel_distance(a[rows], b) for rows in kept]),
-        (kernel(a, b).second, [kernel_distance(a, b[rows]) for rows in kept]),
+        (kernel(a, b).influence_a, [kernel_distance(a[rows], b) for rows in kept]),
+        (kernel(a, b).influence_b, [kernel_distance(a, b[rows]) for rows in kept]),
     ):
         falls = 59 * (kernel_distance(a, b) - torch.tensor(without, dtype=torch.float64))
         slope = float(found @ falls / found.square().sum())
@@ -82,8 +82,8 @@ def test_the_influence_on_transport_is_the_slope_over_an_images_weight(d: int) -
     even = torch.ones(n, dtype=torch.float64)
     assert sliced_wasserstein(a, b, 0).value == pytest.approx(weighted(even), rel=1e-9)
     expected = infinitesimal_jackknife(weighted, n, 1e-3)
-    assert sliced_wasserstein(a, b, 0).first == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    assert sliced_wasserstein(b, a, 0).second == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert sliced_wasserstein(a, b, 0).influence_a == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert sliced_wasserstein(b, a, 0).influence_b == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_directions_are_of_length_one_and_of_no_preference() -> None:

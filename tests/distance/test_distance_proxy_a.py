@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.distance.comparison import DrawPlan, compare
-from advkit.distance.features import content_key, write_features
+from advkit.distance.comparison import SubsamplingPlan, compare
+from advkit.distance.features import content_hash, write_features
 from advkit.distance.proxy_a import FOLDS, folds, proxy_a
 
 
@@ -39,7 +39,7 @@ def test_the_same_images_are_wrong_as_by_ridge_regression_of_numpy(n: int, d: in
         a, b = normal(n, d, 2 * seed, 0.3) ** 3, normal(n + 3, d, 2 * seed + 1) ** 3
         found, wrong = proxy_a(a, b, seed), errors_by_lstsq(a, b, seed)
         assert found.errors == sum(int(one.sum()) for one in wrong)
-        for influence, one in zip((found.first, found.second), wrong, strict=True):
+        for influence, one in zip((found.influence_a, found.influence_b), wrong, strict=True):
             assert influence == pytest.approx(-2 * (one - one.mean()), abs=1e-12)
         rates = [float(one.mean()) for one in wrong]
         assert found.value == pytest.approx(2 - 2 * sum(rates))
@@ -59,15 +59,15 @@ def test_a_score_of_nothing_is_half_an_error() -> None:
         same = torch.full((23, 3), value, dtype=torch.float64)
         found = proxy_a(same, same[:20] * (1 + 1e-12))
         assert (found.value, found.errors, found.ties, found.predictions) == (0.0, 0, 43, 43)
-        assert found.first.abs().max() == 0
+        assert found.influence_a.abs().max() == 0
     apart = proxy_a(normal(20, 3, 0), normal(20, 3, 1, 50.0))
     assert (apart.value, apart.errors, apart.ties) == (2.0, 0, 0)
 
 
 def test_half_of_ties_count_in_intervals_too() -> None:
     same = torch.full((60, 3), 0.1, dtype=torch.float64)
-    table = write_features("x", [([content_key(bytes([k])) for k in range(60)], same)])
-    found = compare(table, [table], DrawPlan(images=20, repeats=2, permutations=5, seed=0))
+    table = write_features("x", [([content_hash(bytes([k])) for k in range(60)], same)])
+    found = compare(table, [table], SubsamplingPlan(images=20, repeats=2, permutations=5, seed=0))
     one = found.targets[0].by_measure["proxy_a"]
     assert (one.value, one.errors, one.ties, one.predictions) == (0.0, 0, 80, 80)
     assert one.interval[0] == pytest.approx(-one.interval[1])

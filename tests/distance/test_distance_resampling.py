@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.distance.comparison import DomainComparison, DrawPlan, compare
+from advkit.distance.comparison import DomainComparison, SubsamplingPlan, compare
 from advkit.distance.estimate import Estimate
-from advkit.distance.features import FeatureTable, content_key, write_features
+from advkit.distance.features import FeatureTable, content_hash, write_features
 from advkit.distance.measures import HEADLINE, MEASURES, DistanceMeasure
 
 N, REPEATS = 5, 3
@@ -20,7 +20,7 @@ N, REPEATS = 5, 3
 
 def table(values: list[float]) -> FeatureTable:
     rows = torch.tensor(values, dtype=torch.float64)[:, None]
-    return write_features("x", [([content_key(row.numpy().tobytes()) for row in rows], rows)])
+    return write_features("x", [([content_hash(row.numpy().tobytes()) for row in rows], rows)])
 
 
 def values_in_order(found: FeatureTable) -> list[float]:
@@ -68,7 +68,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> LinearMeasure:
 
 def compared() -> tuple[list[FeatureTable], DomainComparison]:
     tables = [table(values) for values in (SOURCE, *TARGETS)]
-    return tables, compare(tables[0], tables[1:], DrawPlan(N, REPEATS, 1, seed=3))
+    return tables, compare(tables[0], tables[1:], SubsamplingPlan(N, REPEATS, 1, seed=3))
 
 
 def test_the_floor_is_between_two_halves_without_a_common_image(measure: LinearMeasure) -> None:
