@@ -26,6 +26,7 @@ TOOLS = {
     "evaluate": "Measure accuracy on clean and adversarial sets.",
     "visualize": "Draw what models look at, and their features.",
 }
+VISUALIZE = ("visualize attention", "visualize features")  # whose reports differ
 SHARED = ("train", "adv-pretrain", "adapt")  # tools that share their work between the processes of torchrun
 
 
@@ -38,11 +39,13 @@ def _version(wanted: bool) -> None:
 def _schema(tool: str | None) -> None:
     if tool is None:
         return
-    if tool not in TOOLS:
-        raise InputError(f"--schema {tool}: no such tool; tools: {', '.join(TOOLS)}")
+    if tool not in (*TOOLS, *VISUALIZE):
+        raise InputError(f"--schema {tool}: no such tool; tools: {', '.join((*TOOLS, *VISUALIZE))}")
     from importlib import resources
 
-    typer.echo(resources.files("advkit.reports").joinpath(f"schemas/{tool}.json").read_text(), nl=False)
+    typer.echo(
+        resources.files("advkit.reports").joinpath(f"schemas/{tool.replace(' ', '-')}.json").read_text(), nl=False
+    )
     raise typer.Exit
 
 

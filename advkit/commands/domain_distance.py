@@ -19,18 +19,18 @@ def run(config: DistanceConfig) -> int:
     """Distances of other domains to a source, the first DATA, by features of their images."""
     clock = Clock()
     check(config)
-    from advkit.distance.calibration import GainLine, read_calibration
-    from advkit.distance.comparison import DrawPlan, compare
+    from advkit.distance.calibration import GainRegression, read_calibration
+    from advkit.distance.comparison import SubsamplingPlan, compare
     from advkit.distance.features import shared_images
     from advkit.reports import domain_distance as reports
     from advkit.reports import envelope
 
     calibration = None if config.calibration is None else read_calibration(config.calibration)
-    line = None if calibration is None else GainLine(calibration.pairs, config.seed)
+    line = None if calibration is None else GainRegression(calibration.pairs, config.seed)
     with Progress(config.quiet) as progress:
         opened = open_domains(config, lambda done, total: progress.step("features", done, total))
         source, *targets = opened.tables
-        draws = DrawPlan(opened.n, config.repeats, config.permutations, config.seed)
+        draws = SubsamplingPlan(opened.n, config.repeats, config.permutations, config.seed)
         found = compare(source, targets, draws, lambda done, total: progress.step("distances", done, total))
     shared = [shared_images(source, target) for target in targets]
     shares = None if config.figure is None else _draw(config.figure, opened, found)
@@ -73,6 +73,7 @@ def run(config: DistanceConfig) -> int:
                 for name, count in zip(opened.names[1:], shared, strict=True)
                 if count
             ),
+            *reports.few_images_flags(result),
             *reports.less_varied_flags(result),
             *reports.calibration_flags(calibration, opened.features, opened.n),
         ],

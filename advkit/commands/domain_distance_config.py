@@ -10,15 +10,15 @@ from typing import Annotated
 import typer
 
 from advkit.commands.checks import check_figure, check_outputs
-from advkit.commands.run_options import RunOptions, StatisticsOptions, TestOptions
+from advkit.commands.run_options import ReportOptions, StatisticsOptions, TestOptions
 from advkit.files.errors import InputError
 
 PIXELS = "pixels"
-OF_IMAGES = ("features", "size", "mean", "std", "batch_size", "limit", "download", "fix_boxes", "device")
+OF_IMAGES = ("features", "size", "mean", "std", "batch_size", "limit", "download", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistanceConfig(RunOptions, StatisticsOptions):
+class DistanceConfig(ReportOptions, StatisticsOptions):
     """The options of ``domain-distance``."""
 
     data: Annotated[
@@ -32,6 +32,9 @@ class DistanceConfig(RunOptions, StatisticsOptions):
     ] = None
     batch_size: Annotated[int, typer.Option(help="Images at a time; results differ by rounding only.", min=1)] = (
         TestOptions.batch_size
+    )
+    limit: Annotated[int | None, typer.Option(help="Take a random sample of N images of each domain.", metavar="N")] = (
+        None
     )
     subsample: Annotated[int | None, typer.Option(min=4, metavar="N", help="Images of each domain in a draw.")] = None
     repeats: Annotated[int, typer.Option(min=1, help="Draws.")] = 5

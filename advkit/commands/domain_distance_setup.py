@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SIDE = 32  # of images that are compared pixel by pixel
 
-Told = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 Extractor = Callable[["Tensor"], "Tensor"]
 
 
@@ -79,7 +79,7 @@ def split_layer(text: str) -> tuple[str, str | None]:
     return ref, layer
 
 
-def open_domains(config: DistanceConfig, told: Told) -> OpenedDomains:
+def open_domains(config: DistanceConfig, progress: ProgressCallback) -> OpenedDomains:
     """Features of every domain, computed or read.
 
     Raises:
@@ -90,7 +90,7 @@ def open_domains(config: DistanceConfig, told: Told) -> OpenedDomains:
     names, refs = domain_names(config.data), [split_name(ref)[1] for ref in config.data]
     ready = [is_feature_file(Path(ref)) for ref in refs]
     if not any(ready):
-        return _of_images(config, names, refs, told)
+        return _of_images(config, names, refs, progress)
     if not all(ready):
         image, file = refs[ready.index(False)], refs[ready.index(True)]
         raise InputError(f"{image}: {file} holds ready features and this does not; give all as images, or as features")
@@ -99,7 +99,7 @@ def open_domains(config: DistanceConfig, told: Told) -> OpenedDomains:
 
 
 def _of_files(config: DistanceConfig, names: list[str], refs: list[str]) -> OpenedDomains:
-    from advkit.distance.comparison import images_of_a_draw
+    from advkit.distance.comparison import subsample_size
     from advkit.distance.feature_files import read_feature_file
     from advkit.reports.domain_distance import FeatureSource
     from advkit.reports.envelope import Input
@@ -127,13 +127,13 @@ def _of_files(config: DistanceConfig, names: list[str], refs: list[str]) -> Open
         d=tables[0].size,
         dtype=str(tables[0].dtype),
     )
-    n = images_of_a_draw(refs, [table.count for table in tables], config.subsample)
+    n = subsample_size(refs, [table.count for table in tables], config.subsample)
     return OpenedDomains(names, tables, n, features, inputs, [], "cpu")
 
 
-def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: Told) -> OpenedDomains:
+def _of_images(config: DistanceConfig, names: list[str], refs: list[str], progress: ProgressCallback) -> OpenedDomains:
     from advkit.data import reference as data_reference
-    from advkit.distance.comparison import images_of_a_draw
+    from advkit.distance.comparison import subsample_size
     from advkit.models.native_size import native_size
     from advkit.reports import envelope
     from advkit.reports.domain_distance import FeatureSource
@@ -152,18 +152,17 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
             crop_pct=resize.crop_pct,
             interpolation=resize.interpolation,
             download=config.download,
-            fix_boxes=config.fix_boxes,
-            keep=False,
+            labelled=False,
         )
         domains.append(limited(task_named(data.task), data, config.limit, config.seed))
-    n = images_of_a_draw(refs, [len(data) for data in domains], config.subsample)
+    n = subsample_size(refs, [len(data) for data in domains], config.subsample)
     channels = max(data.size[0] for data in domains)
     if native is not None and native.channels is not None:
         channels = native.channels
     device = pick_device(config.device)
     network = None if model is None else _network(config, model, native, (channels, *resize.size), device)
     extract, layer, flags = _extractor(network, model, layer)
-    tables = _tables(config, domains, resize, channels, extract, device, told)
+    tables = _tables(config, domains, resize, channels, extract, device, progress)
     inputs = [] if network is None else [envelope.model_input(network)]
     for name, data in zip(names, domains, strict=True):
         inputs.append(envelope.data_input(data).model_copy(update={"name": name}))
@@ -188,11 +187,15 @@ def _of_images(config: DistanceConfig, names: list[str], refs: list[str], told: 
 def _resize(config: DistanceConfig, model: str | None, native: NativeSize | None) -> Resize:
     """The one way in which images of all domains get to one size."""
     from advkit.data.decoding import Resize
+    from advkit.models import reference
+    from advkit.models.reference import FACTORY
 
     if model is None:
         side = config.size or _SIDE
         return Resize((side, side))
     if native is None and config.size is None:
+        if FACTORY.fullmatch(model) is None:
+            reference.load(model)  # says what is wrong with it
         raise InputError(f"--features {model}: does not say what images it is for; give --size")
     size = (native.height, native.width) if native is not None else (0, 0)
     crop = None if native is None else native.crop
@@ -238,17 +241,17 @@ def _tables(
     channels: int,
     extract: Extractor,
     device: str,
-    told: Told,
+    progress: ProgressCallback,
 ) -> list[FeatureTable]:
     from advkit.data.prepared import prepared_batches
-    from advkit.distance.features import content_key, write_features
+    from advkit.distance.features import content_hash, write_features
 
     total = sum(map(len, domains))
 
     def batches(data: ImageSet) -> Iterator[tuple[list[int], Tensor]]:
         for batch in prepared_batches(data, resize, channels, config.batch_size):
             keys = [
-                content_key(str(list(one.shape)).encode(), one.contiguous().numpy().tobytes())
+                content_hash(str(list(one.shape)).encode(), one.contiguous().numpy().tobytes())
                 for one in batch.originals
             ]
             yield keys, extract(batch.images.to(device))
@@ -257,10 +260,10 @@ def _tables(
     done = 0
     for data in domains:
         name = f"{data.ref}#{data.split}" if data.split else data.ref
-        tables.append(write_features(name, batches(data), partial(_tell, told, done, total)))
+        tables.append(write_features(name, batches(data), partial(_report_progress, progress, done, total)))
         done += len(data)
     return tables
 
 
-def _tell(told: Told, before: int, total: int, done: int) -> None:
-    told(before + done, total)
+def _report_progress(progress: ProgressCallback, before: int, total: int, done: int) -> None:
+    progress(before + done, total)

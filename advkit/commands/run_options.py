@@ -12,21 +12,27 @@ from advkit.commands.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(Config):
-    """Of every tool: where and on what it runs, and where its report goes."""
+class ReportOptions(Config):
+    """Of every tool: where it runs, and where its report goes."""
 
-    limit: Annotated[int | None, typer.Option(help="Take a class-stratified sample of N images.", metavar="N")] = None
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     download: Annotated[bool, typer.Option("--download", help="Let NAME:DIR data be fetched.")] = False
-    fix_boxes: Annotated[
-        bool, typer.Option("--fix-boxes", help="Clip and drop wrong boxes of objects, instead of refusing the data.")
-    ] = False
     report: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write the JSON report there; - is stdout.")
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON even on a terminal.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(ReportOptions):
+    """Of tools that read images with their labels."""
+
+    limit: Annotated[int | None, typer.Option(help="Take a class-stratified sample of N images.", metavar="N")] = None
+    fix_boxes: Annotated[
+        bool, typer.Option("--fix-boxes", help="Clip and drop wrong boxes of objects, instead of refusing the data.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def from_annotations(
     )
     warnings = (_size_doubts(annotations, sizes), mended)
     pictures = [annotation.picture for annotation in annotations]
-    read = DecodedPictures(pictures, sizes, wanted.channels or 3, None if wanted.keep else 0)
+    read = DecodedPictures(pictures, sizes, wanted.channels or 3)
     return RawDataset(
         targets,
         class_names,
@@ -133,7 +133,7 @@ def _size_doubts(annotations: Sequence[Annotation], sizes: Sequence[tuple[int, i
 class DecodedPictures:
     """A reader of pictures of many sizes that decodes each once.
 
-    Pixels are kept as they are decoded, in 8 bits, up to ``room`` bytes (2 GiB). What comes later is decoded each time:
+    Pixels are kept as they are decoded, in 8 bits, up to 2 GiB. What comes later is decoded each time:
     where not all fits, throwing out old ones would leave an epoch that goes through all of them without any.
 
     Attributes:
@@ -141,11 +141,9 @@ class DecodedPictures:
         canvas: (H, W) that holds each.
     """
 
-    def __init__(
-        self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], channels: int, room: int | None = None
-    ) -> None:
+    def __init__(self, files: Sequence[Path], sizes: Sequence[tuple[int, int]], channels: int) -> None:
         self.channels, self.canvas = channels, (max(size[0] for size in sizes), max(size[1] for size in sizes))
-        self._files, self._sizes, self._room = files, sizes, _KEPT if room is None else room
+        self._files, self._sizes, self._room = files, sizes, _KEPT
         self._kept: dict[int, Tensor] = {}
 
     def __call__(self, rows: Tensor) -> Tensor:

@@ -28,7 +28,6 @@ class LoadOptions:
         crop_pct: part of the resized picture, of its shorter side, that is cut from the centre, in (0, 1].
         interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
         fix_boxes: mend boxes that are wrong, instead of refusing the data.
-        keep: keep decoded pictures of many sizes in memory, for those who read them more than once.
     """
 
     size: tuple[int, int] | None = None
@@ -36,7 +35,6 @@ class LoadOptions:
     crop_pct: float = 1.0
     interpolation: str = "bilinear"
     fix_boxes: bool = False
-    keep: bool = True
 
 
 @dataclass(frozen=True)

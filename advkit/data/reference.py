@@ -54,7 +54,6 @@ def load(
     interpolation: str = "bilinear",
     download: bool = False,
     fix_boxes: bool = False,
-    keep: bool = True,
     labelled: bool = True,
     whole: bool = False,
 ) -> ImageSet:
@@ -70,7 +69,6 @@ def load(
         interpolation: of their scaling, ``bilinear``, ``bicubic`` or ``nearest``.
         download: let torchvision fetch a missing set.
         fix_boxes: clip boxes that reach beyond their image, and drop those without area, instead of refusing them.
-        keep: keep decoded pictures of many sizes in memory, up to 2 GiB.
         labelled: False leaves whatever says what is on the images closed; targets then say nothing, and there are no
             classes (see :mod:`advkit.data.unlabelled`).
         whole: without labels: pictures in folders keep their sizes, for detectors.
@@ -83,7 +81,7 @@ def load(
         base, split, pattern = _parted(ref)
         splits = _splits(base, download) if labelled else _unlabelled(base, download, whole)
         chosen = _choose(ref, base, splits, split, role)
-        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes, keep))
+        source = splits[chosen](LoadOptions(size, channels, crop_pct, interpolation, fix_boxes))
     except OSError as error:
         raise InputError(f"{ref}: cannot read: {error.strerror or error}") from error
     if fix_boxes and labelled and source.task != "detection":

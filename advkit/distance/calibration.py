@@ -16,8 +16,9 @@ from advkit.files.errors import InputError
 from advkit.metrics.intervals import Z95
 
 SPEC = "advkit/calibration/1"
-LEAST_PAIRS = 4
+MIN_PAIRS = 4
 RESAMPLES = 2000
+_MIN_VARIANCE = 1e-12  # variance of x, below which a line is level
 
 
 class MeasuredGain(BaseModel):
@@ -69,17 +70,20 @@ class GainPrediction:
     extrapolated: bool
 
 
-class GainLine:
+class GainRegression:
     """gain = at_floor + per_doubling · log2(ratio), by least squares over the pairs.
 
-    A pair weighs the less the wider its interval: by the inverse of its variance plus the variance between pairs, which
-    the residuals tell (method of moments; DerSimonian and Laird 1986). Intervals are by bootstrap over the pairs.
+    A random-effects meta-regression: a pair weighs the less the wider its interval, by the inverse of its variance plus
+    :func:`between_pair_variance`. Pairs without an interval are taken to be as exact as the others are on average.
+    Intervals are by bootstrap over the pairs.
 
     Attributes:
         at_floor: gain where the distance is that of two halves of the source.
         per_doubling: gain for each doubling of the ratio.
         slope_interval: 95 %, of ``per_doubling``.
-        signs_right: pairs whose gain has the sign that the line through all others foretells.
+        residual_spread: standard deviation of a pair's gain around the line, its own measurement included; n - 2 in the
+            denominator, for the two numbers that were fitted.
+        correct_signs: pairs whose gain has the sign that the line through all others foretells.
         signs: pairs that are not 0.
         commoner_sign: pairs that have the sign that most have: what one gets right without any distance.
     """
@@ -91,61 +95,86 @@ class GainLine:
         known = [width**2 for width in widths if width is not None]
         mean = sum(known) / len(known) if known else 0.0
         self._variances = np.array([mean if width is None else width**2 for width in widths])
-        self.at_floor, self.per_doubling = _line(self._x, self._y, self._variances)
+        self.at_floor, self.per_doubling = _random_effects_line(self._x, self._y, self._variances)
         generator = np.random.default_rng(seed & (2**63 - 1))
         drawn = generator.integers(0, len(pairs), (RESAMPLES, len(pairs)))
-        self._lines = np.array([_line(self._x[rows], self._y[rows], self._variances[rows]) for rows in drawn])
-        residuals = self._y - self._at(self._x, self.at_floor, self.per_doubling)
-        spread = math.sqrt(len(pairs) / (len(pairs) - 2))  # two numbers were fitted to them
-        self._residuals = spread * residuals[generator.integers(0, len(pairs), RESAMPLES)]
-        self.slope_interval = _middle(self._lines[:, 1])
-        self.signs_right, self.signs, self.commoner_sign = self._leave_one_out()
+        self._bootstrap_lines = np.array(
+            [_random_effects_line(self._x[rows], self._y[rows], self._variances[rows]) for rows in drawn]
+        )
+        residuals = self._y - self._predicted(self._x, self.at_floor, self.per_doubling)
+        freedom = len(pairs) - 2
+        self.residual_spread = math.sqrt(float(residuals @ residuals) / freedom)
+        inflation = math.sqrt(len(pairs) / freedom)
+        self._residuals = inflation * residuals[generator.integers(0, len(pairs), RESAMPLES)]
+        self.slope_interval = _percentile_interval(self._bootstrap_lines[:, 1])
+        self.correct_signs, self.signs, self.commoner_sign = self._leave_one_out_signs()
 
     @staticmethod
-    def _at(x: np.ndarray | float, intercept: np.ndarray | float, slope: np.ndarray | float) -> np.ndarray:
+    def _predicted(x: np.ndarray | float, intercept: np.ndarray | float, slope: np.ndarray | float) -> np.ndarray:
         return np.asarray(intercept + slope * x)
 
     def predict(self, ratio: float) -> GainPrediction:
         """The gain at ``ratio``, above 0."""
         x = math.log2(ratio)
-        means = self._at(x, self._lines[:, 0], self._lines[:, 1])
+        means = self._predicted(x, self._bootstrap_lines[:, 0], self._bootstrap_lines[:, 1])
         single = means + self._residuals
         return GainPrediction(
-            float(self._at(x, self.at_floor, self.per_doubling)),
-            _middle(means),
-            _middle(single),
+            float(self._predicted(x, self.at_floor, self.per_doubling)),
+            _percentile_interval(means),
+            _percentile_interval(single),
             float((single > 0).mean()),
             not self._x.min() <= x <= self._x.max(),
         )
 
-    def _leave_one_out(self) -> tuple[int, int, int]:
+    def _leave_one_out_signs(self) -> tuple[int, int, int]:
         right = 0
         for k, (x, y) in enumerate(zip(self._x, self._y, strict=True)):
-            others = np.arange(len(self._x)) != k
-            line = _line(self._x[others], self._y[others], self._variances[others])
-            right += bool(self._at(x, *line) * y > 0)
+            kept = np.arange(len(self._x)) != k
+            line = _random_effects_line(self._x[kept], self._y[kept], self._variances[kept])
+            right += bool(self._predicted(x, *line) * y > 0)
         above, below = int((self._y > 0).sum()), int((self._y < 0).sum())
         return right, above + below, max(above, below)
 
 
-def _line(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+def between_pair_variance(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> float:
+    """By how much gains vary around their line beyond what their own measurement explains.
+
+    The moment estimator of unweighted residuals (Hedges and Olkin 1985), for a regression: their sum of squares is on
+    average the sum of (1 - h) (variance + what is sought), h the leverages. Unlike the weighted one of DerSimonian and
+    Laird (1986) it allows variances of 0.
+
+    Args:
+        x: (n,) logarithms of the ratios, n above 2.
+        y: (n,) gains.
+        variances: (n,) of each gain's measurement.
+
+    Returns:
+        in squares of the gains' unit; 0 where the estimate is below.
+    """
+    intercept, slope = _weighted_least_squares(x, y, np.ones_like(x))
+    squares = (x - x.mean()) ** 2
+    across = float(squares.sum())
+    leverages = 1 / len(x) + (squares / across if across > _MIN_VARIANCE * len(x) else np.zeros_like(x))
+    explained = float(((1 - leverages) * variances).sum())
+    left = float(((y - intercept - slope * x) ** 2).sum()) - explained
+    return max(0.0, left / float((1 - leverages).sum()))
+
+
+def _random_effects_line(x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
     """Intercept and slope; level where all of ``x`` are the same."""
-    even = np.ones_like(x)
-    intercept, slope = _weighted(x, y, even)
-    between = max(0.0, float(np.mean((y - intercept - slope * x) ** 2) - variances.mean()))
-    total = variances + between
-    return _weighted(x, y, even if float(total.min()) <= 0 else 1 / total)
+    total = variances + between_pair_variance(x, y, variances)
+    return _weighted_least_squares(x, y, np.ones_like(x) if float(total.min()) <= 0 else 1 / total)
 
 
-def _weighted(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def _weighted_least_squares(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     weights = weights / weights.sum()
     mean_x, mean_y = float(weights @ x), float(weights @ y)
     across = float(weights @ (x - mean_x) ** 2)
-    slope = float(weights @ ((x - mean_x) * (y - mean_y))) / across if across > 1e-12 else 0.0
+    slope = float(weights @ ((x - mean_x) * (y - mean_y))) / across if across > _MIN_VARIANCE else 0.0
     return mean_y - slope * mean_x, slope
 
 
-def _middle(values: np.ndarray) -> tuple[float, float]:
+def _percentile_interval(values: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(values, (0.025, 0.975)).tolist()
     return low, high
 
@@ -166,8 +195,8 @@ def read_calibration(path: Path) -> Calibration:
         raise InputError(f"--calibration {path}: {place}: {first['msg']}; see advkit-formats(5)") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"--calibration {path}: no JSON ({str(error)[:80]}); see advkit-formats(5)") from error
-    if len(found.pairs) < LEAST_PAIRS:
-        raise InputError(f"--calibration {path}: {len(found.pairs)} pairs; at least {LEAST_PAIRS} are needed")
+    if len(found.pairs) < MIN_PAIRS:
+        raise InputError(f"--calibration {path}: {len(found.pairs)} pairs; at least {MIN_PAIRS} are needed")
     for number, pair in enumerate(found.pairs):
         if pair.interval is not None and not pair.interval[0] <= pair.interval[1]:
             raise InputError(f"--calibration {path}: pairs.{number}.interval ends before it begins; swap its ends")

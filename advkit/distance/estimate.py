@@ -13,17 +13,19 @@ class Estimate:
 
     Attributes:
         value: the distance.
-        first: (n,) float64, influence of the images of the first sample, of mean 0: drawn ``m`` times instead of once,
-            image ``i`` adds ``(m - 1) * first[i] / n`` to the distance, to first order.
-        second: (m,) float64, likewise of the second sample.
+        influence_a: (n,) float64, influence of the images of the first sample, of mean 0: drawn ``m`` times instead of
+            once, image ``i`` adds ``(m - 1) * influence_a[i] / n`` to the distance, to first order.
+        influence_b: (m,) float64, likewise of the second sample.
         errors: wrong predictions that the distance is made of; None where it is made of none.
+        ties: predictions that fall to neither domain, each half an error; None likewise.
         predictions: of how many.
     """
 
     value: float
-    first: Tensor
-    second: Tensor
+    influence_a: Tensor
+    influence_b: Tensor
     errors: int | None = None
+    ties: int | None = None
     predictions: int | None = None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advkit.distance.features import FeatureTable, content_key, write_features
+from advkit.distance.features import FeatureTable, content_hash, write_features
 from advkit.files.errors import InputError
 from advkit.files.tensors import open_tensor, read_header
 
@@ -44,7 +44,7 @@ def read_feature_file(path: Path) -> tuple[FeatureTable, str]:
             block = rows(start, min(start + step, count))
             exact = np.ascontiguousarray(block.double().numpy())
             digest.update(exact.tobytes())
-            yield [content_key(row.tobytes()) for row in exact], block
+            yield [content_hash(row.tobytes()) for row in exact], block
 
     table = write_features(str(path), batches())
     return table, digest.hexdigest()

@@ -29,7 +29,7 @@ class FeatureTable:
         dtype: of the file, float32 or float64.
         keys: (N,) int64, sorted: a hash of each image's contents.
         file: rows in the order in which they were written.
-        places: (N,) int64, the row of each image.
+        row_numbers: (N,) int64, the row of each image.
     """
 
     ref: str
@@ -38,7 +38,7 @@ class FeatureTable:
     dtype: np.dtype[np.floating]
     keys: np.ndarray
     file: IO[bytes]
-    places: np.ndarray
+    row_numbers: np.ndarray
 
     def __del__(self) -> None:
         self.file.close()
@@ -47,42 +47,42 @@ class FeatureTable:
         """(M, d) float64 features of the images at ``positions`` (M,)."""
         width = self.size * self.dtype.itemsize
         found = np.empty((len(positions), self.size), self.dtype)
-        for row, place in zip(found, self.places[positions.numpy()].tolist(), strict=True):
-            self.file.seek(place * width)
+        for row, row_number in zip(found, self.row_numbers[positions.numpy()].tolist(), strict=True):
+            self.file.seek(row_number * width)
             row[:] = np.frombuffer(self.file.read(width), self.dtype)
         return torch.from_numpy(found).double()
 
 
-def content_key(*parts: bytes) -> int:
+def content_hash(*parts: bytes) -> int:
     """64 bits of a hash (BLAKE2b) of an image's contents."""
     return int.from_bytes(hashlib.blake2b(b"\0".join(parts), digest_size=8).digest(), "little", signed=True)
 
 
 def write_features(
-    ref: str, batches: Iterable[tuple[list[int], Tensor]], told: Callable[[int], None] = lambda done: None
+    ref: str, batches: Iterable[tuple[list[int], Tensor]], progress: Callable[[int], None] = lambda done: None
 ) -> FeatureTable:
     """The features of ``batches``, in a temporary file that goes with the table.
 
     Args:
         ref: named in errors.
         batches: keys of images and their features (M, d), float32 or float64.
-        told: called with the number of images that are done.
+        progress: called with the number of images that are done.
 
     Raises:
         InputError: no image; features that are not finite, or a file system that is full.
     """
     file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the table is there
     try:
-        keys, size, dtype = _write(ref, batches, file, told)
+        keys, size, dtype = _write(ref, batches, file, progress)
     except BaseException:
         file.close()
         raise
-    places = np.argsort(keys, kind="stable")
-    return FeatureTable(ref, len(keys), size, dtype, keys[places], file, places)
+    row_numbers = np.argsort(keys, kind="stable")
+    return FeatureTable(ref, len(keys), size, dtype, keys[row_numbers], file, row_numbers)
 
 
 def _write(
-    ref: str, batches: Iterable[tuple[list[int], Tensor]], file: IO[bytes], told: Callable[[int], None]
+    ref: str, batches: Iterable[tuple[list[int], Tensor]], file: IO[bytes], progress: Callable[[int], None]
 ) -> tuple[np.ndarray, int, np.dtype[np.floating]]:
     """Keys of the images in the order of the rows in ``file``, numbers of a row, and what they are."""
     keys: list[np.ndarray] = []
@@ -102,7 +102,7 @@ def _write(
             raise InputError(f"{tempfile.gettempdir()}: cannot write features: {why}; set TMPDIR") from error
         keys.append(np.array(found, np.int64))
         count += len(block)
-        told(count)
+        progress(count)
     if not count:
         raise InputError(f"{ref}: no images; give a data set that has some")
     return np.concatenate(keys), size, dtype

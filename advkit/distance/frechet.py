@@ -25,8 +25,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     check_samples(a, b)
     (mean_a, rows_a), (mean_b, rows_b) = _moments(a), _moments(b)
-    cross = float(torch.linalg.svdvals(_triangle(rows_a) @ _triangle(rows_b).T).sum())
-    return _value(mean_a, mean_b, rows_a, rows_b, cross)
+    nuclear_norm = float(torch.linalg.svdvals(_r_factor(rows_a) @ _r_factor(rows_b).T).sum())
+    return _squared_distance(mean_a, mean_b, rows_a, rows_b, nuclear_norm)
 
 
 def frechet(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
@@ -36,11 +36,11 @@ def frechet(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     """
     check_samples(a, b)
     (mean_a, rows_a), (mean_b, rows_b) = _moments(a), _moments(b)
-    (basis_a, triangle_a), (basis_b, triangle_b) = _factors(rows_a), _factors(rows_b)
+    (basis_a, triangle_a), (basis_b, triangle_b) = _qr(rows_a), _qr(rows_b)
     u, s, vh = torch.linalg.svd(triangle_a @ triangle_b.T, full_matrices=False)
     shift = mean_a - mean_b
     return Estimate(
-        _value(mean_a, mean_b, rows_a, rows_b, float(s.sum())),
+        _squared_distance(mean_a, mean_b, rows_a, rows_b, float(s.sum())),
         _influence(rows_a, u if basis_a is None else basis_a @ u, s, 2 * shift),
         _influence(rows_b, vh.T if basis_b is None else basis_b @ vh.T, s, -2 * shift),
     )
@@ -53,7 +53,7 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (features - mean) / math.sqrt(len(features) - 1)
 
 
-def _factors(rows: Tensor) -> tuple[Tensor | None, Tensor]:
+def _qr(rows: Tensor) -> tuple[Tensor | None, Tensor]:
     """Q and R of ``rows`` where those outnumber the columns; else None and the rows themselves."""
     if len(rows) <= rows.shape[1]:
         return None, rows
@@ -61,14 +61,14 @@ def _factors(rows: Tensor) -> tuple[Tensor | None, Tensor]:
     return basis, triangle
 
 
-def _triangle(rows: Tensor) -> Tensor:
+def _r_factor(rows: Tensor) -> Tensor:
     """At most d rows with the products of ``rows``."""
     return rows if len(rows) <= rows.shape[1] else torch.linalg.qr(rows, mode="r").R
 
 
-def _value(mean_a: Tensor, mean_b: Tensor, rows_a: Tensor, rows_b: Tensor, cross: float) -> float:
+def _squared_distance(mean_a: Tensor, mean_b: Tensor, rows_a: Tensor, rows_b: Tensor, nuclear_norm: float) -> float:
     means = float((mean_a - mean_b).square().sum())
-    return max(0.0, means + float(rows_a.square().sum()) + float(rows_b.square().sum()) - 2 * cross)
+    return max(0.0, means + float(rows_a.square().sum()) + float(rows_b.square().sum()) - 2 * nuclear_norm)
 
 
 def _influence(rows: Tensor, vectors: Tensor, values: Tensor, slope: Tensor) -> Tensor:

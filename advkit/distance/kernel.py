@@ -27,7 +27,7 @@ def kernel(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     """:func:`kernel_distance` with its influence function; ``seed`` changes nothing."""
     check_samples(a, b)
     a, b = a.double(), b.double()
-    within_a, within_b, across = _without_diagonal(a), _without_diagonal(b), _polynomial(a, b)
+    within_a, within_b, across = _off_diagonal_kernel(a), _off_diagonal_kernel(b), _polynomial_kernel(a, b)
     first = 2 * (within_a.sum(1) / (len(a) - 1) - across.mean(1))
     second = 2 * (within_b.sum(1) / (len(b) - 1) - across.mean(0))
     value = float((within_a.sum(1) / (len(a) - 1)).mean() + (within_b.sum(1) / (len(b) - 1)).mean() - 2 * across.mean())
@@ -47,32 +47,32 @@ def permutation_test(a: Tensor, b: Tensor, permutations: int, seed: int) -> tupl
     if permutations < 1:
         raise ValueError(f"{permutations} permutations; at least one is needed")
     n, m = len(a), len(b)
-    both = _without_diagonal(torch.cat([a, b]).double())
+    pooled = _off_diagonal_kernel(torch.cat([a, b]).double())
     generator = torch.Generator().manual_seed(seed & (2**63 - 1))
-    threshold = float(_regrouped(both, torch.arange(n + m)[:, None] < n))
-    threshold -= 1e-12 * float(both.abs().mean())  # the same grouping, added up in another order, is as far apart
+    threshold = float(_mmd_of_groupings(pooled, torch.arange(n + m)[:, None] < n))
+    threshold -= 1e-12 * float(pooled.abs().mean())  # the same grouping, added up in another order, is as far apart
     reached, step = 0, max(1, _CHUNK // (n + m))
     for start in range(0, permutations, step):
         groups = torch.zeros(n + m, min(step, permutations - start), dtype=torch.bool)
         for column in range(groups.shape[1]):
             groups[torch.randperm(n + m, generator=generator)[:n], column] = True
-        reached += int((_regrouped(both, groups) >= threshold).sum())
+        reached += int((_mmd_of_groupings(pooled, groups) >= threshold).sum())
     return reached, (reached + 1) / (permutations + 1)
 
 
-def _regrouped(both: Tensor, groups: Tensor) -> Tensor:
-    """(P,) distances of the groupings ``groups`` (N, P) bool by the kernel ``both`` (N, N), whose diagonal is 0."""
+def _mmd_of_groupings(pooled: Tensor, groups: Tensor) -> Tensor:
+    """(P,) distances of the groupings ``groups`` (N, P) bool by the kernel ``pooled`` (N, N), whose diagonal is 0."""
     chosen = groups.double()
     n = float(chosen[:, 0].sum())
-    m = len(both) - n
-    inside = (chosen * (both @ chosen)).sum(0)
-    rows, total = both.sum(0) @ chosen, both.sum()
+    m = len(pooled) - n
+    inside = (chosen * (pooled @ chosen)).sum(0)
+    rows, total = pooled.sum(0) @ chosen, pooled.sum()
     return inside / (n * (n - 1)) + (total - 2 * rows + inside) / (m * (m - 1)) - 2 * (rows - inside) / (n * m)
 
 
-def _polynomial(a: Tensor, b: Tensor) -> Tensor:
+def _polynomial_kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.T / a.shape[1] + 1) ** 3
 
 
-def _without_diagonal(a: Tensor) -> Tensor:
-    return _polynomial(a, a).fill_diagonal_(0.0)
+def _off_diagonal_kernel(a: Tensor) -> Tensor:
+    return _polynomial_kernel(a, a).fill_diagonal_(0.0)

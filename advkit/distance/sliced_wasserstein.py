@@ -27,14 +27,22 @@ def sliced_wasserstein(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     check_samples(a, b)
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} images; as many of each are needed")
-    generator = torch.Generator().manual_seed(seed & (2**63 - 1))
-    directions = torch.randn(a.shape[1], DIRECTIONS, generator=generator, dtype=torch.float64)
-    directions /= directions.norm(dim=0)
+    directions = random_directions(a.shape[1], seed)
     (x, order_x), (y, order_y) = ((one.double() @ directions).sort(0) for one in (a, b))
-    return Estimate(float((x - y).square().mean()), _potential(x, y, order_x), _potential(y, x, order_y))
+    return Estimate(
+        float((x - y).square().mean()), _kantorovich_potential(x, y, order_x), _kantorovich_potential(y, x, order_y)
+    )
 
 
-def _potential(x: Tensor, y: Tensor, order: Tensor) -> Tensor:
+def random_directions(size: int, seed: int) -> Tensor:
+    """(size, 128) float64, columns of length 1, uniform over the sphere."""
+    generator = torch.Generator().manual_seed(seed & (2**63 - 1))
+    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64)
+    directions /= directions.norm(dim=0)
+    return directions
+
+
+def _kantorovich_potential(x: Tensor, y: Tensor, order: Tensor) -> Tensor:
     """(n,) mean potential of each image: its slope at ``x`` (n, L), sorted, is 2 (x - y), ``y`` matched with it."""
     gap = x - y
     steps = (x[1:] - x[:-1]) * (gap[1:] + gap[:-1])

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from advkit.figures.canvas import canvas
-from advkit.figures.names import display_names
+from advkit.figures.canvas import canvas, text_colour
+from advkit.figures.names import display_names, without_common_start
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _CLOUDS, _LEAST, _ROW = 7.0, 3.1, 3.4, 0.145  # inches
+_WIDTH, _SIDE, _BARS, _LEAST, _ROW = 7.0, 2.7, 2.0, 3.4, 0.145  # inches
+_APART = 0.115  # inches between numbers of means
+_NAMES = 28  # characters
 _SOURCE = "#303030"
 # Told apart by lightness too (Okabe and Ito 2008); more domains share a scale in the order of their distance.
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
@@ -76,19 +78,33 @@ def draw(
         InputError: unknown suffix, or the file can't be written.
     """
     clouds, shares = principal_plane([features, *(one.features for one in targets)])
-    names = display_names([source, *(one.name for one in targets)], width=26, lines=1)
+    names = [one.name for one in targets]
+    if max(map(len, names)) > _NAMES:
+        names = without_common_start(names)
+    names = display_names(names, width=_NAMES, lines=1)
     ranked = sorted(range(len(targets)), key=lambda k: targets[k].ratio or 0.0)
     colours = _colours(ranked)
-    height = max(_LEAST, 0.9 + _ROW * len(targets))
-    with canvas(path, _WIDTH, height) as figure:
-        plot = figure.add_axes((0.06, 1 - (_CLOUDS - 0.1) / height, (_CLOUDS - 0.4) / _WIDTH, (_CLOUDS - 0.4) / height))
+    many = len(targets) > len(_COLOURS)  # colours alone no longer tell them apart
+    if many:
+        names = [f"{name}  {ranked.index(k) + 1}" for k, name in enumerate(names)]
+    size = 6.0 if len(targets) <= 20 else 5.0
+    left = _SIDE + 0.55 + max(_inches(name, size) for name in names)
+    height = max(_LEAST + many * _SIDE, 0.9 + _ROW * len(targets))
+    width = max(_WIDTH, left + _BARS + 0.14)
+    with canvas(path, width, height) as figure:
+        plot = figure.add_axes((0.42 / width, 1 - (_SIDE + 0.3) / height, _SIDE / width, _SIDE / height))
         _clouds(plot, clouds, colours, shares)
+        if many:
+            means = figure.add_axes((0.42 / width, 1 - (2 * _SIDE + 0.5) / height, _SIDE / width, _SIDE / height))
+            _means(means, [cloud.mean(0) for cloud in clouds], colours, ranked)
         tall = min(height - 0.7, 0.4 + 0.4 * len(targets))
-        bars = figure.add_axes((0.6, 1 - (tall + 0.3) / height, 0.38, tall / height))
-        _ratios(bars, [(names[k + 1], targets[k], colours[k]) for k in ranked], axis)
-        plot.set_title(f"× {names[0]}", fontsize=7, color=_SOURCE, parse_math=False)
+        right = width - 0.14 - left
+        bars = figure.add_axes((left / width, 1 - (tall + 0.3) / height, right / width, tall / height))
+        _ratios(bars, [(names[k], targets[k], colours[k]) for k in ranked], axis, size)
+        (title,) = display_names([source], width=40, lines=1)
+        plot.set_title(f"× {title}", fontsize=7, color=_SOURCE, parse_math=False)
         if note:
-            below = 1 - (_CLOUDS + 0.12) / height
+            below = 1 - ((2 * _SIDE + 0.72 if many else _SIDE + 0.52) / height)
             figure.text(0.02, below, note, va="top", fontsize=5.5, color="#404040", parse_math=False)
     return shares
 
@@ -106,6 +122,13 @@ def _colours(ranked: Sequence[int]) -> list[str]:
     return found
 
 
+def _inches(text: str, size: float) -> float:
+    """Width of ``text`` in a font of ``size`` points."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text.replace("$", "S"), size=size).get_extents().width) / 72
+
+
 def _clouds(plot: Axes, clouds: Sequence[Tensor], colours: Sequence[str], shares: tuple[float, float]) -> None:
     size = 9.0 if len(colours) <= len(_COLOURS) else 4.0
     for cloud, colour in zip(clouds[1:], colours, strict=True):
@@ -120,7 +143,48 @@ def _clouds(plot: Axes, clouds: Sequence[Tensor], colours: Sequence[str], shares
     plot.set_aspect("equal", adjustable="datalim")
 
 
-def _ratios(plot: Axes, rows: Sequence[tuple[str, PlottedDomain, str]], axis: str) -> None:
+def _means(plot: Axes, means: Sequence[Tensor], colours: Sequence[str], ranked: Sequence[int]) -> None:
+    """The means alone, enlarged, each with the number of its row, moved off where others lie."""
+    from matplotlib.colors import to_rgb
+
+    every = torch.stack(list(means))
+    low, high = every.min(0).values, every.max(0).values
+    scale = float((high - low).max().clamp_min(1e-12)) / (_SIDE - 0.5)  # units of the plane to an inch
+    middle = (low + high) / 2
+    inches = (every - middle) / scale
+    numbers = spread(inches, _APART)[1:]
+    for rank, k in enumerate(ranked):
+        (x, y), (at_x, at_y) = inches[k + 1].tolist(), numbers[k].tolist()
+        plot.plot((x, at_x), (y, at_y), color=colours[k], lw=0.5, zorder=2)
+        plot.scatter([x], [y], s=2, color=colours[k], linewidths=0, zorder=3)
+        plot.scatter([at_x], [at_y], s=38, color=colours[k], linewidths=0, zorder=4)
+        ink = text_colour(to_rgb(colours[k]))
+        plot.annotate(f"{rank + 1}", (at_x, at_y), ha="center", va="center", fontsize=4, color=ink, zorder=5)
+    x, y = inches[0].tolist()
+    plot.scatter([x], [y], s=16, color=_SOURCE, marker="x", linewidths=0.8, zorder=6)
+    plot.set_xlim(-_SIDE / 2, _SIDE / 2)
+    plot.set_ylim(-_SIDE / 2, _SIDE / 2)
+    plot.set_xlabel("their means, enlarged", labelpad=2)
+    plot.set_xticks([])
+    plot.set_yticks([])
+
+
+def spread(points: Tensor, apart: float, steps: int = 300) -> Tensor:
+    """``points`` (n, 2), but for the first, moved until no two are nearer than ``apart``, or for so many ``steps``."""
+    found = points.clone()
+    turn = torch.arange(len(found), dtype=found.dtype) * 2.399963  # golden angle: points of one place go all ways
+    found[1:] += 1e-3 * apart * torch.stack([turn.cos(), turn.sin()], 1)[1:]
+    for _ in range(steps):
+        ways = found[:, None] - found[None, :]
+        lengths = ways.norm(dim=2).clamp_min(1e-12)
+        short = (apart - lengths).clamp_min(0.0).fill_diagonal_(0.0)
+        if not bool(short.any()):
+            break
+        found[1:] += (0.505 * short / lengths)[1:, :, None].mul(ways[1:]).sum(1)  # each of a pair by half
+    return found
+
+
+def _ratios(plot: Axes, rows: Sequence[tuple[str, PlottedDomain, str]], axis: str, size: float) -> None:
     for row, (_, one, colour) in enumerate(rows):
         if one.ratio is None:
             continue
@@ -134,7 +198,7 @@ def _ratios(plot: Axes, rows: Sequence[tuple[str, PlottedDomain, str]], axis: st
     plot.set_ylim(-0.7, len(rows) - 0.3)
     plot.set_yticks(range(len(rows)))
     plot.set_yticklabels([name for name, _, _ in rows], parse_math=False)
-    plot.tick_params(length=2, width=0.5, labelsize=6 if len(rows) <= 20 else 5, pad=2)
+    plot.tick_params(length=2, width=0.5, labelsize=size, pad=2)
     ends = [end for _, one, _ in rows for end in (*(one.interval or ()), one.ratio or 1.0)]
     reach = max(1.0, *ends) if ends else 1.0
     plot.set_xlim(min(0.9, *ends, 0.9) - 0.04 * reach, reach + 0.06 * (reach - 0.9) + 0.02)

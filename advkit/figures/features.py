@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CELL = 1.25  # inches: image and two kinds of picture of two models fill the 7 inches of two columns
 TITLES = {"inversion": "Rebuilt from its features", "maximisation": "Score maximised"}
 _VALUES = {"inversion": "loss", "maximisation": "score"}
+_STRETCHED = "Score maximised is drawn stretched: the range of values that stands beneath goes from black to white."
 _BOXES = "Boxes: yellow, and dashed, where the objects are."
 
 
@@ -49,7 +50,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureGrid(Grid):
-    """A grid with one line beneath each picture."""
+    """A grid with two lines beneath each picture."""
+
+    prediction = 0.25
 
     @property
     def caption_blocks(self) -> int:
@@ -71,7 +74,8 @@ def draw(
     """Draw one row for each image: the image, then for each kind the pictures of all models.
 
     Beneath a picture stands what it began with and what it reached: of inversion the relative squared distance of the
-    features, of maximisation the score.
+    features, of maximisation the score. Values of a maximised picture lie near its start's; they are drawn stretched
+    to [0, 1], and their range stands beneath.
 
     Args:
         path: ``.png``, ``.svg`` or ``.pdf``; written atomically, equal input gives equal bytes.
@@ -103,13 +107,29 @@ def draw(
             for model in range(len(models)):
                 for row, image in enumerate(images):
                     one, left = by_place[kind, model, row], grid.map_left(group, model)
-                    axes = grid.picture(figure, left, row, one.made.picture[0])
+                    picture, values = one.made.picture[0], _values(one)
+                    if kind == "maximisation":
+                        picture, (low, high) = stretched(picture)
+                        values += f"\nin [{low:.2f}, {high:.2f}]"
+                    axes = grid.picture(figure, left, row, picture)
                     if objects:
                         draw_boxes(axes, objects[row], (), image, grid.picture_width(row), beneath=True)
                     lost = objects and kind == "maximisation" and not any(not mark.difficult for mark in objects[row])
-                    values = f"{_VALUES[kind]} {_number(one.made.values[0])} → {_number(one.made.values[-1])}"
-                    _below(figure, grid, left, row, "no object" if lost else values)
+                    _below(figure, grid, left, row, values.replace(_values(one), "no object") if lost else values)
         _words(figure, grid, kinds, models, notes, boxed=bool(objects))
+
+
+def stretched(picture: Tensor) -> tuple[Tensor, tuple[float, float]]:
+    """``picture`` (C, h, w) with its least value at 0 and its largest at 1, and these; a flat one as it is.
+
+    All channels are stretched alike, which leaves grey grey.
+    """
+    low, high = float(picture.min()), float(picture.max())
+    return ((picture - low) / (high - low) if high > low else picture), (low, high)
+
+
+def _values(one: Picture) -> str:
+    return f"{_VALUES[one.kind]} {_number(one.made.values[0])} → {_number(one.made.values[-1])}"
 
 
 def _below(figure: Figure, grid: Grid, left: float, row: int, text: str, **style: object) -> None:
@@ -131,6 +151,7 @@ def _words(
             place = grid.map_left(group, model) + grid.cell / 2
             grid.write(figure, place, grid.top - 0.05, text, va="bottom", fontsize=6.5)
     said = [f"{TITLES[kind]}: {notes[kind]}." for kind in kinds if kind in notes]
+    said += [_STRETCHED] if "maximisation" in kinds else []
     said += [f"{notes['all'][:1].upper()}{notes['all'][1:]}."] if "all" in notes else []
     said += [_BOXES] if boxed else []
     lines = [line for note in said for line in textwrap.wrap(note, width=int(grid.width * 20))]

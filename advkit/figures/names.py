@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 _FILES = re.compile(r"\.(safetensors|pt|pth|th|png|npz)$")
-_BREAKS = re.compile(r"(?<=[-_/@:+,. ])")
+_BREAKS = re.compile(r"(?<=[-_/@:#+,. ])")
 
 
 def _bare(name: str) -> str:
@@ -71,6 +71,13 @@ def display_names(names: Sequence[str], *, width: int, lines: int) -> list[str]:
             seen[text] += 1
             fitted[name] = ellipsize(chosen[name], width, lines - 1 or 1) + f" #{seen[text]}"
     return [fitted[name] for name in names]
+
+
+def without_common_start(names: Sequence[str]) -> list[str]:
+    """``names`` with an ellipsis for what all of two or more begin with, up to punctuation; none is left empty."""
+    starts = [{name[: found.end()] for found in _BREAKS.finditer(name) if found.end() < len(name)} for name in names]
+    common = max(set.intersection(*starts), key=len, default="") if len(names) > 1 else ""
+    return [f"…{name[len(common) :]}" if len(common) > 1 else name for name in names]
 
 
 def letter(position: int) -> str:

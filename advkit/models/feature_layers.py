@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models.detectors.output import GroupedDetector
-from advkit.models.detectors.subset import DetectorSubset
 from advkit.models.modes import evaluating
 from advkit.models.network import Network
+from advkit.models.wrappers import own_module
 
 # Their four axes are no map: attention weights (N, heads, tokens, tokens), per-head norms.
 _NO_MAPS = (nn.Dropout, nn.Softmax, nn.LayerNorm)
@@ -63,7 +63,7 @@ def last_spatial(network: Network, image_size: tuple[int, int, int] | None = Non
     Raises:
         InputError: the network has no such module.
     """
-    net = network.net.net if isinstance(network.net, DetectorSubset) else network.net
+    net = own_module(network)
     if isinstance(net, GroupedDetector):
         return net.backbone
     _, height, width = size = image_size or network.spec.input_size

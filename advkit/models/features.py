@@ -13,7 +13,7 @@ from advkit.files.errors import InputError
 from advkit.models.detectors.output import GroupedDetector
 from advkit.models.feature_layers import last_linear, last_spatial
 from advkit.models.network import Network
-from advkit.models.resized import Resized
+from advkit.models.wrappers import own_module
 
 
 class PixelFeatures:
@@ -75,7 +75,7 @@ def layer_features(network: Network, layer: str | None = None) -> LayerFeatures:
     Raises:
         InputError: no such layer.
     """
-    net = network.net.net if isinstance(network.net, Resized) else network.net
+    net = own_module(network)
     names = {name: module for name, module in net.named_modules() if name}
     if layer is not None:
         if layer not in names:

@@ -12,7 +12,7 @@ from advkit.files.errors import InputError
 from advkit.models.feature_layers import last_spatial
 from advkit.models.features import layer_features
 from advkit.models.network import Network
-from advkit.models.resized import Resized
+from advkit.models.wrappers import own_module
 
 
 class LayerOutputs:
@@ -34,7 +34,7 @@ class LayerOutputs:
         Raises:
             InputError: no such layer; without a name, no map.
         """
-        net = network.net.net if isinstance(network.net, Resized) else network.net
+        net = own_module(network)
         self._network, self.ref = network, network.spec.ref
         if layer is None:
             self._module = last_spatial(network)

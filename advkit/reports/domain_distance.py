@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from advkit.distance.calibration import Calibration, GainLine, GainPrediction
-from advkit.distance.comparison import Distance, DomainComparison, DrawPlan, TargetDistances
+from advkit.distance.calibration import Calibration, GainPrediction, GainRegression
+from advkit.distance.comparison import Distance, DomainComparison, SubsamplingPlan, TargetDistances
 from advkit.distance.measures import HEADLINE, MEASURES
+from advkit.figures.names import ellipsize
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, percent, rate
 
@@ -38,6 +39,9 @@ class MeasuredDistance(StrictModel):
     interval: tuple[float, float] = Field(description=f"{_INTERVAL}; of proxy_a Wilson's, of the errors of half a draw")
     draws: list[float]
     errors: int | None = Field(description="of proxy_a: wrong predictions over all draws; null for others")
+    ties: int | None = Field(
+        default=None, description="of proxy_a: predictions of neither domain, half an error each; null for others"
+    )
     predictions: int | None
     ratio: float | None = Field(
         description="to the floor; null for measures that are 0 on average where nothing differs"
@@ -120,6 +124,7 @@ def _measured(found: Mapping[str, Distance]) -> dict[str, MeasuredDistance]:
             interval=one.interval,
             draws=one.draws,
             errors=one.errors,
+            ties=one.ties,
             predictions=one.predictions,
             ratio=one.ratio,
             ratio_interval=one.ratio_interval,
@@ -133,10 +138,10 @@ def collect(
     counts: Sequence[int],
     shared: Sequence[int],
     features: FeatureSource,
-    draws: DrawPlan,
+    draws: SubsamplingPlan,
     found: DomainComparison,
     *,
-    line: GainLine | None,
+    line: GainRegression | None,
     advice: Advice | None,
     figure: tuple[str, tuple[float, float]] | None,
     bounds: tuple[float | None, float | None],
@@ -181,12 +186,17 @@ def collect(
         gates=[
             gate
             for one in targets
-            for gate in gates(f"{label} ratio {names[0]} -> {one.target}", one.distances[HEADLINE].ratio, *bounds)
+            for gate in gates(
+                f"{label} ratio {names[0]} -> {one.target}",
+                one.distances[HEADLINE].ratio,
+                *bounds,
+                undefined=f"undefined (halves of {names[0]} are at distance 0)",
+            )
         ],
     )
 
 
-def _forecast(one: TargetDistances, line: GainLine | None) -> GainForecast | None:
+def _forecast(one: TargetDistances, line: GainRegression | None) -> GainForecast | None:
     ratio = one.by_measure[HEADLINE].ratio
     if line is None or not ratio:
         return None
@@ -195,7 +205,11 @@ def _forecast(one: TargetDistances, line: GainLine | None) -> GainForecast | Non
 
 
 def advise(
-    names: Sequence[str], found: DomainComparison, file: Path | None, read: Calibration | None, line: GainLine | None
+    names: Sequence[str],
+    found: DomainComparison,
+    file: Path | None,
+    read: Calibration | None,
+    line: GainRegression | None,
 ) -> Advice:
     """Monotone advice about the targets ``names``, in words: no threshold is known, so none is named."""
     ratios = {name: one.by_measure[HEADLINE].ratio or 0.0 for name, one in zip(names, found.targets, strict=True)}
@@ -214,11 +228,21 @@ def advise(
             at_floor=line.at_floor,
             per_doubling=line.per_doubling,
             per_doubling_interval=line.slope_interval,
-            signs=rate(line.signs_right, line.signs),
+            signs=rate(line.correct_signs, line.signs),
             commoner_sign=rate(line.commoner_sign, line.signs),
         )
         text += f"The forecasts are a line through {len(read.pairs)} measured pairs; mind their intervals."
     return Advice(text=text, order=sorted(ratios, key=lambda name: ratios[name]), calibration=summary)
+
+
+def few_images_flags(result: DomainDistanceResult) -> list[str]:
+    """Fewer images than features in a draw: of the covariances most is unknown."""
+    if result.n > result.features.d:
+        return []
+    return [
+        f"{result.n} images of each and {result.features.d} features: covariances are singular, and much of a Fréchet "
+        "distance is what chance adds; go by the ratio and by KID, or give more images"
+    ]
 
 
 def less_varied_flags(result: DomainDistanceResult) -> list[str]:
@@ -250,30 +274,38 @@ def calibration_flags(read: Calibration | None, features: FeatureSource, n: int)
 
 
 def table(result: DomainDistanceResult) -> list[str]:
-    """Lines for people, 80 columns at most."""
+    """Lines for people, 80 columns at most; a long name has a line of its own."""
     what = result.features
     seen = what.kind if what.layer in (None, what.kind) else what.layer
     lines = [
-        _cut(f"{result.source}: {result.images} images", 79),
-        _cut(f"{result.n} images of each, {result.repeats} draws, {what.d} features ({seen})", 79),
+        f"{ellipsize(result.source, 60, 1)}: {result.images} images",
+        f"{result.n} images of each, {result.repeats} draws, {what.d} features ({ellipsize(seen, 28, 1)})",
         "",
         f"{'':17}{'Fréchet':>9}  {'over the floor':19} {'KID':>8} {'p':>5} {'proxy-A':>7} sliced W",
-        _row("floor", result.floor, ""),
+        *_row("floor", result.floor, ""),
     ]
     for one in result.targets:
-        lines.append(_row(one.target, one.distances, f"{one.permutation_test.p_value:.3f}"))
+        lines += _row(one.target, one.distances, f"{one.permutation_test.p_value:.3f}")
     if result.advice is not None:
         lines += ["", *_advice_lines(result, result.advice)]
     return lines
 
 
-def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> str:
+def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> list[str]:
     frechet = found["frechet"]
     ratio = ""
     if frechet.ratio is not None and frechet.ratio_interval is not None:
         ratio = f"{_short(frechet.ratio)} [{', '.join(map(_short, frechet.ratio_interval))}]"
     numbers = f"{found['kernel'].value:8.3g} {p_value:>5} {found['proxy_a'].value:7.2f}"
-    return f"{_cut(name, 16):17}{frechet.value:9.4g}  {ratio:19} {numbers} {found['sliced_wasserstein'].value:8.3g}"
+    row = f"{frechet.value:9.4g}  {ratio:19} {numbers} {found['sliced_wasserstein'].value:8.3g}"
+    return _named(name, 17, row)
+
+
+def _named(name: str, width: int, row: str) -> list[str]:
+    """``row`` behind ``name``, or beneath it where that is longer than ``width`` allows."""
+    if len(name) < width:
+        return [f"{name:{width}}{row}"]
+    return [ellipsize(name, 79, 1), " " * width + row]
 
 
 def _short(ratio: float) -> str:
@@ -289,7 +321,7 @@ def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:
     found = advice.calibration
     low, high = found.per_doubling_interval
     lines += [
-        _cut(f"gain: {found.gain}", 79),
+        f"gain: {ellipsize(found.gain, 73, 1)}",
         f"  at the floor {found.at_floor:+.2f}, for each doubling {found.per_doubling:+.2f} [{low:+.2f}, {high:+.2f}]",
         f"  sign foretold, leaving one out  {percent(found.signs)}",
         f"  sign that most pairs have       {percent(found.commoner_sign)}",
@@ -298,9 +330,6 @@ def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:
         if one.forecast is not None:
             low, high = one.forecast.pair_interval
             more = "  beyond all pairs" if one.forecast.extrapolated else ""
-            lines.append(f"  {_cut(one.target, 23):24}{one.forecast.gain:+.2f} [{low:+.2f}, {high:+.2f}]{more}")
+            row = f"{one.forecast.gain:+.2f} [{low:+.2f}, {high:+.2f}]{more}"
+            lines += [f"  {line}" for line in _named(ellipsize(one.target, 77, 1), 24, row)]
     return lines
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

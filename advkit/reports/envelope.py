@@ -115,10 +115,18 @@ TOOLS: dict[str, type[Report[Any]]] = {
 }
 
 
+SCHEMAS: dict[str, type[Report[Any]]] = {
+    **TOOLS,
+    "visualize attention": Report[VisualizeResult],
+    "visualize features": Report[FeaturesResult],
+}
+
+
 def schema_text(tool: str) -> str:
-    """The JSON schema of a tool's report."""
-    schema = TOOLS[tool].model_json_schema(by_alias=True)
-    schema["$id"] = f"advkit/{tool}/1"
+    """The JSON schema of a tool's report, or of that of one of its commands alone."""
+    schema = SCHEMAS[tool].model_json_schema(by_alias=True)
+    name, _, part = tool.partition(" ")
+    schema["$id"] = f"advkit/{name}/1{part and f'/{part}'}"
     schema["title"] = f"advkit {tool} report"
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
@@ -202,8 +210,7 @@ def finish(
     for flag in flags if not wanted.quiet else ():
         streams.say(f"advkit: note: {flag}")
     for gate in failed:
-        value = "no images" if gate.value is None else f"{gate.value:.4f}"
-        streams.say(f"advkit: gate failed: {gate.what} is {value}, {gate.option} {gate.bound:g}")
+        streams.say(f"advkit: gate failed: {gate.what} is {gate.value_text}, {gate.option} {gate.bound:g}")
     return 1 if failed else 0
 
 

@@ -38,7 +38,6 @@ STREAMS: dict[str, Flip | Elsewhere] = {
     "as_json": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
     "quiet": Elsewhere("test_report_json_and_quiet_on_a_terminal"),
     "download": Elsewhere("test_download_reaches_torchvision_and_its_output_leaves_stdout_alone"),
-    "fix_boxes": Elsewhere("test_boxes_out_of_range_are_refused_by_name_or_clipped"),
     "device": Flip("--device cpu", same=True),
 }
 # A picture folder has a size of its own only with an untrained network, which takes any.
@@ -49,6 +48,7 @@ DATA: dict[str, Flip | Elsewhere] = {
     "size": SIZE,
     "mean": Flip("--mean 0.1", models="A=advkit/cnn B=advkit/resnet8"),  # others bring their own
     "std": Flip("--std 0.7", models="A=advkit/cnn B=advkit/resnet8"),
+    "fix_boxes": Elsewhere("test_boxes_out_of_range_are_refused_by_name_or_clipped"),
     **STREAMS,
 }
 ATTACK: dict[str, Flip | Elsewhere] = {

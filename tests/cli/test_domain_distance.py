@@ -176,6 +176,25 @@ def test_a_bound_on_the_ratio_is_the_exit_status(folder: Path, inside: Run) -> N
     assert [status("--fail-above", "1000"), status("--fail-above", "3"), status("--fail-below", "0.1")] == [0, 1, 0]
 
 
+def test_a_ratio_to_a_floor_of_nothing_keeps_no_bound(folder: Path, inside: Run) -> None:
+    np.save("flat.npy", np.ones((40, 6)))
+    for bound in ("--fail-above", "--fail-below"):
+        found = inside("domain-distance", "flat.npy", "far.npy", *FEW, bound, "1")
+        assert (found.returncode, json.loads(found.stdout)["status"]) == (1, "gate-failed")
+        assert "far.npy is undefined (halves of flat.npy are at distance 0)" in found.stderr
+        assert "no images" not in found.stderr
+
+
+def test_fewer_images_than_features_are_told_once(folder: Path, inside: Run) -> None:
+    def told(n: int) -> list[str]:
+        flags = measure(inside, "a.npy", "far.npy", "mid.npy", "--subsample", str(n))["flags"]
+        return [flag for flag in flags if "singular" in flag]
+
+    (flag,) = told(6)
+    assert flag.startswith("6 images of each and 6 features: covariances are singular")
+    assert told(7) == []
+
+
 def test_advice_is_monotone_and_names_no_threshold(folder: Path, inside: Run) -> None:
     advice = measure(inside, "a.npy", "far.npy", "near.npy", "mid.npy", "--advise")["result"]["advice"]
     assert advice["order"] == ["near.npy", "mid.npy", "far.npy"]
@@ -225,11 +244,17 @@ def test_a_calibration_of_other_features_is_told(folder: Path, inside: Run) -> N
 
 def test_the_table_has_every_domain(folder: Path) -> None:
     calibration(folder)
-    words = ("domain-distance", "a.npy", "far.npy", "A name that is very long indeed and too long for a table=mid.npy")
+    long, longest = "A name too long for a column", "L" * 90 + "ast"
+    words = ("domain-distance", "a.npy", "far.npy", f"{long}=mid.npy", f"{longest}=near.npy")
     status, table, _ = on_terminal(*words, *FEW, "--advise", "--calibration", "c.json", cwd=folder)
     assert status == 0
-    assert max(map(len, table.splitlines())) <= 80
-    assert len([line for line in table.splitlines() if line.startswith(("floor", "far.npy", "A name"))]) == 3
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.startswith(("floor  ", "far.npy  "))]) == 2
+    for name in (long, "LLast"):  # a line of its own, above its row and above its forecast
+        above = [number for number, line in enumerate(lines) if line.strip().endswith(name)]
+        assert [len(lines[number + 1].split()) for number in above] == [8, 3]
+        assert all(lines[number + 1].startswith(" " * 17) for number in above)
     assert "sign foretold, leaving one out" in table
     assert "a.npy: 60 images" in table
 
@@ -274,8 +299,8 @@ def test_images_that_make_no_domain_are_refused(tmp_path: Path, r: Path, inside:
         (["digits#train", "digits", "--figure", "x.gif"], "x.gif"),
         (["digits#train", "digits", "--size", "5000"], "--size"),
         (["digits#train", "digits", "--repeats", "0"], "--repeats"),
-        (["digits#train", "digits", "--fix-boxes"], "--fix-boxes: does nothing with digits"),
         (["digits#train", "digits", "--features", "nowhere"], "nowhere"),
+        (["digits#train", "digits", "--features", "advkit/cmn"], "advkit/cmn: no such file or architecture; try"),
         (["digits#train", "digits", "--features", "advkit/cnn:"], "nothing after the colon"),
         (["digits#train", "digits", "--features", "advkit/cnn:stem"], "no layer 'stem'"),
         (["a.npy", "far.npy", "--size", "8"], "--size: does nothing with ready features"),

@@ -78,6 +78,20 @@ def test_of_a_pair_each_gives_back_what_it_sees(inside: Run, pair: list[str | Pa
         assert whole[f"mean_{key}"] == pytest.approx(sum(values) / 6)
 
 
+@pytest.mark.parametrize(
+    ("command", "own", "others"),
+    [("attention", "VisualizeResult", "FeaturesResult"), ("features", "FeaturesResult", "VisualizeResult")],
+)
+def test_a_schema_is_of_one_command_s_report(command: str, own: str, others: str, inside: Run) -> None:
+    schema = json.loads(inside("--schema", f"visualize {command}").stdout)
+    assert schema["$id"] == f"advkit/visualize/1/{command}"
+    assert schema["properties"]["result"] == {"$ref": f"#/$defs/{own}"}
+    assert others not in schema["$defs"]
+    both = json.loads(inside("--schema", "visualize").stdout)
+    assert {own, others} <= set(both["$defs"])
+    assert "no such tool" in one_line(inside("--schema", f"visualize {command}s"))
+
+
 def test_a_ball_bounds_the_logit_as_the_weights_say(inside: Run, pair: list[str | Path]) -> None:
     """The logit is 20 times the mean of 64 or 32 values: eps along its gradient adds 20 eps over the root of those."""
     more = ["--show", "maximisation", "--start", "image", "--eps", "0.1", "--count", "2"]

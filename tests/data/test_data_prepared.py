@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from advkit.data import reference
-from advkit.data.annotations import DecodedPictures
 from advkit.data.decoding import Resize
 from advkit.data.images import ImageSet
 from advkit.data.prepared import prepared_batches
@@ -45,7 +44,7 @@ def images_of(data: ImageSet, batch: int = 4, channels: int = 3) -> torch.Tensor
 def test_a_picture_becomes_the_same_pixels_in_every_format(mode: str, tmp_path: Path) -> None:
     files = write(tmp_path, mode)
     folder = images_of(reference.load(str(tmp_path / "classes"), size=SIZE.size))
-    boxed = images_of(reference.load(str(tmp_path / "voc"), keep=False))
+    boxed = images_of(reference.load(str(tmp_path / "voc")))
     assert folder.shape == (6, 3, 12, 12)
     assert torch.equal(folder, boxed)
     square = np.stack([np.array(Image.open(files[k])) for k in (1, 4)])
@@ -56,7 +55,7 @@ def test_a_picture_becomes_the_same_pixels_in_every_format(mode: str, tmp_path: 
 @pytest.mark.parametrize("batch", [1, 4, 6, 100])
 def test_batches_hold_as_many_as_they_may_and_each_image_once(batch: int, tmp_path: Path) -> None:
     write(tmp_path)
-    data = reference.load(str(tmp_path / "voc"), keep=False)
+    data = reference.load(str(tmp_path / "voc"))
     found = list(prepared_batches(data, SIZE, 3, batch))
     assert [len(one.images) for one in found] == [batch] * (6 // batch) + [6 % batch] * bool(6 % batch)
     assert [tuple(image.shape[1:]) for one in found for image in one.originals] == [(20, 31), (16, 16), (40, 23)] * 2
@@ -65,7 +64,7 @@ def test_batches_hold_as_many_as_they_may_and_each_image_once(batch: int, tmp_pa
 
 def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
-    data = reference.load(str(tmp_path / "voc"), keep=False)
+    data = reference.load(str(tmp_path / "voc"))
     asked: list[int] = []
     read = data.read
 
@@ -77,12 +76,3 @@ def test_large_images_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("advkit.data.prepared.images_per_read", lambda size: 2)
     assert [len(one.images) for one in prepared_batches(data, SIZE, 3, 5)] == [5, 1]
     assert asked == [2, 2, 2]
-
-
-def test_pictures_that_are_read_once_are_not_kept(tmp_path: Path) -> None:
-    write(tmp_path)
-    for keep in (False, True):
-        data = reference.load(str(tmp_path / "voc"), keep=keep)
-        images_of(data)
-        assert isinstance(data.read, DecodedPictures)
-        assert bool(data.read._kept) == keep

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from advkit.distance.comparison import DrawPlan, compare, images_of_a_draw
-from advkit.distance.features import FeatureTable, content_key, shared_images, write_features
+from advkit.distance.comparison import SubsamplingPlan, compare, subsample_size
+from advkit.distance.features import FeatureTable, content_hash, shared_images, write_features
 from advkit.distance.measures import MEASURES
 from advkit.files.errors import InputError
 
 
 def table(features: Tensor, name: str = "x", batch: int = 7) -> FeatureTable:
     parts = features.split(batch)
-    return write_features(name, [([content_key(row.numpy().tobytes()) for row in part], part) for part in parts])
+    return write_features(name, [([content_hash(row.numpy().tobytes()) for row in part], part) for part in parts])
 
 
 def normal(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -56,7 +56,7 @@ def test_a_domain_without_images_is_refused() -> None:
 
 def test_n_is_what_half_of_the_source_and_every_target_have() -> None:
     def n(source: int, *targets: int, wanted: int | None = None) -> int:
-        return images_of_a_draw("abc"[: 1 + len(targets)], [source, *targets], wanted)
+        return subsample_size("abc"[: 1 + len(targets)], [source, *targets], wanted)
 
     assert n(60, 12) == 12
     assert n(60, 12, 60, wanted=5) == 5
@@ -74,7 +74,7 @@ def test_n_is_what_half_of_the_source_and_every_target_have() -> None:
         n(7, 60)
 
 
-DRAWS = DrawPlan(images=10, repeats=3, permutations=50, seed=0)
+DRAWS = SubsamplingPlan(images=10, repeats=3, permutations=50, seed=0)
 
 
 def test_the_order_of_images_changes_nothing_and_the_seed_does() -> None:
@@ -82,7 +82,7 @@ def test_the_order_of_images_changes_nothing_and_the_seed_does() -> None:
     found = compare(table(a), [table(b)], DRAWS)
     again = compare(table(a.flip(0), batch=3), [table(b[torch.randperm(15)])], DRAWS)
     assert asdict(found) == asdict(again)
-    other = compare(table(a), [table(b)], DrawPlan(10, 3, 50, seed=1))
+    other = compare(table(a), [table(b)], SubsamplingPlan(10, 3, 50, seed=1))
     assert all(found.floor[name].draws != other.floor[name].draws for name in ("frechet", "kernel"))
 
 
@@ -109,7 +109,7 @@ def test_the_floor_shrinks_with_n_and_a_ratio_is_over_it() -> None:
     source, target = table(normal(400, 8, 0)), table(normal(200, 8, 1, 0.4))
     floors, ratios = [], []
     for n in (10, 40, 160):
-        found = compare(source, [target], DrawPlan(n, 3, 10, 0))
+        found = compare(source, [target], SubsamplingPlan(n, 3, 10, 0))
         for name in ("frechet", "sliced_wasserstein"):
             one, floor = found.targets[0].by_measure[name], found.floor[name]
             assert one.ratio == pytest.approx(one.value / floor.value)
@@ -127,7 +127,7 @@ def test_measures_that_are_none_on_average_have_no_ratio() -> None:
 
 
 def test_a_ratio_of_one_distribution_is_about_one() -> None:
-    found = compare(table(normal(200, 6, 0)), [table(normal(100, 6, 1))], DrawPlan(60, 5, 200, 0))
+    found = compare(table(normal(200, 6, 0)), [table(normal(100, 6, 1))], SubsamplingPlan(60, 5, 200, 0))
     one = found.targets[0].by_measure["frechet"]
     assert one.ratio == pytest.approx(1.0, abs=0.35)
     assert one.ratio_interval is not None
@@ -145,7 +145,7 @@ def test_features_without_any_difference_have_no_ratio() -> None:
 
 def test_intervals_cover_what_such_draws_give_about_as_often_as_they_say() -> None:
     """80 experiments of 60 and 40 images; the truth is their mean, as no other number of images has it."""
-    draws, found = DrawPlan(30, 2, 1, 0), []
+    draws, found = SubsamplingPlan(30, 2, 1, 0), []
     for k in range(80):
         a, b = normal(60, 5, 2 * k), normal(40, 5, 2 * k + 1, 0.6)
         found.append(compare(table(a, batch=60), [table(b, batch=40)], draws).targets[0].by_measure)

@@ -97,9 +97,9 @@ def test_the_influence_is_the_slope_over_an_images_weight(n: int, m: int, d: int
         change[image] += 1.0
         slopes.append((weighted(1 + step * change) - weighted(1 - step * change)) / (2 * step) * n)
     found = frechet(a, b)
-    assert found.first == pytest.approx(torch.tensor(slopes).double(), rel=1e-5, abs=1e-6)
-    assert frechet(b, a).second == pytest.approx(found.first, rel=1e-6, abs=1e-9)
-    assert abs(float(found.first.sum())) < 1e-9
+    assert found.influence_a == pytest.approx(torch.tensor(slopes).double(), rel=1e-5, abs=1e-6)
+    assert frechet(b, a).influence_b == pytest.approx(found.influence_a, rel=1e-6, abs=1e-9)
+    assert abs(float(found.influence_a.sum())) < 1e-9
 
 
 @pytest.mark.parametrize(

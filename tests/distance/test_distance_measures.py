@@ -118,7 +118,7 @@ def test_a_measure_is_symmetric_and_near_nothing_for_itself(name: str) -> None:
     estimate = MEASURES[name].estimate
     there, back = estimate(a, b, 0), estimate(b, a, 0)
     assert there.value == pytest.approx(back.value, rel=1e-9)
-    assert there.first == pytest.approx(back.second, rel=1e-6, abs=1e-9)
+    assert there.influence_a == pytest.approx(back.influence_b, rel=1e-6, abs=1e-9)
     assert there.value > estimate(a, a, 0).value
     if MEASURES[name].never_negative:
         assert 0 <= estimate(a, a, 0).value < 1e-9
@@ -130,7 +130,7 @@ def test_the_order_of_images_does_not_matter(name: str) -> None:
     turned = torch.randperm(15, generator=torch.Generator().manual_seed(0))
     found, other = (MEASURES[name].estimate(one, b, 0) for one in (a, a[turned]))
     assert other.value == pytest.approx(found.value, rel=1e-9)
-    assert other.first == pytest.approx(found.first[turned], rel=1e-6, abs=1e-9)
+    assert other.influence_a == pytest.approx(found.influence_a[turned], rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -142,7 +142,7 @@ def test_the_influence_tells_how_much_a_distance_varies(name: str, n: int, d: in
     for k in range(60):
         one = MEASURES[name].estimate(normal(n, d, 2 * k) * scale, normal(n, d, 2 * k + 1, shift) * 1.2 * scale, 0)
         values.append(one.value)
-        said.append(float(one.first.square().sum() + one.second.square().sum()) / n**2)
+        said.append(float(one.influence_a.square().sum() + one.influence_b.square().sum()) / n**2)
     ratio = (sum(said) / 60 / float(torch.tensor(values).var())) ** 0.5
     assert (0.55 if name == "proxy_a" else 0.75) < ratio < 1.5
 

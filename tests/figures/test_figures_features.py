@@ -14,6 +14,7 @@ from torch import Tensor
 from advkit.figures import canvas, features
 from advkit.figures.feature_images import Made
 from advkit.figures.features import Picture
+from advkit.figures.grid import Grid
 from advkit.files.errors import InputError
 from advkit.tasks.box_marks import BoxMark
 
@@ -88,6 +89,33 @@ def test_boxes_are_drawn_and_an_image_without_an_object_has_no_score(
     assert sum(word.startswith("score") for word in text) == 2
     assert "cow" in text
     assert any("dashed" in word for word in text)
+
+
+def test_a_maximised_picture_is_drawn_from_black_to_white_and_its_range_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey = torch.linspace(0.4, 0.6, 64).view(1, 1, 8, 8).expand(1, 3, 8, 8)
+    shown = [Picture(kind, 0, 0, Made(grey, [1.0, 2.0]), 0.5, [True]) for kind in KINDS]
+    drawn: list[Tensor] = []
+    own = Grid.picture
+
+    def kept(self: Grid, figure: object, left: float, row: int, image: Tensor) -> object:
+        drawn.append(image)
+        return own(self, figure, left, row, image)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Grid, "picture", kept)
+    monkeypatch.setitem(canvas._SETTINGS, "svg.fonttype", "none")
+    features.draw(tmp_path / "f.svg", IMAGES[:1], ["cat"], NAMES[:1], shown, notes=NOTES)
+    text = re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "f.svg").read_text())
+    image, rebuilt, raised = drawn
+    assert torch.equal(image, IMAGES[0])
+    assert torch.equal(rebuilt, grey[0])
+    assert (float(raised.min()), float(raised.max())) == (0.0, 1.0)
+    assert raised == pytest.approx((grey[0] - 0.4) / 0.2, abs=1e-5)
+    assert text.count("in [0.40, 0.60]") == 1
+    assert any("drawn stretched" in line for line in text)
+    flat, bounds = features.stretched(torch.full((3, 2, 2), 0.3))
+    assert float(flat.max()) == bounds[0] == bounds[1] == pytest.approx(0.3)
 
 
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from advkit.files.errors import InputError
 from advkit.models import build, reference
+from advkit.models.features import layer_features
+from advkit.models.heads import select_classes
 from advkit.models.layer_outputs import LayerOutputs
 from advkit.models.network import ModelSpec, Network
+from advkit.models.one_logit import as_two_classes
 from advkit.models.resized import resized
 
 
@@ -94,3 +97,26 @@ def test_a_resized_network_has_the_layers_of_its_own(image: Tensor) -> None:
     network = resized(reference.load("advkit/resnet8", num_classes=5, input_size=(3, 8, 8)), 16, 16)
     assert LayerOutputs(network).layer == "layer3"
     assert LayerOutputs(network)(image).shape == (1, 64 * 2 * 2)
+
+
+def test_some_classes_of_a_detector_leave_its_layers_their_names() -> None:
+    whole = reference.load("advkit/tiny-ssd", num_classes=3, input_size=(3, 96, 96), labels=("cat", "dog", "eel"))
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = LayerOutputs(whole)(image)
+    for network in (select_classes(whole, ("eel", "cat")), resized(select_classes(whole, ("dog",)), 48, 48)):
+        for layer in (None, "backbone"):
+            found = LayerOutputs(network, layer)
+            assert found.layer == "backbone"
+            assert layer_features(network, layer).layer == "backbone"
+            if network.spec.input_size == whole.spec.input_size:
+                assert torch.equal(found(image), expected)
+
+
+def test_some_classes_of_a_classifier_and_a_second_logit_leave_its_layers_their_names(image: Tensor) -> None:
+    whole = reference.load("advkit/resnet8", num_classes=3, input_size=(3, 16, 16), labels=("cat", "dog", "eel"))
+    one = reference.load("advkit/resnet8", num_classes=1, input_size=(3, 16, 16))
+    for own, network in ((whole, select_classes(whole, ("dog", "cat"))), (one, as_two_classes(one))):
+        for layer in (None, "layer3"):
+            assert LayerOutputs(network, layer).layer == "layer3"
+            assert torch.equal(LayerOutputs(network, layer)(image), LayerOutputs(own, "layer3")(image))
+        assert layer_features(network, "layer2").layer == "layer2"
