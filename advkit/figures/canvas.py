@@ -66,7 +66,8 @@ def canvas(path: Path, width: float, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(width, height), dpi=RESOLUTION, facecolor="white")
         agg = FigureCanvasAgg(figure)
         yield figure
-        box = figure.get_tightbbox(agg.get_renderer()).padded(_MARGIN)  # "tight" would draw everything twice
+        renderer: Any = agg.get_renderer()  # type: ignore[no-untyped-call]
+        box = figure.get_tightbbox(renderer).padded(_MARGIN)  # "tight" would draw everything twice
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format=kind, dpi=RESOLUTION, metadata=_FORMATS[kind], bbox_inches=box)
 

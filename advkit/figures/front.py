@@ -74,7 +74,7 @@ def draw(
         _labels(plot, groups)
         if title:
             plot.set_title("\n".join(textwrap.wrap(title, width=52)), fontsize=8, pad=5, parse_math=False)
-        below = _key(plot, groups, floor) / figure.dpi / height
+        below = _key(plot, groups, floor, figure.dpi) / figure.dpi / height
         lines = "\n".join(textwrap.wrap(_note(groups, note), width=86))
         figure.text(
             0.04 / _WIDTH, below - 0.06 / height, lines, va="top", fontsize=5.5, color="#404040", parse_math=False
@@ -169,7 +169,7 @@ def _moved(text: Annotation, x: float, y: float) -> Bbox:
     return Text.get_window_extent(text)
 
 
-def _key(plot: Axes, groups: Sequence[Group], floor: float | None) -> float:
+def _key(plot: Axes, groups: Sequence[Group], floor: float | None, dpi: float) -> float:
     """Draw what the markers mean beneath the axes; returns where it ends, in pixels."""
     from matplotlib.lines import Line2D
 
@@ -189,7 +189,7 @@ def _key(plot: Axes, groups: Sequence[Group], floor: float | None) -> float:
             handles.append(Line2D([], [], color=colour, label=ellipsize(group.name, 30, 1), **line, **marker))
     if floor is not None:
         handles.append(Line2D([], [], label=f"accuracy floor, {100 * floor:.1f} %", **_FLOOR))
-    inches = plot.get_window_extent().height / plot.get_figure().dpi
+    inches = plot.get_window_extent().height / dpi
     key = plot.legend(
         handles=handles,
         loc="upper left",
