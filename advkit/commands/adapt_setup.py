@@ -18,6 +18,7 @@ from advkit.commands.train_setup import TrainSetup
 from advkit.commands.train_start import load_start, try_out
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
+from advkit.data.overlap import positions_of
 from advkit.data.scaled_images import at_size
 from advkit.data.statistics import mean_and_std
 from advkit.files.errors import InputError
@@ -37,7 +38,7 @@ class AdaptSetup:
     Attributes:
         start: the network to adapt, the source and the settings of the training.
         target: the images to adapt to, whose targets say nothing.
-        labelled: the same with labels, in an order of their own; None unless the user gives labels away.
+        labelled: the same in the same order, with labels; None unless the user gives labels away.
         compared: the images to compare on, with labels; None for no comparison.
         adaptation: the settings of the adaptation.
     """
@@ -91,9 +92,8 @@ def open_adaptation(config: AdaptConfig, device: str) -> AdaptSetup:
     target = limited(task, _fitting(target, source, whole=task.has_places), config.limit, config.seed)
     labelled = compared = None
     if config.target_labels:
-        labelled = limited(
-            task, _labelled(config, config.target, "train", native, network, source), config.limit, config.seed
-        )
+        labelled = _labelled(config, config.target, "train", native, network, source)
+        labelled = labelled.subset(positions_of(target, labelled))
     if config.compare:
         compared = _labelled(config, config.compare, "test", native, network, source)
     params = train_params(config, source, config.seed, device, adversarial=adversarial_params(config))
