@@ -24,7 +24,7 @@ from advkit.adaptation.domain_classifier import (
 from advkit.adaptation.mcc import confusion_loss
 from advkit.adaptation.mean_teacher import pseudo_boxes
 from advkit.adaptation.self_training import pseudo_label_losses
-from advkit.adaptation.strong_views import strong_view
+from advkit.adaptation.strong_views import NOISE, strong_view
 
 
 def logit(p: float) -> float:
@@ -170,11 +170,22 @@ def test_boxes_of_a_teacher_become_targets_from_the_threshold_on() -> None:
 def test_strong_views_belong_to_the_image_and_leave_its_edges() -> None:
     images = torch.rand(4, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     images[1, :, :, 5:] = float("nan")
-    indices = torch.tensor([7, 3, 9, 1])
-    found = strong_view(images, indices, 0, 2)
+    keys = torch.tensor([7, 3, 9, 1])
+    found = strong_view(images, keys, 0)
     assert torch.equal(found.isnan(), images.isnan())
     inside = found[~found.isnan()]
     assert 0.0 <= float(inside.min()) < float(inside.max()) <= 1.0
-    assert torch.equal(strong_view(images[2:], indices[2:], 0, 2), found[2:])
-    assert not torch.allclose(strong_view(images[2:], indices[2:], 0, 3), found[2:], atol=0.01)
+    assert torch.equal(strong_view(images[2:], keys[2:], 0), found[2:])
+    assert not torch.allclose(strong_view(images[2:], keys[2:] + 1, 0), found[2:], atol=0.01)
+    assert not torch.allclose(strong_view(images[2:], keys[2:], 1), found[2:], atol=0.01)
     assert float((found - images).nan_to_num().abs().mean()) > 0.05
+    torch.testing.assert_close(strong_view(images[1:2, :, :, :5], keys[1:2], 0), found[1:2, :, :, :5])
+    padded = torch.nn.functional.pad(images, (0, 3, 0, 2), value=float("nan"))
+    torch.testing.assert_close(strong_view(padded, keys, 0)[:, :, :6, :8], found, equal_nan=True)
+
+
+def test_the_noise_of_a_strong_view_is_normal_and_another_one_in_each_pixel() -> None:
+    grey = torch.full((1, 3, 40, 40), 0.5)
+    noise = strong_view(grey, torch.tensor([4]), 0)
+    assert float(noise.std()) == pytest.approx(NOISE, rel=0.1)
+    assert noise.unique().numel() > 4000
