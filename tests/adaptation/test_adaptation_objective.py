@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from advkit.adaptation.classifier_features import FeatureTap, head_of
 from advkit.adaptation.objective import adaptation_of
 from advkit.adaptation.registry import METHODS, methods_of
-from advkit.adaptation.selection import TargetSelection
+from advkit.adaptation.selection import SCORED, TargetSelection
 from advkit.adaptation.target_stream import TargetStream
+from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
 from advkit.models.network import ModelSpec, Network
@@ -206,6 +207,29 @@ def test_scores_are_of_inference_and_leave_the_network_as_it_was() -> None:
     assert (wanted["oracle_right"], wanted["oracle_images"]) == (int(right), len(target))
 
 
+def test_two_thousand_target_images_are_scored_drawn_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the manual says; of fewer all."""
+    read: list[Tensor] = []
+    pixels = torch.rand(2100, 1, 1, 2, generator=torch.Generator().manual_seed(0))
+
+    def images(count: int) -> ImageSet:
+        rows = torch.arange(count)
+        return ImageSet(
+            "many", "", ("a", "b"), (1, 1, 2), torch.zeros_like(rows), rows, rows,
+            lambda part: read.append(part) or pixels[part],  # type: ignore[func-returns-value]
+        )  # fmt: skip
+
+    found = []
+    for count, seed in ((2100, 0), (2100, 0), (2100, 1), (1999, 0)):
+        read.clear()
+        TargetSelection("im", images(count), None, seed).measure(a_network())
+        found.append(torch.cat(read))
+    assert SCORED == 2000
+    assert [len(part.unique()) for part in found] == [2000, 2000, 2000, 1999]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 def test_the_stream_gives_each_image_once_before_any_twice() -> None:
     _, target = nuisance(10)
     stream = TargetStream(target, task_named("classification"), replace(SHORT, batch_size=4, seed=5))
@@ -221,13 +245,65 @@ def test_the_stream_gives_each_image_once_before_any_twice() -> None:
 def test_ranks_share_the_stream_out(monkeypatch: pytest.MonkeyPatch) -> None:
     _, target = nuisance()
     params = replace(SHORT, batch_size=6)
-    whole = TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).indices
+    whole = TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).keys
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     parts = []
     for rank in range(2):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        parts.append(TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).indices)
+        parts.append(TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).keys)
     assert torch.equal(torch.stack(parts, 1).flatten(), whole)
+
+
+def noise(count: int, side: int = 8) -> ImageSet:
+    """(count, 1, side, side): no two augmentations of one image are equal."""
+    pixels, rows = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(0)), torch.arange(count)
+    labels = torch.zeros(count, dtype=torch.int64)
+    return ImageSet("noise", "", ("a", "b"), (1, side, side), labels, rows, rows, lambda part: pixels[part])
+
+
+AUGMENTED = replace(SHORT, augment=frozenset({"crop", "flip", "cutout"}))
+
+
+def test_copies_of_an_image_are_augmented_each_by_itself() -> None:
+    """Within a batch, where there are few images or one pass over them ends, and from pass to pass."""
+    target = noise(6)
+    stream = TargetStream(target, task_named("classification"), replace(AUGMENTED, batch_size=16))
+    batch = stream.batch(a_step())
+    assert len(batch.keys.unique()) == 16
+    for position in range(6):
+        where = (batch.images == target.batch(slice(None))[0][position]).flatten(1).all(1)
+        copies = batch.augmented[where].flatten(1)
+        assert len(copies) in (2, 3)
+        assert len(copies.unique(dim=0)) > 1
+
+
+def test_how_an_image_is_augmented_depends_on_its_pass_and_not_on_the_batch() -> None:
+    target, found = noise(6), []
+    for size in (4, 12):
+        stream = TargetStream(target, task_named("classification"), replace(AUGMENTED, batch_size=size))
+        batches = [stream.batch(a_step(number=number)) for number in range(12 // size)]
+        found.append([torch.cat([getattr(batch, name) for batch in batches]) for name in ("keys", "augmented")])
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_classifier_sees_augmented_target_images_and_takes_pseudo_labels_on_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target, params = noise(8), replace(AUGMENTED, batch_size=4)
+    spec = ModelSpec("noise", "", "noise/net", 2, (1, 8, 8), (0.0,), (1.0,), ("a", "b"))
+    network = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), spec)
+    network.train()
+    seen: list[tuple[bool, Tensor]] = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0])))
+    step = TrainingStep(noise(4).batch(slice(4))[0], torch.zeros(4, dtype=torch.int64), torch.arange(4), 0, 0, 5)
+    adaptation_of(context_of(network, target, params, method="self-training"))(step)
+    batch = TargetStream(target, task_named("classification"), params).batch(step)
+    assert not torch.equal(batch.images, batch.augmented)
+    ((learns, both), (guesses, plain)) = seen
+    assert (learns, guesses) == (True, False)
+    assert torch.equal(both[4:], batch.augmented)
+    assert torch.equal(plain, batch.images)
 
 
 class Branching(nn.Module):

@@ -92,3 +92,13 @@ def test_adabn_needs_batch_norm_and_takes_few_images_in_one_batch() -> None:
     run = trained(a_run(source, few, a_network(batch_norm=True), method="adabn"))
     features = run.network.net[1](few.batch(slice(None))[0].flatten(1)).detach()
     assert (run.network.net[2].running_mean - features.mean(0)).abs().max() < 1e-5
+
+
+def test_adabn_takes_statistics_on_images_that_are_not_augmented() -> None:
+    """A flip would swap the two pixels."""
+    source, target = dimmed()
+    params = replace(PARAMS, augment=frozenset({"flip"}))
+    run = trained(a_run(source, target, a_network(batch_norm=True), params, method="adabn"))
+    features = run.network.net[1](target.batch(slice(None))[0].flatten(1)).detach()
+    assert (run.network.net[2].running_mean - features.mean(0)).abs().max() < 1e-5
+    assert (run.network.net[2].running_var - features.var(0, unbiased=False)).abs().max() < 1e-5
