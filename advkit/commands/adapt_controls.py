@@ -1,7 +1,7 @@
 """The networks that an adapted one is compared with: trained as it is, on the source alone or on the target's labels.
 
-They lie beside the checkpoint, ``NAME.source-only.safetensors`` and ``NAME.target-trained.safetensors``, and are
-trained before it: a run that goes on finds those that are finished.
+They lie beside the checkpoint, ``NAME.CONTROL.safetensors``, and are trained before it: a run that goes on finds those
+that are finished.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Control:
     """One network to compare with.
 
     Attributes:
-        name: ``source-only`` or ``target-trained``.
+        name: ``source-only``, ``source-only-adversarial`` where it is attacked as the adapted one is, or
+            ``target-trained``.
         job: its training; one without epochs leaves the network as it is.
         out: its checkpoint.
         finished: it was trained before.
@@ -70,9 +71,10 @@ def controls_of(config: AdaptConfig, setup: AdaptSetup, processes: int) -> list[
 
 
 def _source_only(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:
-    """The same training without the target."""
+    """The same training without the target, adversarial where that is."""
     start = replace(setup.start, network=copy.deepcopy(setup.start.network))
-    return _control(config, start, "source-only", processes)
+    name = "source-only" if start.params.adversarial is None else "source-only-adversarial"
+    return _control(config, start, name, processes)
 
 
 def _target_trained(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:

@@ -58,7 +58,7 @@ class AdaptEpoch(StrictModel):
 class ComparedModel(StrictModel):
     """One network on the images of --compare."""
 
-    name: str = Field(description="source-only, target-trained or adapted")
+    name: str = Field(description="source-only (-adversarial where that is trained so too), target-trained, adapted")
     accuracy: Rate = Field(description="of detectors the images with every object found and nothing else")
     map50: float | None = Field(default=None, description="of detectors")
     map50_interval: tuple[float, float] | None = Field(default=None, description="bootstrap over the images, 95 %")
@@ -248,11 +248,12 @@ def table(result: AdaptResult) -> list[str]:
 
 def _comparison_lines(found: AdaptationComparison) -> list[str]:
     lines = [f"on {found.images} images of --compare"]
+    width = max(len(model.name) for model in found.models)
     for model in found.models:
         figure = percent(model.accuracy)
         if model.objects is not None:
             figure = f"mAP@.5 {precision(model.map50, model.map50_interval)}"
-        lines.append(f"  {model.name:14}  {figure}")
+        lines.append(f"  {model.name:{width}}  {figure}")
     for gain in found.gains:
         if gain.accuracy is not None and gain.accuracy_interval is not None:
             low, high = gain.accuracy_interval

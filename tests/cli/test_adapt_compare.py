@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adapt_setup import open_adaptation
+from advkit.files.checkpoint import read_checkpoint
+from advkit.reports.adapt import AdaptResult, table
 
 
 def test_the_comparison_counts_the_same_images(r: Path, dark: Path, inside: Run, tmp_path: Path) -> None:
@@ -100,3 +102,29 @@ def test_labels_are_opened_of_the_very_images_adapted_to(r: Path, dark: Path, tm
         assert torch.equal(pixels, own)
         nearest = torch.cdist(pixels.flatten(1), torch.from_numpy(arrays["images"]).flatten(1)).argmin(1)
         assert arrays["labels"][nearest].tolist() == labels.tolist()
+
+
+def test_what_adversarial_training_is_compared_with_is_called_so(
+    r: Path, dark: Path, inside: Run, tmp_path: Path
+) -> None:
+    """And is the adversarial training without the target; on the target's labels it is clean."""
+    out, more = tmp_path / "x.safetensors", ["--adversarial", "--eps", "0.1", "--epochs", "1"]
+    common = [r, *SHORT, *more, "--target", dark / "dark.npz"]
+    compare = ["--method", "mcc", "--compare", dark / "test.npz", "--target-labels"]
+    result = report(inside, *common, *compare, "-o", out)["result"]
+    names = ["source-only-adversarial", "target-trained", "adapted"]
+    assert [model["name"] for model in result["comparison"]["models"]] == names
+    lines = table(AdaptResult.model_validate(result))
+    rows = [next(line for line in lines if line.startswith(f"  {name} ")) for name in names]
+    assert len({row.index(" %") for row in rows}) == 1
+    assert sum("adapted less source-only-adversarial: " in line for line in lines) == 1
+    report(inside, *common, "-o", tmp_path / "none.safetensors")
+    wanted = load_file(tmp_path / "none.safetensors")
+    found = load_file(tmp_path / "x.source-only-adversarial.safetensors")
+    assert all((wanted[name] == found[name]).all() for name in wanted)
+    epochs = [
+        read_checkpoint(tmp_path / f"x.{name}.safetensors").meta["metrics"]["epochs"][0].get("adversarial_images")
+        for name in names[:2]
+    ]
+    assert epochs[0] > 0
+    assert epochs[1] is None
