@@ -32,7 +32,7 @@ def strong_view(images: Tensor, keys: Tensor, seed: int) -> Tensor:
 def _noise(images: Tensor, keys: Tensor, seed: int) -> Tensor:
     """(N, C, H, W) standard normal numbers, counted over the pixels of each image alone; 0 beyond its edges."""
     noise, stream = torch.zeros_like(images), counter_rng.stream("strong view noise")
-    for row, key, (height, width) in zip(noise, keys.split(1), canvas.sizes(images).tolist(), strict=True):
+    for row, key, (height, width) in zip(noise, keys.view(-1, 1), canvas.sizes(images).tolist(), strict=True):
         part = row[:, :height, :width]
         part.copy_(counter_rng.normal(seed, key, stream, part.numel()).view_as(part))
     return noise

@@ -26,6 +26,7 @@ def run(config: AdaptConfig) -> int:
 
 def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int) -> int:
     from advkit.adaptation.comparison import compared
+    from advkit.commands.adapt_checks import check_before_data
     from advkit.commands.adapt_controls import controls_of, train_controls
     from advkit.commands.adapt_setup import open_adaptation
     from advkit.data.overlap import images_in_both
@@ -33,6 +34,7 @@ def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int
     from advkit.reports import envelope
     from advkit.training.state import resume_path
 
+    check_before_data(config, device)
     setup = open_adaptation(config, device)
     settings = setup.settings(config, world)
     controls = controls_of(config, setup, world)

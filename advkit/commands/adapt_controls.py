@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from advkit.commands.adapt_checks import control_names, control_path
 from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adapt_setup import AdaptSetup
 from advkit.commands.training_run import fit, refuse_foreign, write
@@ -57,27 +58,24 @@ def controls_of(config: AdaptConfig, setup: AdaptSetup, processes: int) -> list[
     Raises:
         InputError: a checkpoint of another run, or an unfinished run that is not asked to go on.
     """
-    if not config.compare:
-        return []
-    found = []
-    if config.method != "none":
-        found.append(_source_only(config, setup, processes))
-    if setup.labelled is not None:
-        found.append(_target_trained(config, setup, processes))
+    make = {"target-trained": _target_trained}
+    found = [
+        make.get(name, _source_only)(config, setup, name, processes)
+        for name in control_names(config, setup.start.params.adversarial)
+    ]
     for control in found:
         refused = replace(config, out=control.out, resume=config.resume and not control.finished)
         refuse_foreign(refused, control.job.settings, resume_path(control.out))
     return found
 
 
-def _source_only(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:
+def _source_only(config: AdaptConfig, setup: AdaptSetup, name: str, processes: int) -> Control:
     """The same training without the target, adversarial where that is."""
     start = replace(setup.start, network=copy.deepcopy(setup.start.network))
-    name = "source-only" if start.params.adversarial is None else "source-only-adversarial"
     return _control(config, start, name, processes)
 
 
-def _target_trained(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:
+def _target_trained(config: AdaptConfig, setup: AdaptSetup, name: str, processes: int) -> Control:
     """The same training on the target's labelled images, clean, and on all of them."""
     labelled = setup.labelled
     assert labelled is not None
@@ -89,11 +87,11 @@ def _target_trained(config: AdaptConfig, setup: AdaptSetup, processes: int) -> C
         network=copy.deepcopy(setup.start.network),
         params=replace(setup.start.params, adversarial=None),
     )
-    return _control(config, start, "target-trained", processes)
+    return _control(config, start, name, processes)
 
 
 def _control(config: AdaptConfig, start: Any, name: str, processes: int) -> Control:
-    out = config.out.with_name(f"{config.out.stem}.{name}.safetensors")
+    out = control_path(config, name)
     settings = start.settings(config, processes) | {"control": name}
     job = Run(start.network, start.images, start.train, start.validation, [], start.params, resume_path(out), settings)
     control = Control(name, job, out, finished=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from adapting import voc
-from executable import Run, done
+from executable import Run, done, one_line
 from safetensors.torch import load_file
 
 
@@ -54,3 +54,23 @@ def test_a_detector_is_adapted_without_the_targets_boxes(
     rates = [model["map50"] for model in comparison["models"]]
     assert gain["map50"] == pytest.approx(rates[1] - rates[0])
     assert gain["accuracy"] is None
+
+
+def test_what_a_detector_has_not_is_refused_before_data_are_read(inside: Run, tmp_path: Path) -> None:
+    command = [
+        "adapt",
+        "advkit/tiny-ssd",
+        "--source",
+        "MISSING",
+        "--target",
+        "MISSING",
+        "-o",
+        tmp_path / "x.safetensors",
+    ]
+    for options, words in (
+        ("--method dann", ("--method dann: is not for detection", "local-global")),
+        ("--adversarial --objective ce", ("--objective ce",)),
+        ("--label-smoothing 0.1", ("--label-smoothing", "detection")),
+    ):
+        line = one_line(inside(*command, *options.split()))
+        assert all(word in line for word in words), line
