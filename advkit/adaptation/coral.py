@@ -22,7 +22,19 @@ def coral_loss(source: Tensor, target: Tensor) -> Tensor:
 
 
 class CORAL(ClassifierMethod):
-    """The distance of the covariances of the features of a batch."""
+    """The distance of the covariances of the features of a batch.
+
+    The paper aligns the logits. From scenes/photo/crops to scenes/clipart/crops (README's command, 4 epochs, seed 0)
+    1,438 test images of the target were right as often as this, by the weight:
+
+    ========  ===  ===  ===  ===  ===  =====
+    weight      0  0.1    1   10  100  1,000
+    features  746    -  747    -  792    813
+    logits    746  779  735  672  590      -
+    ========  ===  ===  ===  ===  ===  =====
+
+    At 1,000 the loss of the features ends at 0.07, the cross-entropy at 0.24; at 1 it ends at 0.001.
+    """
 
     needs_features = True
 

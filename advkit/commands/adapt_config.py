@@ -15,6 +15,7 @@ from advkit.commands.train_config import FitOptions, check_recipe
 from advkit.files.errors import InputError
 
 THRESHOLDS = {"self-training": 0.9, "mean-teacher": 0.8}
+WEIGHTS = {"coral": 1000.0}  # Sun and Saenko (2016) want both losses alike at the end; see advkit/adaptation/coral.py
 OF_AN_ATTACK = ("eps", "objective")
 OF_A_COMPARISON = ("fail_above", "fail_below")
 OF_A_TRAINING = (
@@ -56,7 +57,9 @@ class AdaptConfig(FitOptions, GateOptions):
         ],
         typer.Option(help="The last four are for detectors, those between for classifiers."),
     ] = "none"
-    weight: Annotated[float, typer.Option(metavar="W", help="Of what the method adds.")] = 1.0
+    weight: Annotated[float | None, typer.Option(metavar="W", help="Of what the method adds [1, of coral 1000].")] = (
+        None
+    )
     threshold: Annotated[
         float | None, typer.Option(help="Least score of a pseudo-label [0.9 for self-training, 0.8 for mean-teacher].")
     ] = None

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from advkit.adaptation.params import AdaptationParams
 from advkit.attacks.budget import check_eps, parse_eps
-from advkit.commands.adapt_config import THRESHOLDS, AdaptConfig
+from advkit.commands.adapt_config import THRESHOLDS, WEIGHTS, AdaptConfig
 from advkit.commands.checks import statistics
 from advkit.commands.loading import check_task, found_by_name, is_fresh
 from advkit.commands.train_recipe import train_params
@@ -201,6 +201,5 @@ def adversarial_params(config: AdaptConfig) -> AdversarialParams | None:
 def adaptation_params(config: AdaptConfig) -> AdaptationParams:
     """The settings of the adaptation that the options ask for."""
     threshold = config.threshold if config.threshold is not None else THRESHOLDS.get(config.method, 0.0)
-    return AdaptationParams(
-        config.method, config.weight, threshold, config.teacher_ema, config.select, config.target_labels
-    )
+    weight = config.weight if config.weight is not None else WEIGHTS.get(config.method, 1.0)
+    return AdaptationParams(config.method, weight, threshold, config.teacher_ema, config.select, config.target_labels)

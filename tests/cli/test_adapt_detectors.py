@@ -11,6 +11,8 @@ from adapting import voc
 from executable import Run, done, one_line
 from safetensors.torch import load_file
 
+from advkit.reports.adapt import AdaptResult, table
+
 
 @pytest.mark.parametrize("method", ["local-global", "mean-teacher"])
 def test_a_detector_is_adapted_without_the_targets_boxes(
@@ -48,6 +50,9 @@ def test_a_detector_is_adapted_without_the_targets_boxes(
         assert 0.0 <= record["local_domain_accuracy"] <= 1.0
         assert 0.0 <= record["global_domain_accuracy"] <= 1.0
         assert record["forwards_per_image"] == 2.0
+        head, row = table(AdaptResult.model_validate(result))[1:3]
+        told = f"{100 * record['local_domain_accuracy']:.1f}/{100 * record['global_domain_accuracy']:.1f}"
+        assert row[: head.index("  held-out")].endswith(f" {told}")
     comparison = result["comparison"]
     assert [model["objects"] for model in comparison["models"]] == [4, 4]
     (gain,) = comparison["gains"]

@@ -45,3 +45,10 @@ def test_what_the_attack_of_an_adaptation_raises_is_chosen() -> None:
     assert (found.eps, found.step_size) == pytest.approx((4 / 255, 5 / 255))
     assert adversarial_params(AdaptConfig(**common)) is None
     assert adversarial_params(AdaptConfig(**common, adversarial=True, eps="0")) is None
+
+
+def test_the_weight_has_a_default_for_each_method() -> None:
+    common: dict[str, Any] = {"out": Path("x"), "model": "m", "source": "a", "target": "b"}
+    for method, weight in (("none", 1.0), ("dann", 1.0), ("coral", 1000.0), ("local", 1.0)):
+        assert adaptation_params(AdaptConfig(**common, method=method)).weight == weight
+        assert adaptation_params(AdaptConfig(**common, method=method, weight=0.5)).weight == 0.5
