@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.training.distributed import global_sum, world_size
 
@@ -38,6 +38,10 @@ class CORAL(ClassifierMethod):
 
     needs_features = True
 
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """The loss, times the weight."""
-        return Addition(self.context.settings.weight * coral_loss(source.taken(), target.taken()), {})
+        return AdaptationLoss(
+            self.context.settings.weight * coral_loss(source.require_features(), target.require_features()), {}
+        )

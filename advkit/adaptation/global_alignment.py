@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import channels_of, last
+from advkit.adaptation.detector_maps import high_level_map, map_channels
 from advkit.adaptation.domain_classifier import focal_loss
 from advkit.adaptation.map_alignment import MapAlignment
 
@@ -43,11 +43,11 @@ class GlobalAlignment(MapAlignment):
 
     def make(self) -> nn.Module:
         """On the last map."""
-        return GlobalClassifier(channels_of(self.context.network)[1])
+        return GlobalClassifier(map_channels(self.context.network)[1])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
         """The last one."""
-        return last(maps)
+        return high_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The focal loss of both domains."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import channels_of, early
+from advkit.adaptation.detector_maps import low_level_map, map_channels
 from advkit.adaptation.domain_classifier import least_squares_loss
 from advkit.adaptation.map_alignment import MapAlignment
 
@@ -26,11 +26,11 @@ class LocalAlignment(MapAlignment):
 
     def make(self) -> nn.Module:
         """On the early map."""
-        return local_classifier(channels_of(self.context.network)[0])
+        return local_classifier(map_channels(self.context.network)[0])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
         """The early one."""
-        return early(maps)
+        return low_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The least squares of both domains."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, MethodContext, TeacherMethod
+from advkit.adaptation.method import AdaptationLoss, MethodContext, TeacherMethod
 from advkit.adaptation.strong_views import strong_view
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.data import counter_rng
@@ -45,7 +45,7 @@ class MeanTeacher(TeacherMethod):
         self.teacher = copy.deepcopy(context.network).eval().requires_grad_(False)
         self._step = 0
 
-    def addition(self, batch: TargetBatch) -> Addition:
+    def adaptation_loss(self, batch: TargetBatch) -> AdaptationLoss:
         """The loss of the classes of the teacher's boxes, times the weight."""
         own, params = self.context, self.context.params
         self._step = batch.step
@@ -59,20 +59,20 @@ class MeanTeacher(TeacherMethod):
             "target_images": torch.ones_like(sure, dtype=torch.float32),
         }
         if not bool(sure.any()):
-            return Addition(torch.zeros((), device=batch.images.device), counts)
+            return AdaptationLoss(torch.zeros((), device=batch.images.device), counts)
         seed = counter_rng.stream("target augmentation", params.seed)
         images, keys = batch.images[sure], batch.keys[sure]
         images, targets = self._task.augmented(images, found[sure], keys, params.augment, seed, 0)
         images = strong_view(images, keys, seed).contiguous(memory_format=torch.channels_last)
         losses = self._task.attack_losses["cls"](self._task.outputs([own.network], images), targets, False)
-        return Addition(own.settings.weight * losses.sum() / len(sure), counts)
+        return AdaptationLoss(own.settings.weight * losses.sum() / len(sure), counts)
 
     def after_step(self) -> None:
         """teacher = D teacher + (1 - D) student, of weights and buffers; whole numbers are the student's."""
         decay = warmed_up(self.context.settings.teacher_ema, self._step)
         move_average(self.teacher.net.state_dict(), self.context.network.net.state_dict(), decay)
 
-    def settle(self) -> None:
+    def prepare_inference(self) -> None:
         """The teacher's weights."""
         self.context.network.net.load_state_dict(self.teacher.net.state_dict())
 

@@ -25,7 +25,7 @@ def run(config: AdaptConfig) -> int:
 
 
 def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int) -> int:
-    from advkit.adaptation.comparison import compared
+    from advkit.adaptation.comparison import evaluate_network
     from advkit.commands.adapt_checks import check_before_data
     from advkit.commands.adapt_controls import controls_of, train_controls
     from advkit.commands.adapt_setup import open_adaptation
@@ -49,7 +49,7 @@ def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int
     if rank > 0:
         return 0
     networks = [*((control.name, control.network) for control in controls), ("adapted", job.network)]
-    found = [compared(name, network, setup.compared) for name, network in networks] if setup.compared else []
+    found = [evaluate_network(name, network, setup.compared) for name, network in networks] if setup.compared else []
     shared = images_in_both(setup.target, setup.compared) if setup.compared else 0
     result = reports.collect(job, setup.adaptation, len(setup.target), config.out, found, shared, config)
     write(job, config, "adapt", result.model_dump(include=set(reports.METRICS)))

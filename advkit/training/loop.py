@@ -113,7 +113,7 @@ def _keep(run: Run, objective: TrainingObjective) -> None:
             run.network.net.load_state_dict(run.ema)
         if run.params.precise_bn and run.history:
             estimate_statistics(run, run.params.precise_bn, len(run.history) - 1)
-        objective.settle()
+        objective.prepare_inference()
     run.network.eval().requires_grad_(False)
 
 

@@ -11,7 +11,7 @@ import torch
 from detectors import PARAMS, a_step, context_of, detector, with_batch_norm
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import MapTap, channels_of, early, last
+from advkit.adaptation.detector_maps import MapRecorder, high_level_map, low_level_map, map_channels
 from advkit.adaptation.domain_classifier import focal_loss, least_squares_loss, reversed_logits
 from advkit.adaptation.global_alignment import GlobalAlignment
 from advkit.adaptation.local_alignment import LocalAlignment
@@ -29,21 +29,21 @@ from advkit.training.run import Run
 
 def test_the_maps_of_a_step_are_those_of_its_training_pass(photos: ImageSet) -> None:
     network = detector()
-    tap = MapTap(network)
-    assert channels_of(network) == (96, 128)
+    recorder = MapRecorder(network)
+    assert map_channels(network) == (96, 128)
     pixels = photos.batch(slice(0, 2))[0].contiguous(memory_format=torch.channels_last)
     network.train()
     network(pixels)
-    (maps,) = tap.taken()
+    (maps,) = recorder.pop()
     assert [tuple(level.shape[1:]) for level in maps] == [(96, 12, 12), (128, 6, 6), (128, 3, 3), (128, 2, 2)]
-    assert early(maps) is maps[0]
-    assert last(maps) is maps[2], "what comes after is hardly a pixel"
-    assert tap.taken() == []
+    assert low_level_map(maps) is maps[0]
+    assert high_level_map(maps) is maps[2], "what comes after is hardly a pixel"
+    assert recorder.pop() == []
     network.eval()
     network(pixels)
-    assert tap.taken() == [], "an attack's passes are none of it"
+    assert recorder.pop() == [], "an attack's passes are none of it"
     network.train()
-    (again,) = tap.of(pixels)
+    (again,) = recorder.extract(pixels)
     assert all(torch.equal(one, other) for one, other in zip(maps, again, strict=True))
 
 
@@ -56,7 +56,7 @@ def planted_maps() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
 
 
 def logits_of(method: GlobalAlignment | LocalAlignment, domains: tuple[Any, Any]) -> list[Tensor]:
-    chosen = last if isinstance(method, GlobalAlignment) else early
+    chosen = high_level_map if isinstance(method, GlobalAlignment) else low_level_map
     return [method.classifier(chosen(groups[0])) for groups in domains]
 
 
@@ -71,9 +71,9 @@ def test_gradients_of_both_domains_are_reversed_and_weighted(
             one, two = logits_of(method, domains)
             loss = focal_loss(one, two) if kind is GlobalAlignment else least_squares_loss([one], [two])
         else:
-            loss = method.addition(*domains).loss
+            loss = method.adaptation_loss(*domains).loss
         loss.backward()
-        chosen = last if kind is GlobalAlignment else early
+        chosen = high_level_map if kind is GlobalAlignment else low_level_map
         maps = [chosen(groups[0]) for groups in domains]
         assert all(one.grad is None for groups in domains for one in groups[0] if one is not chosen(groups[0]))
         parameters = [parameter.grad for parameter in method.classifier.parameters()]
@@ -108,7 +108,7 @@ def test_its_classifier_learns_to_tell_maps_apart_that_differ(
     optimizer = torch.optim.SGD(method.classifier.parameters(), lr=0.5)
     losses = []
     for _ in range(40):
-        added = method.addition(source, moved)
+        added = method.adaptation_loss(source, moved)
         optimizer.zero_grad()
         added.loss.backward()
         optimizer.step()
@@ -138,13 +138,13 @@ def test_the_domain_classifier_sees_the_source_as_it_is_attacked(photos: ImageSe
     network.train()
     objective = adaptation_of(context_of(network, sketches, params, method="local"))
     seen: list[Any] = []
-    addition = objective.method.addition  # type: ignore[attr-defined]
-    objective.method.addition = lambda source, target: seen.append(source) or addition(source, target)  # type: ignore
+    adaptation_loss = objective.method.adaptation_loss  # type: ignore[attr-defined]
+    objective.method.adaptation_loss = lambda source, target: seen.append(source) or adaptation_loss(source, target)  # type: ignore
     objective(a_step(photos))
     points = objective_of(network, [], params, None).points(a_step(photos))  # type: ignore[attr-defined]
     assert not torch.equal(points.images, a_step(photos).images)
-    (expected,) = MapTap(network).of(points.images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(early(seen[0][0]), early(expected), rtol=0, atol=1e-5)
+    (expected,) = MapRecorder(network).extract(points.images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(low_level_map(seen[0][0]), low_level_map(expected), rtol=0, atol=1e-5)
 
 
 def test_the_maps_of_the_target_are_of_augmented_images(photos: ImageSet, sketches: ImageSet) -> None:
@@ -153,13 +153,13 @@ def test_the_maps_of_the_target_are_of_augmented_images(photos: ImageSet, sketch
     network.train()
     objective = adaptation_of(context_of(network, sketches, params, method="local"))
     seen: list[Any] = []
-    addition = objective.method.addition  # type: ignore[attr-defined]
-    objective.method.addition = lambda source, target: seen.append(target) or addition(source, target)  # type: ignore
+    adaptation_loss = objective.method.adaptation_loss  # type: ignore[attr-defined]
+    objective.method.adaptation_loss = lambda source, target: seen.append(target) or adaptation_loss(source, target)  # type: ignore
     objective(a_step(photos))
     batch = TargetStream(sketches, task_of([network]), params).batch(a_step(photos))
     assert not torch.allclose(batch.images, batch.augmented, equal_nan=True)
-    (expected,) = MapTap(network).of(batch.augmented)
-    torch.testing.assert_close(early(seen[0][0]), early(expected), rtol=0, atol=1e-5)
+    (expected,) = MapRecorder(network).extract(batch.augmented)
+    torch.testing.assert_close(low_level_map(seen[0][0]), low_level_map(expected), rtol=0, atol=1e-5)
 
 
 def test_domain_classifiers_of_maps_compute_in_float32(photos: ImageSet, sketches: ImageSet) -> None:
@@ -191,8 +191,8 @@ def test_a_detectors_training_is_resumed_to_the_same_bits(
     def make(path: Path | None = None) -> Run:
         network = detector()
         context = context_of(network, sketches, method=method, threshold=0.01, teacher_ema=0.5)
-        part, nothing = torch.arange(4), torch.empty(0, dtype=torch.int64)
-        return Run(network, photos, part, nothing, [], PARAMS, path, {}, objective=adaptation_of(context))
+        part, no_positions = torch.arange(4), torch.empty(0, dtype=torch.int64)
+        return Run(network, photos, part, no_positions, [], PARAMS, path, {}, objective=adaptation_of(context))
 
     whole = make()
     train(whole, resume=False, stop=Stop(), show=lambda progress: None)

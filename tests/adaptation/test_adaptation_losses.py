@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advkit.adaptation.cdan import LARGEST, MultilinearMap, outer_product
+from advkit.adaptation.cdan import MAX_EXACT, MultilinearMap, outer_product
 from advkit.adaptation.coral import coral_loss, covariance
 from advkit.adaptation.domain_classifier import (
     cross_entropy_loss,
@@ -18,8 +18,8 @@ from advkit.adaptation.domain_classifier import (
     domain_counts,
     focal_loss,
     least_squares_loss,
+    reversal_factor,
     reversed_gradient,
-    rising,
 )
 from advkit.adaptation.mcc import confusion_loss
 from advkit.adaptation.mean_teacher import pseudo_boxes
@@ -59,9 +59,9 @@ def test_behind_a_reversal_the_classifier_itself_learns_as_ever() -> None:
 
 
 def test_the_factor_of_a_reversal_rises_as_in_the_paper() -> None:
-    assert rising(0.0) == 0.0
+    assert reversal_factor(0.0) == 0.0
     for p in (0.1, 0.5, 1.0):
-        assert rising(p) == pytest.approx(math.tanh(5 * p), rel=1e-12)  # the same function, written otherwise
+        assert reversal_factor(p) == pytest.approx(math.tanh(5 * p), rel=1e-12)  # the same function, written otherwise
 
 
 def test_cross_entropy_of_domains_is_the_mean_of_both_means() -> None:
@@ -75,7 +75,7 @@ def test_the_focal_loss_has_gamma_5() -> None:
     # probability of the right domain: 0.8, 0.5, 0.9
     expected = ((0.2**5 * -math.log(0.8) + 0.5**5 * -math.log(0.5)) / 2 + 0.1**5 * -math.log(0.9)) / 2
     assert float(focal_loss(source, target)) == pytest.approx(expected, rel=1e-5)
-    assert float(focal_loss(source, target, focus=0.0)) == pytest.approx(float(cross_entropy_loss(source, target)))
+    assert float(focal_loss(source, target, gamma=0.0)) == pytest.approx(float(cross_entropy_loss(source, target)))
 
 
 def test_least_squares_of_places_count_images_alike() -> None:
@@ -138,7 +138,7 @@ def test_cdan_joins_every_feature_with_every_probability() -> None:
 
 def test_large_outer_products_are_projected_with_their_inner_products_kept() -> None:
     torch.manual_seed(0)
-    width = LARGEST // 4 + 1
+    width = MAX_EXACT // 4 + 1
     projected = MultilinearMap(width, 4)
     assert (projected.exact, projected.width) == (False, 1024)
     features, probabilities = torch.randn(6, width), torch.randn(6, 4).softmax(1)

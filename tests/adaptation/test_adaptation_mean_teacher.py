@@ -30,7 +30,7 @@ def test_the_teacher_is_the_average_with_its_warm_up(decay: float, sketches: Ima
     statistics = [name for name in expected if name.endswith(("running_mean", "running_var"))]
     assert statistics
     generator = torch.Generator().manual_seed(0)
-    nothing, keys = torch.zeros(2, 1, 6), torch.arange(2)
+    unlabelled, keys = torch.zeros(2, 1, 6), torch.arange(2)
     for step, warm in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13)):
         with torch.no_grad():
             for name, tensor in network.net.state_dict().items():
@@ -38,7 +38,7 @@ def test_the_teacher_is_the_average_with_its_warm_up(decay: float, sketches: Ima
                     tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.1)
                 elif name.endswith("num_batches_tracked"):
                     tensor.add_(1)
-        method.addition(TargetBatch(pixels, pixels, nothing, keys, step))
+        method.adaptation_loss(TargetBatch(pixels, pixels, unlabelled, keys, step))
         method.after_step()
         student, part = network.net.state_dict(), min(decay, warm)
         for name, tensor in expected.items():
@@ -51,7 +51,7 @@ def test_the_teacher_is_the_average_with_its_warm_up(decay: float, sketches: Ima
         torch.testing.assert_close(teacher[name], tensor, rtol=1e-5, atol=1e-6)
         if name in statistics:
             assert not torch.equal(tensor, student[name]), name
-    method.settle()
+    method.prepare_inference()
     kept = network.net.state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in teacher.items())
 
@@ -76,16 +76,16 @@ def test_a_teacher_teaches_by_what_it_is_sure_of(
     """Its boxes are planted: the first image has one, the second none."""
     network = detector()
     network.train()
-    pixels, nothing = sketches.batch(slice(0, 2))
+    pixels, unlabelled = sketches.batch(slice(0, 2))
     predictions = torch.zeros(2, 3, 6)
     predictions[..., 5] = -1.0
     predictions[0, 0] = torch.tensor([20.0, 30, 60, 80, 0.85, 2])
     predictions[1, 0] = torch.tensor([20.0, 30, 60, 80, 0.75, 2])
     monkeypatch.setattr("advkit.adaptation.mean_teacher.predict", lambda networks, images: predictions)
     monkeypatch.setattr("advkit.adaptation.mean_teacher.strong_view", lambda images, *more: images)
-    batch = TargetBatch(pixels, pixels, nothing, sketches.indices[:2], 0)
+    batch = TargetBatch(pixels, pixels, unlabelled, sketches.indices[:2], 0)
     method = MeanTeacher(context_of(network, sketches, threshold=0.8, weight=0.5))
-    added = method.addition(batch)
+    added = method.adaptation_loss(batch)
     target = torch.tensor([[[20.0, 30, 60, 80, 2, 0]]])
     wanted = network(pixels[:1]).losses(target)["cls"].sum()
     torch.testing.assert_close(added.loss, 0.5 * wanted / 2)
@@ -94,7 +94,7 @@ def test_a_teacher_teaches_by_what_it_is_sure_of(
         "pseudo_images": 1,
         "target_images": 2,
     }
-    nobody = MeanTeacher(context_of(network, sketches, threshold=0.9)).addition(batch)
+    nobody = MeanTeacher(context_of(network, sketches, threshold=0.9)).adaptation_loss(batch)
     assert float(nobody.loss) == 0.0
 
 
@@ -106,7 +106,7 @@ def test_the_student_sees_another_view_with_the_boxes_where_their_objects_went(
     network.train()
     seed = next(seed for seed in range(50) if len({_mirrored(sketches, seed, k) for k in (0, 1)}) == 2)
     params = replace(PARAMS, augment=frozenset({"flip"}), seed=seed)
-    pixels, nothing = sketches.batch(slice(0, 2))
+    pixels, unlabelled = sketches.batch(slice(0, 2))
     predictions = torch.full((2, 1, 6), 0.9)
     predictions[..., :4], predictions[..., 5] = torch.tensor([20.0, 30, 60, 80]), 2
     asked: list[Any] = []
@@ -118,7 +118,7 @@ def test_the_student_sees_another_view_with_the_boxes_where_their_objects_went(
 
     monkeypatch.setattr("advkit.adaptation.mean_teacher.predict", predict)
     method = MeanTeacher(context_of(network, sketches, params))
-    added = method.addition(TargetBatch(pixels, pixels, nothing, sketches.indices[:2], 0))
+    added = method.adaptation_loss(TargetBatch(pixels, pixels, unlabelled, sketches.indices[:2], 0))
     assert asked == [method.teacher]
     assert method.teacher is not network
     stream = counter_rng.stream("target augmentation", seed)
