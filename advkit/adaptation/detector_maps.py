@@ -1,7 +1,7 @@
-"""The maps of a detector's backbone that domain classifiers look at: an early one and the last one.
+"""The maps of a detector's backbone that domain classifiers look at: a low-level and a high-level one.
 
 Feature pyramids mix late maps into early levels, so what counts is the network below the pyramid where there is one.
-The last map is not the coarsest: the extra levels of one-stage detectors hold hardly a pixel.
+The high-level map is not the coarsest: the extra levels of one-stage detectors hold hardly a pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from advkit.models.detectors.resize import grouped
 from advkit.models.modes import evaluating
 from advkit.models.network import Network
 
-_RATIO = 4.5  # of the finest map's side to the last one's: from stride 8 to 32, with what rounding adds
+_RATIO = 4.5  # of the finest map's side to the high-level one's: from stride 8 to 32, with what rounding adds
 
 
 def detector_of(network: Network) -> GroupedDetector:
@@ -95,7 +95,7 @@ def high_level_map(maps: Sequence[Tensor]) -> Tensor:
 
 
 def map_channels(network: Network) -> tuple[int, int]:
-    """Channels of the early and of the last map, by a dry run on one image of the detector's size."""
+    """Channels of the low-level and of the high-level map, by a dry run on one image of the detector's size."""
     detector = detector_of(network)
     found: list[Any] = []
     hook = body_of(detector).register_forward_hook(lambda module, inputs, output: found.append(output))

@@ -1,4 +1,4 @@
-"""Global, weak alignment of a detector's domains (Saito et al. 2019): the last map, by a focal loss."""
+"""Global, weak alignment of a detector's domains (Saito et al. 2019): the high-level map, by a focal loss."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class GlobalAlignment(MapAlignment):
     measures = ("global_domain_right", "global_domain_images")
 
     def make(self) -> nn.Module:
-        """On the last map."""
+        """On the high-level map."""
         return GlobalClassifier(map_channels(self.context.network)[1])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
-        """The last one."""
+        """The high-level one."""
         return high_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:

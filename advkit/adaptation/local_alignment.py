@@ -1,4 +1,4 @@
-"""Local, strong alignment of a detector's domains (Saito et al. 2019): an early map, place by place, least squares."""
+"""Local, strong alignment of a detector's domains (Saito et al. 2019): each place of a low-level map, least squares."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class LocalAlignment(MapAlignment):
     measures = ("local_domain_right", "local_domain_images")
 
     def make(self) -> nn.Module:
-        """On the early map."""
+        """On the low-level map."""
         return local_classifier(map_channels(self.context.network)[0])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
-        """The early one."""
+        """The low-level one."""
         return low_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
