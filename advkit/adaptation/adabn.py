@@ -30,7 +30,7 @@ class AdaBN(AdaptationMethod):
         if len(context.target) < distributed.world_size():
             raise InputError(f"--method adabn: {len(context.target)} target images for more processes; start fewer")
 
-    def settle(self) -> None:
+    def prepare_inference(self) -> None:
         """Estimate the statistics of every batch-norm on the target, as it is without augmentation."""
         own, target = self.context, self.context.target
         size = min(own.params.batch_size, len(target))

@@ -11,8 +11,8 @@ from advkit.adaptation.dann import DANN
 from advkit.adaptation.domain_classifier import perceptron
 from advkit.adaptation.method import ClassifierView
 
-LARGEST = 4096  # numbers in the outer product; beyond, it is approximated (Long et al. 2018)
-_RANDOM = 1024  # numbers of the approximation
+MAX_EXACT = 4096  # numbers in the outer product; beyond, it is approximated (Long et al. 2018)
+_RANDOM_WIDTH = 1024  # numbers of the approximation
 
 
 def outer_product(features: Tensor, probabilities: Tensor) -> Tensor:
@@ -29,17 +29,17 @@ class MultilinearMap(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.exact = features * classes <= LARGEST
-        self.width = features * classes if self.exact else _RANDOM
+        self.exact = features * classes <= MAX_EXACT
+        self.width = features * classes if self.exact else _RANDOM_WIDTH
         if not self.exact:
-            self.register_buffer("of_features", torch.randn(features, _RANDOM))
-            self.register_buffer("of_classes", torch.randn(classes, _RANDOM))
+            self.register_buffer("of_features", torch.randn(features, _RANDOM_WIDTH))
+            self.register_buffer("of_classes", torch.randn(classes, _RANDOM_WIDTH))
 
     def forward(self, features: Tensor, probabilities: Tensor) -> Tensor:
         if self.exact:
             return outer_product(features, probabilities)
         projected: Tensor = (features @ self.of_features) * (probabilities @ self.of_classes)  # type: ignore[operator]
-        return projected / math.sqrt(_RANDOM)
+        return projected / math.sqrt(_RANDOM_WIDTH)
 
 
 class ConditionalClassifier(nn.Module):
@@ -47,12 +47,12 @@ class ConditionalClassifier(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.joined = MultilinearMap(features, classes)
-        self.classifier = perceptron(self.joined.width)
+        self.multilinear = MultilinearMap(features, classes)
+        self.classifier = perceptron(self.multilinear.width)
 
     def forward(self, features: Tensor, probabilities: Tensor) -> Tensor:
         """(N, 1) logits of (N, D) and (N, K)."""
-        found: Tensor = self.classifier(self.joined(features, probabilities))
+        found: Tensor = self.classifier(self.multilinear(features, probabilities))
         return found
 
 

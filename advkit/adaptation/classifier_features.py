@@ -26,7 +26,7 @@ def head_of(network: Network) -> nn.Linear:
     return found[0]
 
 
-class FeatureTap:
+class FeatureRecorder:
     """Keeps what the head of ``network`` took in the last training pass.
 
     Attributes:
@@ -36,13 +36,13 @@ class FeatureTap:
     def __init__(self, network: Network) -> None:
         self.head = head_of(network)
         self._found: Tensor | None = None
-        self.head.register_forward_pre_hook(self._see)
+        self.head.register_forward_pre_hook(self._keep)
 
-    def _see(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _keep(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if module.training:  # attacks look in evaluation mode
             self._found = inputs[0]
 
-    def taken(self) -> Tensor:
+    def pop(self) -> Tensor:
         """(N, D) of the last training pass, once."""
         found, self._found = self._found, None
         if found is None:

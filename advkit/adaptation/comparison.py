@@ -36,7 +36,7 @@ class ComparedNetwork:
     detections: MatchedDetections | None = None
 
 
-def compared(name: str, network: Network, images: ImageSet) -> ComparedNetwork:
+def evaluate_network(name: str, network: Network, images: ImageSet) -> ComparedNetwork:
     """``network`` on all of ``images``."""
     task, device, step = task_of([network.eval()]), next(network.parameters()).device, images_at_once(images.size)
     metric, correct = task.metric(network.spec.num_classes) if task.figures else None, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.training.distributed import global_sum, world_size
 
@@ -22,10 +22,26 @@ def coral_loss(source: Tensor, target: Tensor) -> Tensor:
 
 
 class CORAL(ClassifierMethod):
-    """The distance of the covariances of the features of a batch."""
+    """The distance of the covariances of the features of a batch.
+
+    The paper aligns the logits. From scenes/photo/crops to scenes/clipart/crops (README's command, 4 epochs, seed 0)
+    1,438 test images of the target were right as often as this, by the weight:
+
+    ========  ===  ===  ===  ===  ===  =====
+    weight      0  0.1    1   10  100  1,000
+    features  742    -  744    -  797    813
+    logits    742  782  743  718    -      -
+    ========  ===  ===  ===  ===  ===  =====
+
+    At 1,000 the loss of the features ends at 0.07, the cross-entropy at 0.24; at 1 it ends at 0.001.
+    """
 
     needs_features = True
 
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """The loss, times the weight."""
-        return Addition(self.context.settings.weight * coral_loss(source.taken(), target.taken()), {})
+        return AdaptationLoss(
+            self.context.settings.weight * coral_loss(source.require_features(), target.require_features()), {}
+        )

@@ -14,10 +14,10 @@ from advkit.adaptation.domain_classifier import (
     domain_counts,
     make_seeded,
     perceptron,
+    reversal_factor,
     reversed_gradient,
-    rising,
 )
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView, MethodContext
+from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView, MethodContext
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.data import counter_rng
 
@@ -44,11 +44,13 @@ class DANN(ClassifierMethod):
         found: Tensor = self.trained(features)
         return found
 
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """The domain classifier's cross-entropy."""
-        factor = self.context.settings.weight * rising(progress)
-        logits = [self.logits(reversed_gradient(view.taken(), factor), view) for view in (source, target)]
-        return Addition(cross_entropy_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:]))
+        factor = self.context.settings.weight * reversal_factor(progress)
+        logits = [self.logits(reversed_gradient(view.require_features(), factor), view) for view in (source, target)]
+        return AdaptationLoss(cross_entropy_loss(logits[0], logits[1]), domain_counts(logits[:1], logits[1:]))
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """The domain classifier's accuracy."""

@@ -1,7 +1,7 @@
-"""The maps of a detector's backbone that domain classifiers look at: an early one and the last one.
+"""The maps of a detector's backbone that domain classifiers look at: a low-level and a high-level one.
 
 Feature pyramids mix late maps into early levels, so what counts is the network below the pyramid where there is one.
-The last map is not the coarsest: the extra levels of one-stage detectors hold hardly a pixel.
+The high-level map is not the coarsest: the extra levels of one-stage detectors hold hardly a pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from advkit.models.detectors.resize import grouped
 from advkit.models.modes import evaluating
 from advkit.models.network import Network
 
-_RATIO = 4.5  # of the finest map's side to the last one's: from stride 8 to 32, with what rounding adds
+_RATIO = 4.5  # of the finest map's side to the high-level one's: from stride 8 to 32, with what rounding adds
 
 
 def detector_of(network: Network) -> GroupedDetector:
@@ -49,7 +49,7 @@ def levels(found: Any) -> list[Tensor]:
     return list(found.values()) if isinstance(found, Mapping) else list(found)
 
 
-class MapTap:
+class MapRecorder:
     """Keeps the maps of training passes of a detector, and makes those of other images.
 
     Attributes:
@@ -61,41 +61,41 @@ class MapTap:
         self._network, self.detector = network, detector_of(network)
         self.body = body_of(self.detector)
         self._found: list[list[Tensor]] = []
-        self.body.register_forward_hook(self._see)
+        self.body.register_forward_hook(self._keep)
 
-    def _see(self, module: nn.Module, inputs: object, output: Any) -> None:
+    def _keep(self, module: nn.Module, inputs: object, output: Any) -> None:
         if module.training:  # attacks look in evaluation mode
             self._found.append([full_precision(level) for level in levels(output)])
 
-    def taken(self) -> list[list[Tensor]]:
+    def pop(self) -> list[list[Tensor]]:
         """Maps by group of images of one size, since they were last taken."""
         found, self._found = self._found, []
         return found
 
-    def of(self, images: Tensor) -> list[list[Tensor]]:
+    def extract(self, images: Tensor) -> list[list[Tensor]]:
         """The maps of ``images`` (N, C, H, W) in [0, 1], in training mode; heads don't run."""
         network = self._network
         self._found = []
         images = images.contiguous(memory_format=torch.channels_last)  # as the source's are, for speed
         for group in grouped((images - network.mean) / network.std, self.detector.transform):
             self.detector.backbone(group.images)
-        return self.taken()
+        return self.pop()
 
 
-def early(maps: Sequence[Tensor]) -> Tensor:
+def low_level_map(maps: Sequence[Tensor]) -> Tensor:
     """The finest of one group's maps."""
     return maps[0]
 
 
-def last(maps: Sequence[Tensor]) -> Tensor:
+def high_level_map(maps: Sequence[Tensor]) -> Tensor:
     """The coarsest of one group's maps with about a quarter of the finest one's side: of stride 16 or 32."""
     fine = max(maps[0].shape[-2:])
     known = [one for one in maps[1:] if max(one.shape[-2:]) * _RATIO >= fine]
     return known[-1] if known else maps[-1]
 
 
-def channels_of(network: Network) -> tuple[int, int]:
-    """Channels of the early and of the last map, by a dry run on one image of the detector's size."""
+def map_channels(network: Network) -> tuple[int, int]:
+    """Channels of the low-level and of the high-level map, by a dry run on one image of the detector's size."""
     detector = detector_of(network)
     found: list[Any] = []
     hook = body_of(detector).register_forward_hook(lambda module, inputs, output: found.append(output))
@@ -107,4 +107,4 @@ def channels_of(network: Network) -> tuple[int, int]:
     finally:
         hook.remove()
     maps = levels(found[0])
-    return early(maps).shape[1], last(maps).shape[1]
+    return low_level_map(maps).shape[1], high_level_map(maps).shape[1]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from advkit.models.build import seeded
 
-FOCUS = 5.0  # gamma of the focal loss (Saito et al. 2019)
+FOCAL_GAMMA = 5.0  # gamma of the focal loss (Saito et al. 2019)
 
 
 class _Reversal(torch.autograd.Function):
@@ -34,7 +34,7 @@ def reversed_gradient(values: Tensor, factor: float) -> Tensor:
     return cast(Tensor, _Reversal.apply(values, factor))
 
 
-def rising(progress: float) -> float:
+def reversal_factor(progress: float) -> float:
     """Factor of the reversal over a training, from 0 to 1: 2 / (1 + exp(-10 p)) - 1 (Ganin and Lempitsky 2015)."""
     return 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0
 
@@ -44,13 +44,13 @@ def cross_entropy_loss(source: Tensor, target: Tensor) -> Tensor:
     return (F.softplus(source.float()).mean() + F.softplus(-target.float()).mean()) / 2.0
 
 
-def focal_loss(source: Tensor, target: Tensor, focus: float = FOCUS) -> Tensor:
-    """Scalar: mean of the two domains' mean -(1 - p)^focus log p, p the probability of the right domain.
+def focal_loss(source: Tensor, target: Tensor, gamma: float = FOCAL_GAMMA) -> Tensor:
+    """Scalar: mean of the two domains' mean -(1 - p)^gamma log p, p the probability of the right domain.
 
     Images that are told apart easily hardly count (Lin et al. 2017; Saito et al. 2019, global alignment).
     """
     losses = [
-        ((focus * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean()
+        ((gamma * F.logsigmoid(-right)).exp() * -F.logsigmoid(right)).mean()
         for right in (-source.float(), target.float())
     ]
     return (losses[0] + losses[1]) / 2.0

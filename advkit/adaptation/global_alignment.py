@@ -1,4 +1,4 @@
-"""Global, weak alignment of a detector's domains (Saito et al. 2019): the last map, by a focal loss."""
+"""Global, weak alignment of a detector's domains (Saito et al. 2019): the high-level map, by a focal loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import channels_of, last
+from advkit.adaptation.detector_maps import high_level_map, map_channels
 from advkit.adaptation.domain_classifier import focal_loss
 from advkit.adaptation.map_alignment import MapAlignment
 
@@ -42,12 +42,12 @@ class GlobalAlignment(MapAlignment):
     measures = ("global_domain_right", "global_domain_images")
 
     def make(self) -> nn.Module:
-        """On the last map."""
-        return GlobalClassifier(channels_of(self.context.network)[1])
+        """On the high-level map."""
+        return GlobalClassifier(map_channels(self.context.network)[1])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
-        """The last one."""
-        return last(maps)
+        """The high-level one."""
+        return high_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The focal loss of both domains."""

@@ -1,4 +1,4 @@
-"""Local, strong alignment of a detector's domains (Saito et al. 2019): an early map, place by place, least squares."""
+"""Local, strong alignment of a detector's domains (Saito et al. 2019): each place of a low-level map, least squares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import channels_of, early
+from advkit.adaptation.detector_maps import low_level_map, map_channels
 from advkit.adaptation.domain_classifier import least_squares_loss
 from advkit.adaptation.map_alignment import MapAlignment
 
@@ -25,12 +25,12 @@ class LocalAlignment(MapAlignment):
     measures = ("local_domain_right", "local_domain_images")
 
     def make(self) -> nn.Module:
-        """On the early map."""
-        return local_classifier(channels_of(self.context.network)[0])
+        """On the low-level map."""
+        return local_classifier(map_channels(self.context.network)[0])
 
     def map_of(self, maps: Sequence[Tensor]) -> Tensor:
-        """The early one."""
-        return early(maps)
+        """The low-level one."""
+        return low_level_map(maps)
 
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """The least squares of both domains."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advkit.adaptation.global_alignment import GlobalAlignment
 from advkit.adaptation.local_alignment import LocalAlignment
-from advkit.adaptation.method import Addition, MapMethod, MethodContext
+from advkit.adaptation.method import AdaptationLoss, MapMethod, MethodContext
 
 
 class LocalGlobal(MapMethod):
@@ -22,10 +22,10 @@ class LocalGlobal(MapMethod):
         self._local, self._global = LocalAlignment(context), GlobalAlignment(context)
         self.trained = nn.ModuleDict({"local": self._local.classifier, "global": self._global.classifier})
 
-    def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
+    def adaptation_loss(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> AdaptationLoss:
         """The sum of both losses."""
-        both = [self._local.addition(source, target), self._global.addition(source, target)]
-        return Addition(both[0].loss + both[1].loss, {**both[0].counts, **both[1].counts})
+        both = [self._local.adaptation_loss(source, target), self._global.adaptation_loss(source, target)]
+        return AdaptationLoss(both[0].loss + both[1].loss, {**both[0].counts, **both[1].counts})
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """The accuracy of both domain classifiers."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from advkit.adaptation.domain_classifier import domain_accuracy, domain_counts, make_seeded, reversed_logits
-from advkit.adaptation.method import Addition, MapMethod, MethodContext
+from advkit.adaptation.method import AdaptationLoss, MapMethod, MethodContext
 from advkit.data import counter_rng
 
 
@@ -41,12 +41,12 @@ class MapAlignment(MapMethod):
     def loss(self, source: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
         """Scalar, of its logits of each group of images."""
 
-    def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
+    def adaptation_loss(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> AdaptationLoss:
         """The loss of both domains, behind a gradient reversal."""
         maps, count = [self.map_of(group) for group in (*source, *target)], len(source)
         logits = reversed_logits(self.classifier, maps, self.context.settings.weight)
         first, second = logits[:count], logits[count:]
-        return Addition(self.loss(first, second), domain_counts(first, second, self.name))
+        return AdaptationLoss(self.loss(first, second), domain_counts(first, second, self.name))
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """The domain classifier's accuracy: the share of images, or of their places, on the right side."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.training.distributed import global_sum, world_size
 
@@ -32,6 +32,8 @@ def confusion_loss(logits: Tensor, temperature: float = TEMPERATURE) -> Tensor:
 class MCC(ClassifierMethod):
     """The confusion of the target's predictions in a batch."""
 
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """The loss, times the weight."""
-        return Addition(self.context.settings.weight * confusion_loss(target.logits), {})
+        return AdaptationLoss(self.context.settings.weight * confusion_loss(target.logits), {})

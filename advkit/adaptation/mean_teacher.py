@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, MethodContext, TeacherMethod
+from advkit.adaptation.method import AdaptationLoss, MethodContext, TeacherMethod
 from advkit.adaptation.strong_views import strong_view
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.data import counter_rng
@@ -17,7 +17,7 @@ from advkit.data.boxes import COLUMNS, LABEL, NO_OBJECT
 from advkit.models.detectors.output import CLASS, SCORE
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
-from advkit.training.moving_average import move_average
+from advkit.training.moving_average import move_average, warmed_up
 
 
 def pseudo_boxes(predictions: Tensor, threshold: float) -> Tensor:
@@ -43,11 +43,14 @@ class MeanTeacher(TeacherMethod):
         super().__init__(context)
         self._task = task_of([context.network])
         self.teacher = copy.deepcopy(context.network).eval().requires_grad_(False)
+        self._step = 0
 
-    def addition(self, batch: TargetBatch) -> Addition:
+    def adaptation_loss(self, batch: TargetBatch) -> AdaptationLoss:
         """The loss of the classes of the teacher's boxes, times the weight."""
         own, params = self.context, self.context.params
-        found = pseudo_boxes(predict([self.teacher], batch.images), own.settings.threshold)
+        self._step = batch.step
+        with torch.autocast(batch.images.device.type, enabled=False):  # scores meet a threshold: float32
+            found = pseudo_boxes(predict([self.teacher], batch.images), own.settings.threshold)
         there = found[..., LABEL] >= 0
         sure = there.any(1)
         counts = {
@@ -56,20 +59,20 @@ class MeanTeacher(TeacherMethod):
             "target_images": torch.ones_like(sure, dtype=torch.float32),
         }
         if not bool(sure.any()):
-            return Addition(torch.zeros((), device=batch.images.device), counts)
+            return AdaptationLoss(torch.zeros((), device=batch.images.device), counts)
         seed = counter_rng.stream("target augmentation", params.seed)
-        images, indices = batch.images[sure], batch.indices[sure]
-        images, targets = self._task.augmented(images, found[sure], indices, params.augment, seed, batch.epoch)
-        images = strong_view(images, indices, seed, batch.epoch).contiguous(memory_format=torch.channels_last)
+        images, keys = batch.images[sure], batch.keys[sure]
+        images, targets = self._task.augmented(images, found[sure], keys, params.augment, seed, 0)
+        images = strong_view(images, keys, seed).contiguous(memory_format=torch.channels_last)
         losses = self._task.attack_losses["cls"](self._task.outputs([own.network], images), targets, False)
-        return Addition(own.settings.weight * losses.sum() / len(sure), counts)
+        return AdaptationLoss(own.settings.weight * losses.sum() / len(sure), counts)
 
     def after_step(self) -> None:
         """teacher = D teacher + (1 - D) student, of weights and buffers; whole numbers are the student's."""
-        student = self.context.network.net.state_dict()
-        move_average(self.teacher.net.state_dict(), student, self.context.settings.teacher_ema)
+        decay = warmed_up(self.context.settings.teacher_ema, self._step)
+        move_average(self.teacher.net.state_dict(), self.context.network.net.state_dict(), decay)
 
-    def settle(self) -> None:
+    def prepare_inference(self) -> None:
         """The teacher's weights."""
         self.context.network.net.load_state_dict(self.teacher.net.state_dict())
 

@@ -35,7 +35,7 @@ class MethodContext:
 
 
 @dataclass(frozen=True)
-class Addition:
+class AdaptationLoss:
     """What a method adds to a step.
 
     Attributes:
@@ -51,7 +51,7 @@ class AdaptationMethod:
     """A method; by itself it adds nothing, and the training is that on the source alone.
 
     Attributes:
-        measures: names of :attr:`Addition.counts`.
+        measures: names of :attr:`AdaptationLoss.counts`.
         trained: weights of its own, such as a domain classifier's.
     """
 
@@ -64,7 +64,7 @@ class AdaptationMethod:
     def after_step(self) -> None:
         """Called when the weights have moved."""
 
-    def settle(self) -> None:
+    def prepare_inference(self) -> None:
         """Give the network what inference on the target is to have."""
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class ClassifierView:
     features: Tensor | None
     logits: Tensor
 
-    def taken(self) -> Tensor:
+    def require_features(self) -> Tensor:
         """The features.
 
         Raises:
@@ -120,7 +120,9 @@ class ClassifierMethod(AdaptationMethod):
     needs_features: bool = False
 
     @abstractmethod
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """What it adds.
 
         Args:
@@ -135,7 +137,7 @@ class MapMethod(AdaptationMethod):
     group the maps, finest first (see :mod:`advkit.adaptation.detector_maps`)."""
 
     @abstractmethod
-    def addition(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> Addition:
+    def adaptation_loss(self, source: list[list[Tensor]], target: list[list[Tensor]]) -> AdaptationLoss:
         """What it adds."""
 
 
@@ -143,5 +145,5 @@ class TeacherMethod(AdaptationMethod):
     """One that makes passes of its own over the target images."""
 
     @abstractmethod
-    def addition(self, batch: TargetBatch) -> Addition:
+    def adaptation_loss(self, batch: TargetBatch) -> AdaptationLoss:
         """What it adds."""

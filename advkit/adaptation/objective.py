@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from advkit.adaptation.classifier_features import FeatureTap
-from advkit.adaptation.detector_maps import MapTap
+from advkit.adaptation.classifier_features import FeatureRecorder
+from advkit.adaptation.detector_maps import MapRecorder
 from advkit.adaptation.method import (
+    AdaptationLoss,
     AdaptationMethod,
-    Addition,
     ClassifierMethod,
     ClassifierView,
     MapMethod,
@@ -52,9 +52,9 @@ class Adaptation(TrainingObjective):
         """As of the method."""
         self.method.after_step()
 
-    def settle(self) -> None:
+    def prepare_inference(self) -> None:
         """As of the method."""
-        self.method.settle()
+        self.method.prepare_inference()
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """What the source's objective and the method have to say."""
@@ -104,7 +104,7 @@ class ClassifierAdaptation(Adaptation):
         super().__init__(context, method)
         self.measures = (*self.measures, ADDED)
         self._method, self._target = method, self._stream()
-        self._tap = FeatureTap(context.network) if method.needs_features else None
+        self._recorder = FeatureRecorder(context.network) if method.needs_features else None
 
     def __call__(self, step: TrainingStep) -> Terms:
         """The source's losses on its part of the pass, and what the method adds."""
@@ -120,16 +120,16 @@ class ClassifierAdaptation(Adaptation):
         losses, correct = self.task.losses_of(
             outputs[:count], step.targets, label_smoothing=self._params.label_smoothing
         )
-        features = self._tap.taken().float() if self._tap is not None else None
+        features = self._recorder.pop().float() if self._recorder is not None else None
         views = [
             ClassifierView(None if features is None else features[part], outputs[part].float())
             for part in (slice(None, count), slice(count, None))
         ]
-        added = self._method.addition(views[0], views[1], batch, self._progress(step))
+        added = self._method.adaptation_loss(views[0], views[1], batch, self._progress(step))
         measures = {"loss": losses.detach(), "correct": correct}
         if isinstance(source, AdversarialObjective):
             measures = source.counts(points, losses, correct, correct)
-        return _with(losses, measures, added)
+        return _combined_terms(losses, measures, added)
 
 
 class DetectorAdaptation(Adaptation):
@@ -145,7 +145,7 @@ class DetectorAdaptation(Adaptation):
             )
         self.measures = (*self.measures, ADDED)
         self._method, self._target = method, self._stream()
-        self._tap = MapTap(context.network) if isinstance(method, MapMethod) else None
+        self._recorder = MapRecorder(context.network) if isinstance(method, MapMethod) else None
 
     def __call__(self, step: TrainingStep) -> Terms:
         """The source's terms, and what the method adds."""
@@ -153,17 +153,18 @@ class DetectorAdaptation(Adaptation):
         (losses,) = terms.losses.values()
         if isinstance(self._method, TeacherMethod):
             with self._autocast(step.images):
-                added = self._method.addition(batch)
+                added = self._method.adaptation_loss(batch)
         else:
-            assert self._tap is not None
-            source = self._tap.taken()
+            assert self._recorder is not None
+            source = self._recorder.pop()
             with self._autocast(step.images):
-                target = self._tap.of(batch.augmented)
-            added = self._method.addition(source, target)  # float32, for want of sound kernels: see GlobalClassifier
-        return _with(losses, terms.measures, added)
+                target = self._recorder.extract(batch.augmented)
+            # Outside of autocast, for want of sound kernels: see GlobalClassifier.
+            added = self._method.adaptation_loss(source, target)
+        return _combined_terms(losses, terms.measures, added)
 
 
-def _with(losses: Tensor, measures: Mapping[str, Tensor], added: Addition) -> Terms:
+def _combined_terms(losses: Tensor, measures: Mapping[str, Tensor], added: AdaptationLoss) -> Terms:
     """The source's ``losses`` and ``measures`` (N,), and what is added."""
     whole = added.loss.float().expand(len(losses))
     return Terms({"loss": losses, ADDED: whole}, {**measures, ADDED: whole.detach(), **added.counts})

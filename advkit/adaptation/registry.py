@@ -44,6 +44,12 @@ def methods_of(task: Task) -> list[str]:
     return [name for name, entry in METHODS.items() if entry.has_places in (None, task.has_places)]
 
 
+def check_method(task: Task, name: str) -> None:
+    """Raise InputError unless the method ``name`` is for networks of ``task``."""
+    if name not in methods_of(task):
+        raise InputError(f"--method {name}: is not for {task.name}, which has {', '.join(methods_of(task))}")
+
+
 def method_of(task: Task, context: MethodContext) -> AdaptationMethod:
     """The method that the settings name.
 
@@ -51,7 +57,6 @@ def method_of(task: Task, context: MethodContext) -> AdaptationMethod:
         InputError: it is for another task; a network that it can't work on.
     """
     name = context.settings.method
-    if name not in methods_of(task):
-        raise InputError(f"--method {name}: is not for {task.name}, which has {', '.join(methods_of(task))}")
+    check_method(task, name)
     module, _, attribute = METHODS[name].place.partition(":")
     return cast("AdaptationMethod", getattr(importlib.import_module(module), attribute)(context))

@@ -12,7 +12,7 @@ TEMPERATURE = 0.05  # of soft neighbourhood density (Saito et al. 2021)
 _ROWS = 512  # of the similarity matrix at once
 
 
-def information(probabilities: Tensor, exclusive: bool) -> float:
+def mutual_information(probabilities: Tensor, exclusive: bool) -> float:
     """Mutual information of image and class, in nats: confident one by one, diverse together.
 
     What Krause et al. (2010) and Shi and Sha (2012) maximise.

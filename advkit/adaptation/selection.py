@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.adaptation.scores import information, neighbourhood_density, nuclear_norm
+from advkit.adaptation.scores import mutual_information, neighbourhood_density, nuclear_norm
 from advkit.data import counter_rng, sampling
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
@@ -17,7 +17,7 @@ from advkit.tasks.prediction import outputs_of
 from advkit.tasks.task import task_of
 from advkit.training.evaluation import accuracy_and_figures, images_at_once
 
-SCORED = 2000  # target images at most, drawn by the seed: neighbourhoods take time that grows with their square
+MAX_SCORED = 2000  # target images at most, drawn by the seed: neighbourhoods take time that grows with their square
 SCORES = ("im", "snd", "bnm")
 
 
@@ -42,7 +42,7 @@ class TargetSelection:
         found = probabilities(network, self.target, self._positions())
         exclusive = task_of([network]).exclusive
         record: dict[str, Any] = {
-            "im": information(found, exclusive),
+            "im": mutual_information(found, exclusive),
             "snd": neighbourhood_density(found),
             "bnm": nuclear_norm(found),
         }
@@ -60,8 +60,8 @@ class TargetSelection:
         return int(best["epoch"])
 
     def _positions(self) -> Tensor:
-        nothing = torch.zeros(len(self.target), dtype=torch.int64)
-        return sampling.stratified(nothing, SCORED, counter_rng.stream("scored target images", self.seed))
+        one_stratum = torch.zeros(len(self.target), dtype=torch.int64)
+        return sampling.stratified(one_stratum, MAX_SCORED, counter_rng.stream("scored target images", self.seed))
 
 
 def score(record: Mapping[str, Any], rule: str) -> float:

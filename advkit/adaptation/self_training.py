@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advkit.adaptation.method import Addition, ClassifierMethod, ClassifierView
+from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView
 from advkit.adaptation.target_stream import TargetBatch
 from advkit.training.adversarial import as_attacked
 
@@ -35,14 +35,16 @@ class SelfTraining(ClassifierMethod):
 
     measures = ("pseudo_labels", "target_images")
 
-    def addition(self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float) -> Addition:
+    def adaptation_loss(
+        self, source: ClassifierView, target: ClassifierView, batch: TargetBatch, progress: float
+    ) -> AdaptationLoss:
         """The loss, times the weight."""
         network = self.context.network
         with torch.no_grad(), as_attacked(network):
             guesses = network(batch.images)
         losses, kept = pseudo_label_losses(target.logits, guesses, self.context.settings.threshold)
         counts = {"pseudo_labels": kept.float(), "target_images": torch.ones_like(losses).detach()}
-        return Addition(self.context.settings.weight * losses.mean(), counts)
+        return AdaptationLoss(self.context.settings.weight * losses.mean(), counts)
 
     def record(self, sums: Mapping[str, float]) -> dict[str, Any]:
         """How many images were sure, of how many."""

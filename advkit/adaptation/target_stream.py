@@ -23,16 +23,17 @@ class TargetBatch:
     Attributes:
         images: (M, C, H, W) float32 in [0, 1], as they are.
         augmented: (M, C, H, W) likewise, changed as the source's are.
-        nothing: (M, ...) targets that say nothing.
-        indices: (M,) int64 identities, which key randomness.
-        epoch: over the target images, from 0; it keys randomness.
+        unlabelled: (M, ...) targets without a class or an object.
+        keys: (M,) int64, one for each image and pass over the target images, which key randomness: where an image comes
+            twice in a batch it is augmented twice.
+        step: its number, from 0.
     """
 
     images: Tensor
     augmented: Tensor
-    nothing: Tensor
-    indices: Tensor
-    epoch: int
+    unlabelled: Tensor
+    keys: Tensor
+    step: int
 
 
 class TargetStream:
@@ -42,36 +43,38 @@ class TargetStream:
     permutation it goes on with the next, so that few target images, even fewer than a batch, serve any source.
 
     Attributes:
-        images: the target images; their targets say nothing.
+        images: the target images; their targets are without classes and objects.
     """
 
     def __init__(self, images: ImageSet, task: Task, params: TrainParams) -> None:
         self.images, self._task, self._params = images, task, params
-        self._turn, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._pass, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def batch(self, step: TrainingStep) -> TargetBatch:
         """The target images that go with ``step``."""
-        size = self._params.batch_size
-        return self._taken(step.number * size, size, step.images.device)
+        size, device, own = self._params.batch_size, step.images.device, self._params
+        items = torch.arange(step.number * size, (step.number + 1) * size)
+        rank, world = distributed.rank(), distributed.world_size()
+        share = self.positions(step.number * size, size)[rank::world]
+        images, unlabelled = (value.to(device) for value in self.images.batch(share))
+        keys = pass_keys(self.images.indices[share], items[rank::world] // len(self.images)).to(device)
+        seed = counter_rng.stream("target augmentation", own.seed)
+        augmented, _ = self._task.augmented(images, unlabelled, keys, own.augment, seed, 0)
+        return TargetBatch(images, augmented, unlabelled, keys, step.number)
 
     def positions(self, start: int, count: int) -> Tensor:
         """(count,) positions of items ``start``, ``start`` + 1, ... of the stream."""
         parts, at = [], start
         while at < start + count:
-            turn, place = divmod(at, len(self.images))
-            if turn != self._turn:
+            number, place = divmod(at, len(self.images))
+            if number != self._pass:
                 seed = counter_rng.stream("target order", self._params.seed)
-                self._turn, self._order = turn, epoch_order(len(self.images), seed, turn)
+                self._pass, self._order = number, epoch_order(len(self.images), seed, number)
             parts.append(self._order[place : place + start + count - at])
             at += len(parts[-1])
         return torch.cat(parts)
 
-    def _taken(self, start: int, count: int, device: torch.device) -> TargetBatch:
-        share = self.positions(start, count)[distributed.rank() :: distributed.world_size()]
-        images, nothing = self.images.batch(share)
-        indices, epoch = self.images.indices[share], start // len(self.images)
-        images, nothing, indices = images.to(device), nothing.to(device), indices.to(device)
-        own = self._params
-        seed = counter_rng.stream("target augmentation", own.seed)
-        changed, _ = self._task.augmented(images, nothing, indices, own.augment, seed, epoch)
-        return TargetBatch(images, changed, nothing, indices, epoch)
+
+def pass_keys(indices: Tensor, passes: Tensor) -> Tensor:
+    """(M,) int64: another key for each of the images ``indices`` (M,) in each of the ``passes`` (M,), from 0."""
+    return indices + (passes << 32)  # more images than 2^32 are in no set

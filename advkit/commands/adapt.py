@@ -25,7 +25,8 @@ def run(config: AdaptConfig) -> int:
 
 
 def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int) -> int:
-    from advkit.adaptation.comparison import compared
+    from advkit.adaptation.comparison import evaluate_network
+    from advkit.commands.adapt_checks import check_before_data
     from advkit.commands.adapt_controls import controls_of, train_controls
     from advkit.commands.adapt_setup import open_adaptation
     from advkit.data.overlap import images_in_both
@@ -33,6 +34,7 @@ def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int
     from advkit.reports import envelope
     from advkit.training.state import resume_path
 
+    check_before_data(config, device)
     setup = open_adaptation(config, device)
     settings = setup.settings(config, world)
     controls = controls_of(config, setup, world)
@@ -47,7 +49,7 @@ def _adapt(config: AdaptConfig, clock: Clock, device: str, rank: int, world: int
     if rank > 0:
         return 0
     networks = [*((control.name, control.network) for control in controls), ("adapted", job.network)]
-    found = [compared(name, network, setup.compared) for name, network in networks] if setup.compared else []
+    found = [evaluate_network(name, network, setup.compared) for name, network in networks] if setup.compared else []
     shared = images_in_both(setup.target, setup.compared) if setup.compared else 0
     result = reports.collect(job, setup.adaptation, len(setup.target), config.out, found, shared, config)
     write(job, config, "adapt", result.model_dump(include=set(reports.METRICS)))

@@ -9,13 +9,29 @@ import typer
 
 from advkit.commands.attack_options import BudgetOptions
 from advkit.commands.checks import check_checkpoint, check_gates, check_outputs, check_range, statistics
+from advkit.commands.loading import is_fresh
 from advkit.commands.run_options import GateOptions
 from advkit.commands.train_config import FitOptions, check_recipe
 from advkit.files.errors import InputError
 
 THRESHOLDS = {"self-training": 0.9, "mean-teacher": 0.8}
+WEIGHTS = {"coral": 1000.0}  # Sun and Saenko (2016) want both losses alike at the end; see advkit/adaptation/coral.py
 OF_AN_ATTACK = ("eps", "objective")
 OF_A_COMPARISON = ("fail_above", "fail_below")
+OF_A_TRAINING = (
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "label_smoothing",
+    "clip",
+    "ema",
+    "augment",
+    "precision",
+    "adversarial",
+    "select",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +57,9 @@ class AdaptConfig(FitOptions, GateOptions):
         ],
         typer.Option(help="The last four are for detectors, those between for classifiers."),
     ] = "none"
-    weight: Annotated[float, typer.Option(metavar="W", help="Of what the method adds.")] = 1.0
+    weight: Annotated[float | None, typer.Option(metavar="W", help="Of what the method adds [1, of coral 1000].")] = (
+        None
+    )
     threshold: Annotated[
         float | None, typer.Option(help="Least score of a pseudo-label [0.9 for self-training, 0.8 for mean-teacher].")
     ] = None
@@ -74,6 +92,12 @@ def check(config: AdaptConfig) -> None:
     """
     check_outputs(config, "out", "report")
     check_checkpoint(config.out)
+    if config.limit is not None and config.limit < 1:
+        raise InputError(f"--limit {config.limit}: at least one image is needed")
+    if not config.epochs and config.method == "adabn":
+        config.refuse(OF_A_TRAINING, "does nothing with --epochs 0; leave it out")
+        if not is_fresh(config.model):  # whose mean and std are those of the images that are not held out
+            config.refuse(("validation",), "does nothing with --epochs 0; leave it out")
     check_recipe(config)
     check_gates(config)
     statistics(config.mean, config.std)
@@ -107,8 +131,8 @@ def _check_method(config: AdaptConfig) -> None:
 
 
 def _check_selection(config: AdaptConfig) -> None:
-    if not config.epochs:
-        config.refuse(("select",), "has no epoch to choose from with --epochs 0; leave it out")
+    if config.epochs == 1:
+        config.refuse(("select",), "has nothing to choose from with --epochs 1; leave it out")
     if config.select == "source-val" and config.validation == 0.0:
         raise InputError("--select source-val: --validation 0 holds no source image out; give another of the two")
     if config.select == "oracle" and not config.target_labels:

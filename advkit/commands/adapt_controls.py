@@ -1,7 +1,7 @@
 """The networks that an adapted one is compared with: trained as it is, on the source alone or on the target's labels.
 
-They lie beside the checkpoint, ``NAME.source-only.safetensors`` and ``NAME.target-trained.safetensors``, and are
-trained before it: a run that goes on finds those that are finished.
+They lie beside the checkpoint, ``NAME.CONTROL.safetensors``, and are trained before it: a run that goes on finds those
+that are finished.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from advkit.commands.adapt_checks import control_names, control_path
 from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adapt_setup import AdaptSetup
 from advkit.commands.training_run import fit, refuse_foreign, write
@@ -28,7 +29,8 @@ class Control:
     """One network to compare with.
 
     Attributes:
-        name: ``source-only`` or ``target-trained``.
+        name: ``source-only``, ``source-only-adversarial`` where it is attacked as the adapted one is, or
+            ``target-trained``.
         job: its training; one without epochs leaves the network as it is.
         out: its checkpoint.
         finished: it was trained before.
@@ -56,26 +58,24 @@ def controls_of(config: AdaptConfig, setup: AdaptSetup, processes: int) -> list[
     Raises:
         InputError: a checkpoint of another run, or an unfinished run that is not asked to go on.
     """
-    if not config.compare:
-        return []
-    found = []
-    if config.method != "none":
-        found.append(_source_only(config, setup, processes))
-    if setup.labelled is not None:
-        found.append(_target_trained(config, setup, processes))
+    make = {"target-trained": _target_trained}
+    found = [
+        make.get(name, _source_only)(config, setup, name, processes)
+        for name in control_names(config, setup.start.params.adversarial)
+    ]
     for control in found:
         refused = replace(config, out=control.out, resume=config.resume and not control.finished)
         refuse_foreign(refused, control.job.settings, resume_path(control.out))
     return found
 
 
-def _source_only(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:
-    """The same training without the target."""
+def _source_only(config: AdaptConfig, setup: AdaptSetup, name: str, processes: int) -> Control:
+    """The same training without the target, adversarial where that is."""
     start = replace(setup.start, network=copy.deepcopy(setup.start.network))
-    return _control(config, start, "source-only", processes)
+    return _control(config, start, name, processes)
 
 
-def _target_trained(config: AdaptConfig, setup: AdaptSetup, processes: int) -> Control:
+def _target_trained(config: AdaptConfig, setup: AdaptSetup, name: str, processes: int) -> Control:
     """The same training on the target's labelled images, clean, and on all of them."""
     labelled = setup.labelled
     assert labelled is not None
@@ -87,11 +87,11 @@ def _target_trained(config: AdaptConfig, setup: AdaptSetup, processes: int) -> C
         network=copy.deepcopy(setup.start.network),
         params=replace(setup.start.params, adversarial=None),
     )
-    return _control(config, start, "target-trained", processes)
+    return _control(config, start, name, processes)
 
 
 def _control(config: AdaptConfig, start: Any, name: str, processes: int) -> Control:
-    out = config.out.with_name(f"{config.out.stem}.{name}.safetensors")
+    out = control_path(config, name)
     settings = start.settings(config, processes) | {"control": name}
     job = Run(start.network, start.images, start.train, start.validation, [], start.params, resume_path(out), settings)
     control = Control(name, job, out, finished=False)

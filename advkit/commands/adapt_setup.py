@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 from advkit.adaptation.params import AdaptationParams
 from advkit.attacks.budget import check_eps, parse_eps
-from advkit.commands.adapt_config import THRESHOLDS, AdaptConfig
+from advkit.commands.adapt_config import THRESHOLDS, WEIGHTS, AdaptConfig
 from advkit.commands.checks import statistics
-from advkit.commands.loading import check_task, is_fresh
+from advkit.commands.loading import check_task, found_by_name, is_fresh
 from advkit.commands.train_recipe import train_params
 from advkit.commands.train_setup import TrainSetup
 from advkit.commands.train_start import load_start, try_out
 from advkit.data import reference as data_reference
+from advkit.data.class_order import in_order
 from advkit.data.images import ImageSet
+from advkit.data.overlap import positions_of
 from advkit.data.scaled_images import at_size
 from advkit.data.statistics import mean_and_std
 from advkit.files.errors import InputError
@@ -37,7 +39,7 @@ class AdaptSetup:
     Attributes:
         start: the network to adapt, the source and the settings of the training.
         target: the images to adapt to, whose targets say nothing.
-        labelled: the same with labels, in an order of their own; None unless the user gives labels away.
+        labelled: the same in the same order, with labels; None unless the user gives labels away.
         compared: the images to compare on, with labels; None for no comparison.
         adaptation: the settings of the adaptation.
     """
@@ -80,7 +82,7 @@ def open_adaptation(config: AdaptConfig, device: str) -> AdaptSetup:
     train, validation = hold_out(task, source, config.validation, config.seed)
     network = _open_network(config, source, train, device)
     check_task(config.model, network, source)
-    check_classes(config.model, network, source)
+    source = with_classes_of(config.model, network, source)
     if config.epochs and not config.freeze_bn and normalises_by_size(network.net):
         raise InputError(
             f"{config.model}: scales images by their shorter side, which batch-norm can't; give --freeze-bn"
@@ -91,9 +93,8 @@ def open_adaptation(config: AdaptConfig, device: str) -> AdaptSetup:
     target = limited(task, _fitting(target, source, whole=task.has_places), config.limit, config.seed)
     labelled = compared = None
     if config.target_labels:
-        labelled = limited(
-            task, _labelled(config, config.target, "train", native, network, source), config.limit, config.seed
-        )
+        labelled = _labelled(config, config.target, "train", native, network, source)
+        labelled = labelled.subset(positions_of(target, labelled))
     if config.compare:
         compared = _labelled(config, config.compare, "test", native, network, source)
     params = train_params(config, source, config.seed, device, adversarial=adversarial_params(config))
@@ -152,8 +153,7 @@ def _labelled(
     """
     found = _open(config, ref, native, role=role, like=source)
     check_task(config.model, network, found)
-    check_classes(config.model, network, found)
-    return _fitting(found, source, whole=task_named(found.task).has_places)
+    return _fitting(with_classes_of(config.model, network, found), source, whole=task_named(found.task).has_places)
 
 
 def _fitting(images: ImageSet, source: ImageSet, *, whole: bool) -> ImageSet:
@@ -161,13 +161,21 @@ def _fitting(images: ImageSet, source: ImageSet, *, whole: bool) -> ImageSet:
     return images if whole else at_size(images, source.size[1], source.size[2])
 
 
-def check_classes(ref: str, network: Network, data: ImageSet) -> None:
-    """Raise InputError unless ``data`` has the classes of ``network`` in its order; without names, no more of them."""
+def with_classes_of(ref: str, network: Network, data: ImageSet) -> ImageSet:
+    """``data`` with its classes in the order of those of ``network``, by name.
+
+    Raises:
+        InputError: names that are not the same; without names, more classes than the network's.
+    """
     own, theirs = network.spec.labels, data.class_names
-    named = bool(own) and not is_nameless(own) and not is_nameless(theirs)
-    fits = own == theirs if named else len(theirs) <= network.spec.num_classes
-    if fits and (named or is_nameless(theirs) or len(theirs) == network.spec.num_classes):
-        return
+    if own == theirs:
+        return data
+    if not own or is_nameless(own) or is_nameless(theirs):
+        missing = network.spec.num_classes - len(theirs)
+        if missing == 0 or (missing > 0 and is_nameless(theirs)):  # of numbers the last ones may be missing by chance
+            return data
+    elif len(own) == len(theirs) and found_by_name(theirs, own):
+        return in_order(data, own)
     told = [f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" for names in (own, theirs)]
     raise InputError(
         f"{data.ref}: has the classes {told[1]}, {ref} has {told[0]}; all must have the same (advkit train --init "
@@ -193,6 +201,5 @@ def adversarial_params(config: AdaptConfig) -> AdversarialParams | None:
 def adaptation_params(config: AdaptConfig) -> AdaptationParams:
     """The settings of the adaptation that the options ask for."""
     threshold = config.threshold if config.threshold is not None else THRESHOLDS.get(config.method, 0.0)
-    return AdaptationParams(
-        config.method, config.weight, threshold, config.teacher_ema, config.select, config.target_labels
-    )
+    weight = config.weight if config.weight is not None else WEIGHTS.get(config.method, 1.0)
+    return AdaptationParams(config.method, weight, threshold, config.teacher_ema, config.select, config.target_labels)

@@ -223,7 +223,7 @@ def load_for(
     if network.spec.num_classes == 1 and data.num_classes == 2:
         network = as_two_classes(network)
     names, known = data.class_names, network.spec.labels
-    if names != known and set(names) <= set(known) and not is_nameless(names):
+    if names != known and found_by_name(names, known):
         network = select_classes(network, names)
     classes = network.spec.num_classes
     # Data without class names may lack the last classes by chance; named classes must agree.
@@ -261,6 +261,11 @@ def _on_pictures(network: Network, images: ImageSet) -> list[str]:
 
 def is_fresh(ref: str) -> bool:
     return "@" not in ref and ref.partition("/")[0] in ("advkit", "timm", "torchvision") and not Path(ref).exists()
+
+
+def found_by_name(names: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether ``names`` are more than numbers and all of them are among ``known``, in whatever order."""
+    return set(names) <= set(known) and not is_nameless(tuple(names))
 
 
 def _check_names(ref: str, labels: Sequence[str], other: str, theirs: Sequence[str]) -> None:

@@ -127,8 +127,6 @@ def check_training(config: TrainingConfig) -> None:
         raise InputError("--data DATA is needed to train; only --epochs 0 goes without")
     check_recipe(config)
     statistics(config.mean, config.std)
-    if config.optimizer != "sgd":
-        config.refuse(("momentum",), f"does nothing with --optimizer {config.optimizer}; leave it out")
     if config.backbone and config.arch not in ("advkit/ssd", "advkit/fcos"):
         raise InputError(f"--backbone {config.backbone}: is for --arch advkit/ssd and advkit/fcos; leave it out")
     if not config.data:
@@ -144,6 +142,8 @@ def check_recipe(recipe: RecipeOptions) -> None:
     check_range("lr", recipe.lr, 0.0, 1e6)
     check_range("clip", recipe.clip, 0.0, 1e6)
     check_range("weight-decay", recipe.weight_decay, 0.0, 1e6)
+    if recipe.optimizer != "sgd":
+        recipe.refuse(("momentum",), f"does nothing with --optimizer {recipe.optimizer}; leave it out")
     if recipe.freeze_bn:
         recipe.refuse(("precise_bn",), "would estimate what --freeze-bn keeps; give one of them")
 

@@ -58,7 +58,7 @@ class AdaptEpoch(StrictModel):
 class ComparedModel(StrictModel):
     """One network on the images of --compare."""
 
-    name: str = Field(description="source-only, target-trained or adapted")
+    name: str = Field(description="source-only (-adversarial where that is trained so too), target-trained, adapted")
     accuracy: Rate = Field(description="of detectors the images with every object found and nothing else")
     map50: float | None = Field(default=None, description="of detectors")
     map50_interval: tuple[float, float] | None = Field(default=None, description="bootstrap over the images, 95 %")
@@ -224,22 +224,23 @@ def table(result: AdaptResult) -> list[str]:
         f"{result.checkpoint}: {result.method}, {result.source_images} images of the source, {result.target_images} of "
         "the target",
     ]
+    both = any(None not in (record.local_domain_accuracy, record.global_domain_accuracy) for record in result.epochs)
+    domain = "local/global domain %" if both else "domain %"
     if result.epochs:
-        lines.append("epoch    loss    added  domain %  held-out       im      snd      bnm")
+        lines.append(f"epoch    loss    added  {domain}  held-out       im      snd      bnm")
     for record in result.epochs:
-        accuracies = [record.domain_accuracy, record.global_domain_accuracy, record.local_domain_accuracy]
-        domain = next((value for value in accuracies if value is not None), None)
+        accuracies = [record.domain_accuracy, record.local_domain_accuracy, record.global_domain_accuracy]
+        told = "/".join(f"{100 * value:.1f}" for value in accuracies if value is not None) or "-"
         held = "-"
         if record.validation_map50 is not None:
             held = precision(record.validation_map50)
         elif record.validation_images and record.validation_right is not None:
             held = f"{100 * record.validation_right / record.validation_images:.1f} %"
         added = "-" if record.alignment is None else f"{record.alignment:.4f}"
-        told = "-" if domain is None else f"{100 * domain:.1f}"
         mark = "  kept" if record.epoch == result.kept_epoch != len(result.epochs) else ""
         lines.append(
-            f"{record.epoch:5}  {record.cross_entropy:6.3f}  {added:>7}  {told:>8}  {held:>8}  {record.im:7.4f}  "
-            f"{record.snd:7.4f}  {record.bnm:7.4f}{mark}"
+            f"{record.epoch:5}  {record.cross_entropy:6.3f}  {added:>7}  {told:>{len(domain)}}  {held:>8}  "
+            f"{record.im:7.4f}  {record.snd:7.4f}  {record.bnm:7.4f}{mark}"
         )
     if result.comparison is not None:
         lines += _comparison_lines(result.comparison)
@@ -248,11 +249,12 @@ def table(result: AdaptResult) -> list[str]:
 
 def _comparison_lines(found: AdaptationComparison) -> list[str]:
     lines = [f"on {found.images} images of --compare"]
+    width = max(len(model.name) for model in found.models)
     for model in found.models:
         figure = percent(model.accuracy)
         if model.objects is not None:
             figure = f"mAP@.5 {precision(model.map50, model.map50_interval)}"
-        lines.append(f"  {model.name:14}  {figure}")
+        lines.append(f"  {model.name:{width}}  {figure}")
     for gain in found.gains:
         if gain.accuracy is not None and gain.accuracy_interval is not None:
             low, high = gain.accuracy_interval

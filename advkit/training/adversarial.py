@@ -22,7 +22,7 @@ from advkit.data import counter_rng
 from advkit.files.errors import InputError
 from advkit.models.modes import modes_kept
 from advkit.models.network import Network
-from advkit.tasks.task import task_of
+from advkit.tasks.task import Task, task_of
 from advkit.training.objective import Terms, TrainingObjective, TrainingStep
 from advkit.training.params import TrainParams
 
@@ -75,6 +75,13 @@ class AdversarialPoints:
     chosen: Tensor
 
 
+def check_objective(task: Task, name: str) -> None:
+    """Raise InputError unless ``task`` has an attack loss of this name."""
+    known = [*task.attack_losses, *task.strongest_of]
+    if name not in known:
+        raise InputError(f"--objective {name}: {task.name} has {', '.join(known)}")
+
+
 class AdversarialObjective(TrainingObjective):
     """Trains on points of an attack on the network as it is now.
 
@@ -91,10 +98,8 @@ class AdversarialObjective(TrainingObjective):
         assert params.adversarial is not None
         self.network, self.params, self.settings = network, params, params.adversarial
         self.task = task_of([network])
-        known = [*self.task.attack_losses, *self.task.strongest_of]
-        self.objective = self.settings.objective or known[0]
-        if self.objective not in known:
-            raise InputError(f"--objective {self.objective}: {self.task.name} has {', '.join(known)}")
+        self.objective = self.settings.objective or next(iter(self.task.attack_losses))
+        check_objective(self.task, self.objective)
 
     def __call__(self, step: TrainingStep) -> Terms:
         """The terms at :meth:`points`."""

@@ -20,7 +20,7 @@ from advkit.models.network import Network
 from advkit.tasks.task import task_of
 from advkit.training import distributed, state
 from advkit.training.measurement import best_so_far, estimate_statistics, record_epoch
-from advkit.training.moving_average import move_average
+from advkit.training.moving_average import move_average, warmed_up
 from advkit.training.objective import TrainingObjective, TrainingStep, objective_of
 from advkit.training.optimizer import make_optimizer
 from advkit.training.order import dropout_seed, epoch_order
@@ -113,7 +113,7 @@ def _keep(run: Run, objective: TrainingObjective) -> None:
             run.network.net.load_state_dict(run.ema)
         if run.params.precise_bn and run.history:
             estimate_statistics(run, run.params.precise_bn, len(run.history) - 1)
-        objective.settle()
+        objective.prepare_inference()
     run.network.eval().requires_grad_(False)
 
 
@@ -189,8 +189,7 @@ def training_mode(network: Network, *, freeze_bn: bool) -> Network:
 def _average(run: Run, number: int) -> None:
     if not run.ema:
         return
-    decay = min(run.params.ema, (1 + number) / (10 + number))  # short memory at first: the start is soon forgotten
-    move_average(run.ema, run.network.net.state_dict(), decay)
+    move_average(run.ema, run.network.net.state_dict(), warmed_up(run.params.ema, number))
 
 
 def _progress(

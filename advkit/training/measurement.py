@@ -55,7 +55,7 @@ def record_epoch(run: Run, objective: TrainingObjective, epoch: int, running_sum
         run.network.net.load_state_dict(run.ema)
     if run.params.precise_bn:
         estimate_statistics(run, run.params.precise_bn, epoch)
-    objective.settle()
+    objective.prepare_inference()
     record = run.history[-1]
     if len(run.validation):
         right, images, found = accuracy_and_figures(run.network, run.data, run.validation)

@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 
+def warmed_up(decay: float, step: int) -> float:
+    """``decay`` in ``step``, counted from 0: short memory at first, so that the start is soon forgotten.
+
+    As Tarvainen and Valpola (2017) do, by (1 + step) / (10 + step) until that reaches ``decay``.
+    """
+    return min(decay, (1 + step) / (10 + step))
+
+
 def move_average(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], decay: float) -> None:
     """average = decay average + (1 - decay) weights, in place, by name; whole numbers are those of ``weights``."""
     with torch.no_grad():

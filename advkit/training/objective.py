@@ -77,7 +77,7 @@ class TrainingObjective(ABC):
     def after_step(self) -> None:  # noqa: B027
         """Called when the weights have moved."""
 
-    def settle(self) -> None:  # noqa: B027
+    def prepare_inference(self) -> None:  # noqa: B027
         """Called before the network is measured and where the training ends: it gets what inference is to have.
 
         What it was is put back after a measurement.

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from advkit.data.images import ImageSet
+from advkit.data.reference import load
+
 
 @pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -15,3 +18,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def photos() -> ImageSet:
+    return load("scenes/photo", role="train").subset(torch.arange(4))
+
+
+@pytest.fixture(scope="package")
+def sketches() -> ImageSet:
+    return load("scenes/sketch", role="train", labelled=False, whole=True).subset(torch.arange(4))

@@ -29,45 +29,45 @@ def image_set(pixels: Tensor, labels: Tensor, *, labelled: bool = True) -> Image
     return ImageSet("made", "", ("a", "b"), SIZE, labels, rows, rows, lambda part: images[part])
 
 
-def spread(count: int, width: float) -> Tensor:
+def evenly_spaced(count: int, width: float) -> Tensor:
     """(count,) evenly over [-width, width]: a cloud without luck."""
     return torch.linspace(-width, width, count)
 
 
-def mixed(values: Tensor, seed: int = 0) -> Tensor:
+def shuffled(values: Tensor, seed: int = 0) -> Tensor:
     """``values`` in another order, so that they go with no class."""
     return values[torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))]
 
 
-def nuisance(count: int = 80) -> tuple[ImageSet, ImageSet]:
+def nuisance_shift(count: int = 80) -> tuple[ImageSet, ImageSet]:
     """The first pixel tells the class in both; the second is dark in the source, and in the target whatever it likes.
 
     A network that reads the second as well gets the source right, and has no reason to stop reading it.
     """
     labels = torch.arange(count) % 2
-    first = 0.5 + 0.15 * (labels.float() * 2 - 1) + mixed(spread(count, 0.05))
-    source = torch.stack([first, 0.1 + mixed(spread(count, 0.02), 1)], 1)
-    target = torch.stack([first, 0.55 + mixed(spread(count, 0.4), 2)], 1)
+    first = 0.5 + 0.15 * (labels.float() * 2 - 1) + shuffled(evenly_spaced(count, 0.05))
+    source = torch.stack([first, 0.1 + shuffled(evenly_spaced(count, 0.02), 1)], 1)
+    target = torch.stack([first, 0.55 + shuffled(evenly_spaced(count, 0.4), 2)], 1)
     return image_set(source, labels), image_set(target, labels)
 
 
-def hidden(count: int = 80) -> tuple[ImageSet, ImageSet]:
+def informative_feature_shift(count: int = 80) -> tuple[ImageSet, ImageSet]:
     """The first pixel tells the class, in the target only of those images far from the middle; there the second does.
 
     In the source the second pixel is the same in all.
     """
     labels = torch.arange(count) % 2
     sign = labels.float() * 2 - 1
-    source = torch.stack([0.5 + 0.15 * sign + mixed(spread(count, 0.05)), torch.full((count,), 0.5)], 1)
-    target = torch.stack([0.5 + 0.12 * sign + mixed(spread(count, 0.25)), 0.5 + 0.3 * sign], 1)
+    source = torch.stack([0.5 + 0.15 * sign + shuffled(evenly_spaced(count, 0.05)), torch.full((count,), 0.5)], 1)
+    target = torch.stack([0.5 + 0.12 * sign + shuffled(evenly_spaced(count, 0.25)), 0.5 + 0.3 * sign], 1)
     return image_set(source, labels), image_set(target, labels)
 
 
-def drift(count: int = 80) -> tuple[ImageSet, ImageSet]:
+def mean_shift(count: int = 80) -> tuple[ImageSet, ImageSet]:
     """The classes of the target lie as far apart as the source's, but moved so that one straddles the boundary."""
     labels = torch.arange(count) % 2
     sign = labels.float() * 2 - 1
-    pixel = 0.4 + 0.2 * sign + mixed(spread(count, 0.08))
+    pixel = 0.4 + 0.2 * sign + shuffled(evenly_spaced(count, 0.08))
     rest = torch.full((count,), 0.5)
     return (
         image_set(torch.stack([pixel, rest], 1), labels),
@@ -75,9 +75,9 @@ def drift(count: int = 80) -> tuple[ImageSet, ImageSet]:
     )
 
 
-def dimmed(count: int = 80) -> tuple[ImageSet, ImageSet]:
+def contrast_shift(count: int = 80) -> tuple[ImageSet, ImageSet]:
     """The target is the source at less contrast and more brightness, which batch-norm's statistics undo."""
-    source, _ = nuisance(count)
+    source, _ = nuisance_shift(count)
     pixels = source.batch(slice(None))[0].view(-1, 2)
     return source, image_set(0.3 * pixels + 0.65, source.targets)
 
@@ -105,9 +105,9 @@ def context_of(network: Network, target: ImageSet, params: TrainParams = PARAMS,
 def a_run(source: ImageSet, target: ImageSet, network: Network, params: TrainParams = PARAMS, **settings: Any) -> Run:
     """A training on all of ``source``, adapted to ``target`` by ``settings``."""
     objective: Adaptation = adaptation_of(context_of(network, target, params, **settings))
-    nothing = torch.empty(0, dtype=torch.int64)
+    no_positions = torch.empty(0, dtype=torch.int64)
     part = torch.arange(len(source))
-    return Run(network, source, part, nothing, [], params, None, {}, objective=objective)
+    return Run(network, source, part, no_positions, [], params, None, {}, objective=objective)
 
 
 def trained(run: Run) -> Run:
@@ -115,6 +115,6 @@ def trained(run: Run) -> Run:
     return run
 
 
-def rate(network: Network, data: ImageSet) -> float:
+def accuracy_on(network: Network, data: ImageSet) -> float:
     right, images = accuracy(network, data, torch.arange(len(data)))
     return right / images

@@ -1,4 +1,4 @@
-"""Alignment of detectors: which maps, reversed gradients, and a mean teacher that is the average it should be."""
+"""Alignment of detectors: which maps, reversed gradients, and resumed trainings."""
 
 from __future__ import annotations
 
@@ -8,75 +8,42 @@ from typing import Any
 
 import pytest
 import torch
+from detectors import PARAMS, a_step, context_of, detector, with_batch_norm
 from torch import Tensor, nn
 
-from advkit.adaptation.detector_maps import MapTap, channels_of, early, last
+from advkit.adaptation.detector_maps import MapRecorder, high_level_map, low_level_map, map_channels
 from advkit.adaptation.domain_classifier import focal_loss, least_squares_loss, reversed_logits
 from advkit.adaptation.global_alignment import GlobalAlignment
 from advkit.adaptation.local_alignment import LocalAlignment
-from advkit.adaptation.mean_teacher import MeanTeacher
-from advkit.adaptation.method import MethodContext
 from advkit.adaptation.objective import adaptation_of
-from advkit.adaptation.params import AdaptationParams
-from advkit.adaptation.strong_views import strong_view
-from advkit.adaptation.target_stream import TargetBatch
-from advkit.data import counter_rng
-from advkit.data.augment_boxes import augmented
+from advkit.adaptation.target_stream import TargetStream
 from advkit.data.images import ImageSet
-from advkit.data.reference import load
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
-from advkit.models.build import create
-from advkit.models.network import Network
+from advkit.tasks.task import task_of
 from advkit.training.loop import train
-from advkit.training.objective import TrainingStep, objective_of
-from advkit.training.params import AdversarialParams, TrainParams
+from advkit.training.objective import objective_of
+from advkit.training.params import AdversarialParams
 from advkit.training.run import Run
-
-PARAMS = TrainParams(epochs=1, batch_size=2, optimizer="adamw", lr=0.001, schedule="constant")
-
-
-def detector(seed: int = 0, side: int = 96) -> Network:
-    statistics = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-    return create("advkit/tiny-ssd", num_classes=6, input_size=(3, side, side), seed=seed, **statistics)
-
-
-@pytest.fixture(scope="module")
-def photos() -> ImageSet:
-    return load("scenes/photo", role="train").subset(torch.arange(4))
-
-
-@pytest.fixture(scope="module")
-def sketches() -> ImageSet:
-    return load("scenes/sketch", role="train", labelled=False, whole=True).subset(torch.arange(4))
-
-
-def context_of(network: Network, target: ImageSet, params: TrainParams = PARAMS, **settings: Any) -> MethodContext:
-    return MethodContext(network, target, AdaptationParams(**settings), params)
-
-
-def a_step(images: ImageSet) -> TrainingStep:
-    pixels, targets = images.batch(slice(0, 2))
-    return TrainingStep(pixels, targets, images.indices[:2], 0, 0, 2)
 
 
 def test_the_maps_of_a_step_are_those_of_its_training_pass(photos: ImageSet) -> None:
     network = detector()
-    tap = MapTap(network)
-    assert channels_of(network) == (96, 128)
+    recorder = MapRecorder(network)
+    assert map_channels(network) == (96, 128)
     pixels = photos.batch(slice(0, 2))[0].contiguous(memory_format=torch.channels_last)
     network.train()
     network(pixels)
-    (maps,) = tap.taken()
+    (maps,) = recorder.pop()
     assert [tuple(level.shape[1:]) for level in maps] == [(96, 12, 12), (128, 6, 6), (128, 3, 3), (128, 2, 2)]
-    assert early(maps) is maps[0]
-    assert last(maps) is maps[2], "what comes after is hardly a pixel"
-    assert tap.taken() == []
+    assert low_level_map(maps) is maps[0]
+    assert high_level_map(maps) is maps[2], "what comes after is hardly a pixel"
+    assert recorder.pop() == []
     network.eval()
     network(pixels)
-    assert tap.taken() == [], "an attack's passes are none of it"
+    assert recorder.pop() == [], "an attack's passes are none of it"
     network.train()
-    (again,) = tap.of(pixels)
+    (again,) = recorder.extract(pixels)
     assert all(torch.equal(one, other) for one, other in zip(maps, again, strict=True))
 
 
@@ -89,7 +56,7 @@ def planted_maps() -> tuple[list[list[Tensor]], list[list[Tensor]]]:
 
 
 def logits_of(method: GlobalAlignment | LocalAlignment, domains: tuple[Any, Any]) -> list[Tensor]:
-    chosen = last if isinstance(method, GlobalAlignment) else early
+    chosen = high_level_map if isinstance(method, GlobalAlignment) else low_level_map
     return [method.classifier(chosen(groups[0])) for groups in domains]
 
 
@@ -104,9 +71,9 @@ def test_gradients_of_both_domains_are_reversed_and_weighted(
             one, two = logits_of(method, domains)
             loss = focal_loss(one, two) if kind is GlobalAlignment else least_squares_loss([one], [two])
         else:
-            loss = method.addition(*domains).loss
+            loss = method.adaptation_loss(*domains).loss
         loss.backward()
-        chosen = last if kind is GlobalAlignment else early
+        chosen = high_level_map if kind is GlobalAlignment else low_level_map
         maps = [chosen(groups[0]) for groups in domains]
         assert all(one.grad is None for groups in domains for one in groups[0] if one is not chosen(groups[0]))
         parameters = [parameter.grad for parameter in method.classifier.parameters()]
@@ -141,7 +108,7 @@ def test_its_classifier_learns_to_tell_maps_apart_that_differ(
     optimizer = torch.optim.SGD(method.classifier.parameters(), lr=0.5)
     losses = []
     for _ in range(40):
-        added = method.addition(source, moved)
+        added = method.adaptation_loss(source, moved)
         optimizer.zero_grad()
         added.loss.backward()
         optimizer.step()
@@ -171,13 +138,28 @@ def test_the_domain_classifier_sees_the_source_as_it_is_attacked(photos: ImageSe
     network.train()
     objective = adaptation_of(context_of(network, sketches, params, method="local"))
     seen: list[Any] = []
-    addition = objective.method.addition  # type: ignore[attr-defined]
-    objective.method.addition = lambda source, target: seen.append(source) or addition(source, target)  # type: ignore
+    adaptation_loss = objective.method.adaptation_loss  # type: ignore[attr-defined]
+    objective.method.adaptation_loss = lambda source, target: seen.append(source) or adaptation_loss(source, target)  # type: ignore
     objective(a_step(photos))
     points = objective_of(network, [], params, None).points(a_step(photos))  # type: ignore[attr-defined]
     assert not torch.equal(points.images, a_step(photos).images)
-    (expected,) = MapTap(network).of(points.images.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(early(seen[0][0]), early(expected), rtol=0, atol=1e-5)
+    (expected,) = MapRecorder(network).extract(points.images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(low_level_map(seen[0][0]), low_level_map(expected), rtol=0, atol=1e-5)
+
+
+def test_the_maps_of_the_target_are_of_augmented_images(photos: ImageSet, sketches: ImageSet) -> None:
+    params = replace(PARAMS, augment=frozenset({"crop", "flip"}))
+    network = detector()
+    network.train()
+    objective = adaptation_of(context_of(network, sketches, params, method="local"))
+    seen: list[Any] = []
+    adaptation_loss = objective.method.adaptation_loss  # type: ignore[attr-defined]
+    objective.method.adaptation_loss = lambda source, target: seen.append(target) or adaptation_loss(source, target)  # type: ignore
+    objective(a_step(photos))
+    batch = TargetStream(sketches, task_of([network]), params).batch(a_step(photos))
+    assert not torch.allclose(batch.images, batch.augmented, equal_nan=True)
+    (expected,) = MapRecorder(network).extract(batch.augmented)
+    torch.testing.assert_close(low_level_map(seen[0][0]), low_level_map(expected), rtol=0, atol=1e-5)
 
 
 def test_domain_classifiers_of_maps_compute_in_float32(photos: ImageSet, sketches: ImageSet) -> None:
@@ -194,103 +176,8 @@ def test_domain_classifiers_of_maps_compute_in_float32(photos: ImageSet, sketche
     assert seen == [(False, torch.float32, torch.float32)]
 
 
-@pytest.mark.parametrize("decay", [0.5, 0.9996])
-def test_the_teacher_is_the_average_to_the_bit(decay: float, sketches: ImageSet) -> None:
-    network = detector()
-    method = MeanTeacher(context_of(network, sketches, teacher_ema=decay))
-    expected = {name: tensor.clone() for name, tensor in network.net.state_dict().items()}
-    first = {name: tensor.clone() for name, tensor in expected.items()}
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        with torch.no_grad():
-            for parameter in network.net.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        method.after_step()
-        student = network.net.state_dict()
-        expected = {name: tensor * decay + student[name] * (1.0 - decay) for name, tensor in expected.items()}
-    teacher = method.teacher.net.state_dict()
-    assert all(torch.allclose(teacher[name], tensor, rtol=0, atol=2e-7) for name, tensor in expected.items())
-    assert not any(torch.equal(teacher[name], tensor) for name, tensor in first.items())
-    for _ in range(5):  # the student stands still: D^5 of the distance is left
-        method.after_step()
-    for name, tensor in method.teacher.net.state_dict().items():
-        wanted = student[name] + decay**5 * (expected[name] - student[name])
-        torch.testing.assert_close(tensor, wanted, rtol=1e-5, atol=1e-6)
-    method.settle()
-    settled = network.net.state_dict()
-    assert all(torch.equal(settled[name], tensor) for name, tensor in method.teacher.net.state_dict().items())
-
-
-def test_a_teacher_teaches_by_what_it_is_sure_of(
-    photos: ImageSet, sketches: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its boxes are planted: the first image has one, the second none."""
-    network = detector()
-    network.train()
-    pixels, nothing = sketches.batch(slice(0, 2))
-    predictions = torch.zeros(2, 3, 6)
-    predictions[..., 5] = -1.0
-    predictions[0, 0] = torch.tensor([20.0, 30, 60, 80, 0.85, 2])
-    predictions[1, 0] = torch.tensor([20.0, 30, 60, 80, 0.75, 2])
-    monkeypatch.setattr("advkit.adaptation.mean_teacher.predict", lambda networks, images: predictions)
-    monkeypatch.setattr("advkit.adaptation.mean_teacher.strong_view", lambda images, *more: images)
-    batch = TargetBatch(pixels, pixels, nothing, sketches.indices[:2], 0)
-    method = MeanTeacher(context_of(network, sketches, threshold=0.8, weight=0.5))
-    added = method.addition(batch)
-    target = torch.tensor([[[20.0, 30, 60, 80, 2, 0]]])
-    wanted = network(pixels[:1]).losses(target)["cls"].sum()
-    torch.testing.assert_close(added.loss, 0.5 * wanted / 2)
-    assert {name: float(value.sum()) for name, value in added.counts.items()} == {
-        "pseudo_boxes": 1,
-        "pseudo_images": 1,
-        "target_images": 2,
-    }
-    nobody = MeanTeacher(context_of(network, sketches, threshold=0.9)).addition(batch)
-    assert float(nobody.loss) == 0.0
-
-
-def test_the_student_sees_another_view_with_the_boxes_where_their_objects_went(
-    sketches: ImageSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The teacher, and not the student, looks at the images themselves; both images have a box, one is mirrored."""
-    network = detector()
-    network.train()
-    seed = next(seed for seed in range(50) if len({_mirrored(sketches, seed, k) for k in (0, 1)}) == 2)
-    params = replace(PARAMS, augment=frozenset({"flip"}), seed=seed)
-    pixels, nothing = sketches.batch(slice(0, 2))
-    predictions = torch.full((2, 1, 6), 0.9)
-    predictions[..., :4], predictions[..., 5] = torch.tensor([20.0, 30, 60, 80]), 2
-    asked: list[Any] = []
-
-    def predict(networks: list[Network], images: Tensor) -> Tensor:
-        asked.extend(networks)
-        assert torch.equal(images, pixels)
-        return predictions
-
-    monkeypatch.setattr("advkit.adaptation.mean_teacher.predict", predict)
-    method = MeanTeacher(context_of(network, sketches, params))
-    added = method.addition(TargetBatch(pixels, pixels, nothing, sketches.indices[:2], 0))
-    assert asked == [method.teacher]
-    assert method.teacher is not network
-    stream = counter_rng.stream("target augmentation", seed)
-    boxes = torch.tensor([[[20.0, 30, 60, 80, 2, 0]]]).expand(2, -1, -1)
-    images, moved = augmented(pixels, boxes, sketches.indices[:2], frozenset({"flip"}), stream, 0)
-    assert (moved != boxes).any((1, 2)).tolist().count(True) == 1
-    images = strong_view(images, sketches.indices[:2], stream, 0)
-    torch.testing.assert_close(added.loss, network(images).losses(moved)["cls"].mean())
-
-
-def _mirrored(images: ImageSet, seed: int, position: int) -> bool:
-    stream = counter_rng.stream("target augmentation", seed)
-    drawn = counter_rng.uniform(stream, images.indices[:2], counter_rng.stream("augment", 0), 6)
-    return bool(drawn[position, 0] < 0.5)
-
-
 def test_batch_norm_of_a_detector_must_be_frozen(sketches: ImageSet) -> None:
-    made = create(
-        "advkit/ssd", num_classes=6, input_size=(3, 96, 96), model_args={"backbone": "timm/resnet10t"}, mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-    )  # fmt: skip
+    made = with_batch_norm()
     with pytest.raises(InputError, match="give --freeze-bn"):
         adaptation_of(context_of(made, sketches, method="local"))
     adaptation_of(context_of(made, sketches, replace(PARAMS, freeze_bn=True), method="local"))
@@ -304,8 +191,8 @@ def test_a_detectors_training_is_resumed_to_the_same_bits(
     def make(path: Path | None = None) -> Run:
         network = detector()
         context = context_of(network, sketches, method=method, threshold=0.01, teacher_ema=0.5)
-        part, nothing = torch.arange(4), torch.empty(0, dtype=torch.int64)
-        return Run(network, photos, part, nothing, [], PARAMS, path, {}, objective=adaptation_of(context))
+        part, no_positions = torch.arange(4), torch.empty(0, dtype=torch.int64)
+        return Run(network, photos, part, no_positions, [], PARAMS, path, {}, objective=adaptation_of(context))
 
     whole = make()
     train(whole, resume=False, stop=Stop(), show=lambda progress: None)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advkit.adaptation.cdan import LARGEST, MultilinearMap, outer_product
+from advkit.adaptation.cdan import MAX_EXACT, MultilinearMap, outer_product
 from advkit.adaptation.coral import coral_loss, covariance
 from advkit.adaptation.domain_classifier import (
     cross_entropy_loss,
@@ -18,13 +18,13 @@ from advkit.adaptation.domain_classifier import (
     domain_counts,
     focal_loss,
     least_squares_loss,
+    reversal_factor,
     reversed_gradient,
-    rising,
 )
 from advkit.adaptation.mcc import confusion_loss
 from advkit.adaptation.mean_teacher import pseudo_boxes
 from advkit.adaptation.self_training import pseudo_label_losses
-from advkit.adaptation.strong_views import strong_view
+from advkit.adaptation.strong_views import NOISE, strong_view
 
 
 def logit(p: float) -> float:
@@ -59,9 +59,9 @@ def test_behind_a_reversal_the_classifier_itself_learns_as_ever() -> None:
 
 
 def test_the_factor_of_a_reversal_rises_as_in_the_paper() -> None:
-    assert rising(0.0) == 0.0
+    assert reversal_factor(0.0) == 0.0
     for p in (0.1, 0.5, 1.0):
-        assert rising(p) == pytest.approx(math.tanh(5 * p), rel=1e-12)  # the same function, written otherwise
+        assert reversal_factor(p) == pytest.approx(math.tanh(5 * p), rel=1e-12)  # the same function, written otherwise
 
 
 def test_cross_entropy_of_domains_is_the_mean_of_both_means() -> None:
@@ -75,7 +75,7 @@ def test_the_focal_loss_has_gamma_5() -> None:
     # probability of the right domain: 0.8, 0.5, 0.9
     expected = ((0.2**5 * -math.log(0.8) + 0.5**5 * -math.log(0.5)) / 2 + 0.1**5 * -math.log(0.9)) / 2
     assert float(focal_loss(source, target)) == pytest.approx(expected, rel=1e-5)
-    assert float(focal_loss(source, target, focus=0.0)) == pytest.approx(float(cross_entropy_loss(source, target)))
+    assert float(focal_loss(source, target, gamma=0.0)) == pytest.approx(float(cross_entropy_loss(source, target)))
 
 
 def test_least_squares_of_places_count_images_alike() -> None:
@@ -138,7 +138,7 @@ def test_cdan_joins_every_feature_with_every_probability() -> None:
 
 def test_large_outer_products_are_projected_with_their_inner_products_kept() -> None:
     torch.manual_seed(0)
-    width = LARGEST // 4 + 1
+    width = MAX_EXACT // 4 + 1
     projected = MultilinearMap(width, 4)
     assert (projected.exact, projected.width) == (False, 1024)
     features, probabilities = torch.randn(6, width), torch.randn(6, 4).softmax(1)
@@ -170,11 +170,22 @@ def test_boxes_of_a_teacher_become_targets_from_the_threshold_on() -> None:
 def test_strong_views_belong_to_the_image_and_leave_its_edges() -> None:
     images = torch.rand(4, 3, 6, 8, generator=torch.Generator().manual_seed(0))
     images[1, :, :, 5:] = float("nan")
-    indices = torch.tensor([7, 3, 9, 1])
-    found = strong_view(images, indices, 0, 2)
+    keys = torch.tensor([7, 3, 9, 1])
+    found = strong_view(images, keys, 0)
     assert torch.equal(found.isnan(), images.isnan())
     inside = found[~found.isnan()]
     assert 0.0 <= float(inside.min()) < float(inside.max()) <= 1.0
-    assert torch.equal(strong_view(images[2:], indices[2:], 0, 2), found[2:])
-    assert not torch.allclose(strong_view(images[2:], indices[2:], 0, 3), found[2:], atol=0.01)
+    assert torch.equal(strong_view(images[2:], keys[2:], 0), found[2:])
+    assert not torch.allclose(strong_view(images[2:], keys[2:] + 1, 0), found[2:], atol=0.01)
+    assert not torch.allclose(strong_view(images[2:], keys[2:], 1), found[2:], atol=0.01)
     assert float((found - images).nan_to_num().abs().mean()) > 0.05
+    torch.testing.assert_close(strong_view(images[1:2, :, :, :5], keys[1:2], 0), found[1:2, :, :, :5])
+    padded = torch.nn.functional.pad(images, (0, 3, 0, 2), value=float("nan"))
+    torch.testing.assert_close(strong_view(padded, keys, 0)[:, :, :6, :8], found, equal_nan=True)
+
+
+def test_the_noise_of_a_strong_view_is_normal_and_another_one_in_each_pixel() -> None:
+    grey = torch.full((1, 3, 40, 40), 0.5)
+    noise = strong_view(grey, torch.tensor([4]), 0)
+    assert float(noise.std()) == pytest.approx(NOISE, rel=0.1)
+    assert noise.unique().numel() > 4000

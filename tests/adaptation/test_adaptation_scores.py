@@ -9,24 +9,26 @@ import pytest
 import torch
 
 from advkit.adaptation.params import RULES
-from advkit.adaptation.scores import TEMPERATURE, information, neighbourhood_density, nuclear_norm
+from advkit.adaptation.scores import TEMPERATURE, mutual_information, neighbourhood_density, nuclear_norm
 from advkit.adaptation.selection import TargetSelection
 from advkit.data.images import ImageSet
 
 
 def test_information_is_that_of_image_about_class() -> None:
     sure = torch.eye(2).repeat(3, 1)
-    assert information(sure, True) == pytest.approx(math.log(2))
-    assert information(torch.tensor([[1.0, 0.0]] * 4), True) == pytest.approx(0.0), "one class alone"
-    assert information(torch.full((4, 2), 0.5), True) == pytest.approx(0.0), "torn"
+    assert mutual_information(sure, True) == pytest.approx(math.log(2))
+    assert mutual_information(torch.tensor([[1.0, 0.0]] * 4), True) == pytest.approx(0.0), "one class alone"
+    assert mutual_information(torch.full((4, 2), 0.5), True) == pytest.approx(0.0), "torn"
     p = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
     entropies = [-sum(v * math.log(v) for v in row) for row in ([0.65, 0.35], [0.9, 0.1], [0.4, 0.6])]
-    assert information(p, True) == pytest.approx(entropies[0] - (entropies[1] + entropies[2]) / 2)
+    assert mutual_information(p, True) == pytest.approx(entropies[0] - (entropies[1] + entropies[2]) / 2)
 
 
 def test_information_of_yes_and_no_adds_up_over_classes() -> None:
     p = torch.tensor([[1.0, 1.0, 0.5], [0.0, 1.0, 0.5]])
-    assert information(p, False) == pytest.approx(math.log(2)), "the first class tells the images apart, no other does"
+    assert mutual_information(p, False) == pytest.approx(math.log(2)), (
+        "the first class tells the images apart, no other does"
+    )
 
 
 def test_density_is_the_entropy_of_soft_neighbourhoods() -> None:
@@ -66,16 +68,16 @@ def test_each_rule_keeps_the_first_of_its_best_epochs(rule: str) -> None:
     history = [
         record | {"epoch": k + 1, "oracle_right": oracle[k], "oracle_images": 10} for k, record in enumerate(HISTORY)
     ]
-    nothing = torch.zeros(1, dtype=torch.int64)
-    images = ImageSet("x", "", (), (1, 1, 1), nothing, nothing, nothing, lambda rows: torch.zeros(len(rows), 1, 1, 1))
+    zeros = torch.zeros(1, dtype=torch.int64)
+    images = ImageSet("x", "", (), (1, 1, 1), zeros, zeros, zeros, lambda rows: torch.zeros(len(rows), 1, 1, 1))
     selection = TargetSelection(rule, images, None, 0)
     assert selection.best_epoch(history) == BEST[rule]
     assert selection.best_epoch([]) is None
 
 
 def test_a_detector_is_chosen_by_its_precision() -> None:
-    nothing = torch.zeros(1, dtype=torch.int64)
-    images = ImageSet("x", "", (), (1, 1, 1), nothing, nothing, nothing, lambda rows: torch.zeros(len(rows), 1, 1, 1))
+    zeros = torch.zeros(1, dtype=torch.int64)
+    images = ImageSet("x", "", (), (1, 1, 1), zeros, zeros, zeros, lambda rows: torch.zeros(len(rows), 1, 1, 1))
     history = [
         {"epoch": 1, "validation_right": 9, "validation_images": 10, "validation_map50": 0.2},
         {"epoch": 2, "validation_right": 1, "validation_images": 10, "validation_map50": 0.6},

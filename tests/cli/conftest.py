@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import handmade
+import numpy as np
 import pytest
 import scripted
 from executable import TRAIN, Run
 from in_process import run_tool, single_threaded
 from searches import MORE, search
 
+from advkit.data.reference import load
 from advkit.evolution import run_search
 from advkit.figures import canvas
 
@@ -58,6 +60,16 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     handmade.write_reference(folder / "r.safetensors")
     handmade.write_reference(folder / "v.safetensors", threshold=0.6)
     handmade.write_images(folder / "two.npz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``dark.npz`` and ``test.npz``: digits at a third of their brightness, with labels."""
+    folder = tmp_path_factory.mktemp("dark")
+    for name, ref in (("dark", "digits#train"), ("test", "digits#test")):
+        images, labels = load(ref).batch(slice(200))
+        np.savez(folder / f"{name}.npz", images=images.numpy() * np.float32(0.3), labels=labels.numpy())
     return folder
 
 

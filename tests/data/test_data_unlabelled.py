@@ -16,7 +16,7 @@ from boxed import some, write_boxed_tensors, write_coco, write_voc, write_yolo
 from PIL import Image
 
 from advkit.data.images import ImageSet
-from advkit.data.overlap import images_in_both
+from advkit.data.overlap import images_in_both, positions_of
 from advkit.data.reference import load
 from advkit.data.scaled_images import at_size
 from advkit.files.errors import InputError
@@ -187,3 +187,14 @@ def test_images_in_both_sets_are_counted() -> None:
     assert own == len(train)
     assert images_in_both(train.subset(torch.arange(5)), train.subset(torch.arange(3, 9))) >= 2
     assert images_in_both(train, test) == images_in_both(train, test.subset(torch.arange(len(test)).flip(0)))
+
+
+def test_images_are_found_again_in_another_set() -> None:
+    train, test = blank("digits"), blank("digits#test")
+    order = torch.tensor([9, 2, 7, 400])
+    assert positions_of(train.subset(order), train).tolist() == order.tolist()
+    twice = train.subset(torch.tensor([5, 3, 5]))
+    assert positions_of(twice, twice).tolist() == [0, 1, 2], "each of equal images once"
+    missing = len(test) - images_in_both(train, test)
+    with pytest.raises(InputError, match=f"digits: has labels of {len(test) - missing} of the {len(test)} images"):
+        positions_of(test, train)
