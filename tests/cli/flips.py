@@ -104,8 +104,8 @@ OWN = {  # what every run of a command begins with; {models} and {data} are fill
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
     "domain-distance": "{models} --limit 40 --repeats 2 --permutations 20",
     "evaluate": "{models} --data {data}",
-    "visualize attention": "{models} --data {data} --limit 40 --samples 2 --figure f.png",
-    "visualize features": "{models} --data {data} --limit 40 --steps 2 --figure f.png",
+    "visualize attention": "{models} --data {data} --limit 40 --count 1 --samples 2 --figure f.png",
+    "visualize features": "{models} --data {data} --limit 40 --count 1 --steps 2 --figure f.png",
 }
 MODELS = {
     "transfer-matrix": "R=r.safetensors V=r2.safetensors",

@@ -11,9 +11,12 @@ from executable import Run
 from safetensors.torch import load_file
 
 METHODS = ("none", "adabn", "dann", "cdan", "coral", "mcc", "self-training")
+SLOW = ("none", "cdan", "coral", "mcc")  # read the target as dann does
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in METHODS]
+)
 def test_an_adaptation_gives_equal_bytes_whatever_the_targets_labels(
     method: str, r: Path, dark: Path, inside: Run, tmp_path: Path
 ) -> None:

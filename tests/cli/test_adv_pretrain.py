@@ -30,7 +30,9 @@ def report(inside: Run, *arguments: str | Path) -> dict[str, Any]:
     return whole
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [name if name in ("trades", "free") else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+)
 def test_adversarial_training_gives_equal_bytes(method: str, inside: Run, tmp_path: Path) -> None:
     names = [tmp_path / f"{k}.safetensors" for k in range(2)]
     attack = ["--steps", "2"] if method in ("pgd", "trades", "mart") else []

@@ -152,7 +152,13 @@ def cuts(size: int, header: int) -> list[int]:
     return sorted({*range(10), *around, *inside, *range(0, size, max(1, size // 20)), size - 1} & set(range(size)))
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "data", "adversarial", "weights", "state"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("checkpoint", "data"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("adversarial", "weights", "state")),
+    ],
+)
 def test_safetensors_cut_anywhere(kind: str, folder: Path, inside: Run) -> None:
     assert (
         inside("attack", "r.safetensors", "--data", "digits", "--limit", "20", "-q", "-o", "a.safetensors").returncode

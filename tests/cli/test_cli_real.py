@@ -29,6 +29,7 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_attack_on_one_resnet_fools_its_deeper_sisters(cifar: Path, inside: Run) -> None:
     """PGD-10 at 8/255 on ResNet-20 leaves about 8 % of ResNet-32 and 44, which see 93 % of clean images rightly."""
     names = {"R20": "resnet20-12fca82f", "R32": "resnet32-d509ac18", "R44": "resnet44-014dd654"}

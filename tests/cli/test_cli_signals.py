@@ -39,8 +39,17 @@ def begun(process: subprocess.Popen[str], folder: Path) -> None:
     assert process.poll() is None
 
 
-@pytest.mark.parametrize("out", ["a.safetensors", "pngs"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "status", "out"),
+    [
+        (signal.SIGINT, 130, "a.safetensors"),
+        (signal.SIGKILL, -9, "pngs"),
+        pytest.param(signal.SIGTERM, 143, "a.safetensors", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, "a.safetensors", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, "pngs", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, "pngs", marks=pytest.mark.slow),
+    ],
+)
 def test_an_attack_that_is_stopped_leaves_what_was_there(
     number: signal.Signals, status: int, out: str, r: Path, tmp_path: Path
 ) -> None:

@@ -41,7 +41,9 @@ def arguments(name: str, r: Path, r2: Path) -> list[str]:
     return [word.replace("'", "") for word in words]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [name if name in (*WRITERS, "adapt") else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+)
 def test_report_json_and_quiet_on_a_terminal(name: str, r: Path, r2: Path, tmp_path: Path) -> None:
     command = arguments(name, r, r2)
     status, table, progress = on_terminal(*command, cwd=tmp_path)

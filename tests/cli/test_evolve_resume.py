@@ -98,6 +98,7 @@ def test_a_search_without_finalists_keeps_the_epochs_for_a_later_run_with_some(
     assert {stage for _, stage in after.keys() - before.keys()} == {"final"}
 
 
+@pytest.mark.slow
 def test_inherited_weights_survive_a_second_start(
     two: Path, tmp_path: Path, quick: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,7 +103,10 @@ def test_commands_are_read_as_a_shell_would() -> None:
     assert promised(["a", "-o", "x", "--report", "-", "--figure", "y", ">", "z"]) == ["x", "y", "z"]
 
 
-LONG = ("advkit-adapt", "advkit-adv-pretrain", "advkit-evolve", "advkit-transfer-matrix")  # ten seconds each
+LONG = (  # five to ten seconds each
+    *("advkit-adapt", "advkit-adv-pretrain", "advkit-domain-distance", "advkit-evaluate", "advkit-evolve"),
+    *("advkit-transfer-matrix", "advkit-visualize"),
+)
 
 
 @pytest.mark.parametrize(

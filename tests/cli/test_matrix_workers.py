@@ -132,6 +132,7 @@ def gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_orphans(r: Path, tmp_path: Path) -> None:
     """On new interpreters throughout: a worker is prepared for the signal from its birth."""
     with start(*options(r, tmp_path, "time.sleep(600)"), start_new_session=True, fresh=True) as process:

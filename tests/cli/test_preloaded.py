@@ -200,6 +200,7 @@ def test_orphans_of_others_do_not_stay_here(tmp_path: Path) -> None:
     assert new_parent not in (parent, os.getpid())
 
 
+@pytest.mark.slow
 def test_the_server_ends_with_the_tests() -> None:
     code = "import os, preloaded; print(preloaded._forkserver()._process.pid, flush=True); os.kill(os.getpid(), 9)"
     words = [sys.executable, "-c", code]

@@ -74,10 +74,8 @@ def test_a_checkpoint_of_another_run_is_not_replaced_unasked(r: Path, tmp_path: 
     assert out.read_bytes() != r.read_bytes()
 
 
-@pytest.mark.parametrize(
-    "tool",
-    [["train"], pytest.param(["adv-pretrain", "--method", "fast", "--eps", "0.02"], marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", [["train"], ["adv-pretrain", "--method", "fast", "--eps", "0.02"]])
 def test_two_processes_report_what_one_does(tool: list[str], tmp_path: Path, inside: Run) -> None:
     """Sums are taken in another order, and rounding grows: losses agree to 1 %, counts to 5 images."""
     options = [*tool, "--arch", "advkit/cnn", "--data", "digits", "--limit", "300", "--epochs", "2"]

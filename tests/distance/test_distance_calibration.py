@@ -134,6 +134,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert one.interval != other.interval
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_mean_and_a_further_pair_about_as_often_as_they_say() -> None:
     generator, covered_pairs, covered_means = np.random.default_rng(0), 0, 0
     for _ in range(60):

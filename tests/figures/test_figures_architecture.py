@@ -239,7 +239,7 @@ def test_a_chain_is_straight_and_neighbours_are_not_crossed() -> None:
     assert (x[1] < x[2]) == (x[4] < x[3])
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf", "dot", "gv"])
+@pytest.mark.parametrize("kind", ["png", "svg", pytest.param("pdf", marks=pytest.mark.slow), "dot", "gv"])
 def test_equal_genomes_give_equal_bytes_without_a_date(tmp_path: Path, kind: str, monkeypatch) -> None:
     first = draw(tmp_path / f"a.{kind}").read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")

@@ -127,7 +127,7 @@ def test_names_counts_and_the_better_direction_are_written(monkeypatch, tmp_path
         assert absent not in plain
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("kind", ["png", "svg", pytest.param("pdf", marks=pytest.mark.slow)])
 def test_equal_input_gives_equal_bytes_without_a_date(tmp_path: Path, kind: str, monkeypatch) -> None:
     first = draw(tmp_path / f"a.{kind}").read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")

@@ -194,7 +194,13 @@ def test_a_fold_that_differs_by_more_than_it_says_is_given_up(part, folded):
     assert (quick(images()) - expected).abs().max() <= (part if folded else 0) * AGREEMENT + 1e-6
 
 
-@pytest.mark.parametrize("name", ["timm/resnet50", "timm/efficientnet_b0", "torchvision/vgg16_bn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm/efficientnet_b0",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("timm/resnet50", "torchvision/vgg16_bn")),
+    ],
+)
 def test_library_networks_fold_with_random_weights(name):
     network = create(name, num_classes=4, input_size=(3, 64, 64)).eval()
     assert not [m for m in fuse_conv_bn(network).modules() if isinstance(m, nn.BatchNorm2d)]

@@ -17,7 +17,7 @@ from advkit.models.genome.canonical import canonical, canonical_numbering, genom
 from advkit.models.genome.genes import Genome, active_nodes, check
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
     found = data.draw(genomes(most_nodes=6))
@@ -26,7 +26,7 @@ def test_names_orders_idle_nodes_and_idle_fields_mean_nothing(data):
     assert genome_id(other) == genome_id(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(genomes(most_nodes=8))
 def test_it_is_the_same_graph_in_a_fixed_form(found):
     """Renamed by ``canonical_numbering``, active nodes are the canonical form's: equal ids mean isomorphic graphs."""
