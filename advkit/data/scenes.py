@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from advkit.data.boxes import objects, stacked
+from advkit.data.boxes import COLUMNS, objects, stacked
 from advkit.data.counter_rng import stream, uniform
 from advkit.data.images import array_reader
 from advkit.data.raw_dataset import LoadOptions, RawDataset, Splits, match_channels
 from advkit.data.scenes_drawn import clipart, sketch, watercolor
-from advkit.data.scenes_layout import CLASSES, NUMBERS, SIDE, Scene, scene
+from advkit.data.scenes_layout import CLASSES, NUMBERS, OVER, SIDE, Scene, scene
 from advkit.data.scenes_photo import Bytes, fog, photo
 
 DOMAINS: dict[str, Callable[[Scene, Bytes], Bytes]] = {
@@ -66,11 +68,28 @@ def pictures(domain: str, split: str, rows: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(drawn))
 
 
+def drawn_boxes(split: str, rows: Tensor) -> Tensor:
+    """(M, B, 6): the boxes of the scenes ``rows`` (M,) of a split, the same in every domain."""
+    return stacked([torch.tensor(one.boxes).reshape(-1, COLUMNS) for one in _scenes(split, rows)])
+
+
 @functools.cache
 def _targets(split: str) -> Tensor:
-    """(N, B, 6): the boxes of a split, the same in every domain."""
-    rows = torch.arange(SIZES[split])
-    return stacked([torch.tensor(one.boxes).reshape(-1, 6) for one in _scenes(split, rows)])
+    """(N, B, 6): what :func:`drawn_boxes` gives for a whole split, from a file: all scenes take seconds to lay out."""
+    with resources.files("advkit.data").joinpath("scenes_boxes.npz").open("rb") as file, np.load(file) as arrays:
+        targets = torch.from_numpy(arrays[split]).float()
+    targets[..., :4] /= OVER
+    return targets
+
+
+def write_boxes(path: Path) -> None:
+    """Write that file; coordinates are counted in points of the map, ``OVER`` for each pixel, as int16."""
+    arrays = {}
+    for split, size in SIZES.items():
+        targets = drawn_boxes(split, torch.arange(size))
+        targets[..., :4] *= OVER
+        arrays[split] = targets.short().numpy()
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
 def _kept(domain: str, split: str) -> Callable[[Tensor], Tensor]:

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,22 @@ def test_domains_have_the_same_objects_in_pictures_of_their_own():
         assert one.class_names == first.class_names
     assert len({one.batch(SOME)[0].numpy().tobytes() for one in found.values()}) == len(scenes.DOMAINS)
     assert not torch.equal(load("scenes/photo#train").targets[:500], first.targets)
+
+
+@pytest.mark.parametrize("split", scenes.SIZES)
+def test_the_boxes_in_the_file_are_those_of_the_scenes(split):
+    rows = torch.arange(0, scenes.SIZES[split], 17)
+    drawn = scenes.drawn_boxes(split, rows)
+    assert torch.equal(load(f"scenes/photo#{split}").targets[rows][:, : drawn.shape[1]], drawn)
+
+
+@pytest.mark.slow
+def test_the_file_of_boxes_is_what_is_written(tmp_path):
+    scenes.write_boxes(tmp_path / "boxes.npz")
+    with np.load(tmp_path / "boxes.npz") as again, np.load(Path(scenes.__file__).parent / "scenes_boxes.npz") as kept:
+        assert sorted(again) == sorted(kept) == sorted(scenes.SIZES)
+        for split in kept:
+            assert np.array_equal(again[split], kept[split])
 
 
 def test_what_is_done_to_the_targets_of_one_set_stays_there():
