@@ -95,17 +95,17 @@ TRAINING: dict[str, Flip | Elsewhere] = {  # of train and adv-pretrain
 DANN = "--method dann"
 FAST = "--method fast --eps 0.1"
 OWN = {  # what every run of a command begins with; {models} and {data} are filled in
-    "train": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu -o t.safetensors",
-    "adv-pretrain": "--arch advkit/cnn --data {data} --limit 100 --epochs 1 --batch-size 16 --device cpu "
+    "train": "--arch advkit/cnn --data {data} --limit 60 --epochs 1 --batch-size 16 --device cpu -o t.safetensors",
+    "adv-pretrain": "--arch advkit/cnn --data {data} --limit 60 --epochs 1 --batch-size 16 --device cpu "
     "-o t.safetensors",
-    "adapt": "{models} --source {data} --target digits#test --limit 100 --epochs 1 --batch-size 16 --lr 0.02 "
+    "adapt": "{models} --source {data} --target digits#test --limit 60 --epochs 1 --batch-size 16 --lr 0.02 "
     "--device cpu -o t.safetensors",
     "attack": "{models} --data {data} --limit 40 --steps 3 --eps 0.25 -o a.safetensors",
     "transfer-matrix": "{models} --data {data} --limit 40 --steps 3 --eps 0.25",
     "domain-distance": "{models} --limit 40 --repeats 2 --permutations 20",
     "evaluate": "{models} --data {data}",
-    "visualize attention": "{models} --data {data} --limit 40 --count 1 --samples 2 --figure f.png",
-    "visualize features": "{models} --data {data} --limit 40 --count 1 --steps 2 --figure f.png",
+    "visualize attention": "{models} --data {data} --limit 40 --samples 2 --figure f.png",
+    "visualize features": "{models} --data {data} --limit 40 --steps 2 --figure f.png",
 }
 MODELS = {
     "transfer-matrix": "R=r.safetensors V=r2.safetensors",
@@ -238,7 +238,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         ),  # maps of a fresh network don't depend on it
         "models": Flip(flip_models="r2.safetensors"),
         "figure": Flip("--figure g.svg"),
-        "index": Flip("--index 491"),
+        "index": Flip("--index 491", "--index 0"),
         "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
         "count": Flip("--count 2"),
         "maps": Flip("--map saliency"),
@@ -252,7 +252,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     | {
         "models": Flip(flip_models="r2.safetensors"),
         "figure": Flip("--figure g.svg"),
-        "index": Flip("--index 491"),
+        "index": Flip("--index 491", "--index 0"),
         "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
         "count": Flip("--count 2"),
         "show": Flip("--show inversion"),

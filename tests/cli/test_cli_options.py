@@ -91,6 +91,8 @@ def unflipped() -> dict[tuple[str, ...], dict[str, Any]]:
 def result_of(inside: Run, name: str, models: str, data: str, *more: str) -> dict[str, Any]:
     """What a run found: its report's result, and the images or the picture that it wrote."""
     own = OWN[name].format(models=models, data=data).split()
+    if name.startswith("visualize") and not {"--count", "--index"} & set(more):
+        own += ["--count", "1"]  # the fewest pictures
     forced = ["--force"] if name in ("train", "adv-pretrain", "adapt", "attack") else []
     found = inside(*name.split(), *own, *more, *forced, "-q")
     assert found.returncode == 0, found.stderr

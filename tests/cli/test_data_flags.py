@@ -40,7 +40,7 @@ COMMANDS = [
     ["attack", "r.safetensors", "--eps", "0.1", "--steps", "1", "-o", "x.safetensors"],
     ["transfer-matrix", "r.safetensors", "--eps", "0.1", "--steps", "1"],
     ["visualize", "attention", "r.safetensors", "--figure", "x.png", "--count", "1"],
-    ["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"],
+    pytest.param(["evolve", "r.safetensors", *EVOLVE, "-o", "x.safetensors"], marks=pytest.mark.slow),
 ]
 
 

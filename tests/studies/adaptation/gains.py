@@ -2,7 +2,7 @@
 
     python gains.py DISTANCES.json OUT.json EPS=PLAIN.npz,ADVERSARIAL.npz...
 
-DISTANCES.json is a report of ``domain-distance`` from the source to each style; every pair of files of styles.py is one
+DISTANCES.json holds KID from the source to each style, as run.sh writes it; every pair of files of styles.py is one
 training seed at one EPS. Intervals are a bootstrap over seeds, styles, and images within styles, all drawn anew.
 """
 
@@ -25,7 +25,7 @@ SHIFTS = ("near", "middle", "far")
 
 def main(distances: str, out: str, *pairs: str) -> None:
     """Write gains of every EPS and print a table."""
-    far = kid_of(json.loads(Path(distances).read_text()))
+    far = {style: found["kid"] for style, found in json.loads(Path(distances).read_text()).items()}
     by_eps: dict[str, list[tuple[Path, Path]]] = {}
     for pair in pairs:
         eps, _, files = pair.partition("=")
@@ -44,11 +44,6 @@ def line(found: dict[str, Any], factor: float = 100.0) -> str:
     """``+1.2 [-0.3, 2.6]``."""
     low, high = found["interval"]
     return f"{factor * found['value']:+.2f} [{factor * low:+.2f}, {factor * high:+.2f}]"
-
-
-def kid_of(report: dict[str, Any]) -> dict[str, float]:
-    """KID of each style."""
-    return {one["target"]: one["distances"]["kid"]["value"] for one in report["result"]["targets"]}
 
 
 def analysed(files: list[tuple[Path, Path]], far: dict[str, float]) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+#!/bin/sh
+# One source, 42 targets: how far each style of people-art is from people-photo, and what adversarial training on the
+# photographs gains on it.
+#
+#   tests/studies/adaptation/run.sh PEOPLE_PHOTO PEOPLE_ART BACKBONE_WEIGHTS [OUT]
+#
+# Both are PASCAL VOC folders; weights as for ../detectors/run.sh, whose grid `people` this trains. Distances come first.
+# Every step is skipped when its result is there and resumed when it was interrupted. SEEDS and EPS narrow the grid.
+set -eu
+[ $# -ge 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2; }
+photo=$1 art=$2 weights=$3 out=${4:-$(dirname "$0")/results}
+advkit=${ADVKIT:-advkit} python=${PYTHON:-python3} here=$(dirname "$0")
+mkdir -p "$out/distances"
+
+for style in $(ls "$art/JPEGImages" | sed 's/_[0-9]*\.[a-z]*$//' | sort -u); do
+    [ -f "$out/distances/$style.json" ] || $advkit domain-distance "$photo/JPEGImages" \
+        "$style=$art/JPEGImages#:${style}_*" --features "timm/tf_efficientnet_lite0@$weights" --size 224 --mean 0.498 \
+        --std 0.502 -q --report "$out/distances/$style.json"
+done
+jq -s 'map(.result | {key: .targets[0].target, value: {images: .targets[0].images, n: .n,
+    kid: .targets[0].distances.kernel.value, p: .targets[0].permutation_test.p_value,
+    ratio: .targets[0].distances.frechet.ratio}}) | from_entries' "$out"/distances/*.json > "$out/distances.json"
+
+for seed in ${SEEDS-0 1 2 3}; do
+    SEEDS=$seed EPS=${EPS-1 4 8} METHODS=fast OBJECTIVES='' "$here/../detectors/run.sh" people "$photo" "$weights" "$out"
+    for model in "$out"/people-eps*-seed"$seed".safetensors; do
+        name=$(basename "$model" .safetensors)
+        [ -f "$out/$name-art.npz" ] || $python "$here/styles.py" "$model" "$out/$name-art.npz" "$art#train" "$art#test"
+    done
+done
+set --
+for plain in "$out"/people-eps0-seed*-art.npz; do
+    seed=${plain##*-seed}
+    for found in "$out"/people-eps*-fast-seed"$seed"; do
+        eps=${found##*people-eps}
+        set -- "$@" "${eps%%-*}=$plain,$found"
+    done
+done
+$python "$here/gains.py" "$out/distances.json" "$out/gains.json" "$@" | tee "$out/gains.txt"
