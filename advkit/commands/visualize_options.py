@@ -64,8 +64,8 @@ def chosen_images(opened: Opened, config: PickOptions) -> ImageSet:
         place = {number: position for position, number in enumerate(images.indices.tolist())}
         missing = [number for number in config.index if number not in place]
         if missing:
-            known = f"the {len(images)} images taken of {images.ref}"
-            raise InputError(f"--index {missing[0]}: not among {known}, whose indices are 0 to {max(place)}")
+            known = f"the {len(images)} images taken of {images.ref}, indices from {min(place)} to {max(place)}"
+            raise InputError(f"--index {missing[0]}: not among {known}")
         return images.subset(torch.tensor([place[number] for number in config.index]))
     if config.pick == "first":
         return images.subset(torch.arange(min(count, len(images))))

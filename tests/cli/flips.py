@@ -238,7 +238,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         ),  # maps of a fresh network don't depend on it
         "models": Flip(flip_models="r2.safetensors"),
         "figure": Flip("--figure g.svg"),
-        "index": Flip("--index 491", "--index 0"),
+        "index": Flip("--index 491", "--index 479"),
         "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
         "count": Flip("--count 2"),
         "maps": Flip("--map saliency"),
@@ -252,7 +252,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
     | {
         "models": Flip(flip_models="r2.safetensors"),
         "figure": Flip("--figure g.svg"),
-        "index": Flip("--index 491", "--index 0"),
+        "index": Flip("--index 491", "--index 479"),
         "pick": Flip("--pick disagree", models="r.safetensors advkit/cnn"),
         "count": Flip("--count 2"),
         "show": Flip("--show inversion"),
