@@ -14,7 +14,7 @@ from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adapt_setup import adaptation_params, adversarial_params
 from advkit.commands.checks import statistics
 from advkit.commands.train_recipe import train_params
-from advkit.files.checkpoint import read_checkpoint
+from advkit.commands.training_run import refuse_replacement, refuse_unfinished
 from advkit.files.errors import InputError
 from advkit.models.native_size import native_size
 from advkit.tasks.task import task_named
@@ -87,15 +87,13 @@ def _check_model(config: AdaptConfig) -> None:
 
 def _refuse_file(config: AdaptConfig, out: Path, params: dict[str, Any]) -> None:
     """Refuse to replace ``out`` where its settings differ from ``params``, or to forget an unfinished run of it."""
+
+    def same(settings: Any) -> bool:
+        known = settings.get("params") if isinstance(settings, dict) else None
+        return isinstance(known, dict) and all(name in known and known[name] == params[name] for name in params)
+
     if config.force:
         return
-    if out.exists():
-        try:
-            found = read_checkpoint(out).meta.get("settings")
-        except InputError as error:
-            raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
-        known = found.get("params") if isinstance(found, dict) else None
-        if not isinstance(known, dict) or any(name not in known or known[name] != params[name] for name in params):
-            raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
-    if resume_path(out).exists() and not config.resume:
-        raise InputError(f"{resume_path(out)}: an unfinished run; go on with --resume, or start anew with --force")
+    refuse_replacement(out, same)
+    if not config.resume:
+        refuse_unfinished(resume_path(out))

@@ -59,9 +59,9 @@ def controls_of(config: AdaptConfig, setup: AdaptSetup, processes: int) -> list[
         InputError: a checkpoint of another run, or an unfinished run that is not asked to go on.
     """
     make = {"target-trained": _target_trained}
+    make |= dict.fromkeys(("source-only", "source-only-adversarial"), _source_only)
     found = [
-        make.get(name, _source_only)(config, setup, name, processes)
-        for name in control_names(config, setup.start.params.adversarial)
+        make[name](config, setup, name, processes) for name in control_names(config, setup.start.params.adversarial)
     ]
     for control in found:
         refused = replace(config, out=control.out, resume=config.resume and not control.finished)

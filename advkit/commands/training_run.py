@@ -57,19 +57,31 @@ def refuse_foreign(config: FitOptions, settings: dict[str, Any], state_path: Pat
     Raises:
         InputError: says what stands in the way.
     """
+    if not config.force:
+        refuse_replacement(config.out, lambda found: bool(found == settings))
+    if config.resume and not state_path.exists() and config.out.exists():
+        raise InputError(f"{config.out}: this run is finished; nothing to resume")
+    if not config.resume and not config.force:
+        refuse_unfinished(state_path)
+
+
+def refuse_replacement(out: Path, same: Callable[[Any], bool]) -> None:
+    """Refuse to replace ``out`` unless it is a checkpoint with settings that ``same`` takes for this run's."""
     from advkit.files.checkpoint import read_checkpoint
 
-    out = config.out
-    if out.exists() and not config.force:
-        try:
-            same = read_checkpoint(out).meta.get("settings") == settings
-        except InputError as error:
-            raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
-        if not same:
-            raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
-    if config.resume and not state_path.exists() and out.exists():
-        raise InputError(f"{out}: this run is finished; nothing to resume")
-    if state_path.exists() and not config.resume and not config.force:
+    if not out.exists():
+        return
+    try:
+        settings = read_checkpoint(out).meta.get("settings")
+    except InputError as error:
+        raise InputError(f"{out}: exists and is no checkpoint of this run; --force replaces it") from error
+    if not same(settings):
+        raise InputError(f"{out}: holds the checkpoint of another run; choose another name or --force")
+
+
+def refuse_unfinished(state_path: Path) -> None:
+    """Refuse to forget an unfinished run."""
+    if state_path.exists():
         raise InputError(f"{state_path}: an unfinished run; go on with --resume, or start anew with --force")
 
 

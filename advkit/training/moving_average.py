@@ -11,7 +11,7 @@ from torch import Tensor
 def warmed_up(decay: float, step: int) -> float:
     """``decay`` in ``step``, counted from 0: short memory at first, so that the start is soon forgotten.
 
-    As Tarvainen and Valpola (2017) do, by (1 + step) / (10 + step) until that reaches ``decay``.
+    By (1 + step) / (10 + step) until that reaches ``decay``: the average is over about the last tenth of the steps.
     """
     return min(decay, (1 + step) / (10 + step))
 

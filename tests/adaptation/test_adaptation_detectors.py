@@ -15,6 +15,7 @@ from advkit.adaptation.detector_maps import MapRecorder, high_level_map, low_lev
 from advkit.adaptation.domain_classifier import focal_loss, least_squares_loss, reversed_logits
 from advkit.adaptation.global_alignment import GlobalAlignment
 from advkit.adaptation.local_alignment import LocalAlignment
+from advkit.adaptation.local_global import LocalGlobal
 from advkit.adaptation.objective import adaptation_of
 from advkit.adaptation.target_stream import TargetStream
 from advkit.data.images import ImageSet
@@ -130,6 +131,18 @@ def test_local_and_global_together_are_the_sum(photos: ImageSet, sketches: Image
         plain = objective_of(network, [], PARAMS, None)(a_step(photos))
         assert torch.equal(terms.losses["loss"], plain.losses["loss"]), "detection losses see the source alone"
     torch.testing.assert_close(found["local-global"], found["local"] + found["global"])
+
+
+def test_each_of_two_domain_classifiers_has_its_own_accuracy(sketches: ImageSet) -> None:
+    method = LocalGlobal(context_of(detector(), sketches))
+    sums = {"local_domain_right": 3.0, "local_domain_images": 4.0, "global_domain_right": 1.0}
+    found = method.record(sums | {"global_domain_images": 2.0})
+    assert found == {"local_domain_accuracy": 0.75, "global_domain_accuracy": 0.5}
+    source, target = planted_maps()
+    counts = method.adaptation_loss(source, target).counts
+    for name, part in (("local", method._local), ("global", method._global)):
+        own = part.adaptation_loss(source, target).counts
+        assert all(torch.equal(counts[key], own[key]) and key.startswith(name) for key in own)
 
 
 def test_the_domain_classifier_sees_the_source_as_it_is_attacked(photos: ImageSet, sketches: ImageSet) -> None:

@@ -129,6 +129,17 @@ def test_the_student_sees_another_view_with_the_boxes_where_their_objects_went(
     torch.testing.assert_close(added.loss, network(images).losses(moved)["cls"].mean())
 
 
+def test_strong_views_of_two_keys_differ_in_colours_and_in_noise() -> None:
+    image = torch.tensor([0.3, 0.5, 0.6]).view(1, 3, 1, 1).expand(1, 3, 64, 64)
+    views = torch.cat([strong_view(image, torch.tensor([key]), 0) for key in (1, 2, 1)])
+    colours = views.mean((2, 3), keepdim=True)
+    noise = views - colours
+    assert torch.equal(views[0], views[2])
+    assert float((colours[0] - colours[1]).abs().max()) > 0.01  # noise of 0.05 over 4,096 pixels: 0.0008
+    assert noise[:2].std((1, 2, 3)).tolist() == pytest.approx([0.05, 0.05], rel=0.1)
+    assert abs(float((noise[0] * noise[1]).mean())) < 0.1 * 0.05**2
+
+
 def _mirrored(images: ImageSet, seed: int, position: int) -> bool:
     stream = counter_rng.stream("target augmentation", seed)
     drawn = counter_rng.uniform(stream, images.indices[:2], counter_rng.stream("augment", 0), 6)

@@ -13,6 +13,7 @@ from planted import PARAMS, a_network, a_run, context_of, image_set, informative
 from torch import Tensor, nn
 
 from advkit.adaptation.classifier_features import FeatureRecorder, head_of
+from advkit.adaptation.dann import DANN
 from advkit.adaptation.objective import adaptation_of
 from advkit.adaptation.registry import METHODS, methods_of
 from advkit.adaptation.selection import MAX_SCORED, TargetSelection
@@ -109,6 +110,21 @@ def test_the_weight_and_the_target_reach_the_weights(method: str) -> None:
     assert same(found[0], found[3])
     assert not same(found[0], found[1])
     assert not same(found[0], found[2])
+
+
+def test_progress_rises_from_0_over_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    real = DANN.adaptation_loss
+
+    def spy(self: DANN, source: Any, target: Any, batch: Any, progress: float) -> Any:
+        told.append(progress)
+        return real(self, source, target, batch, progress)
+
+    monkeypatch.setattr(DANN, "adaptation_loss", spy)
+    source, target = informative_feature_shift()
+    trained(a_run(source, target, a_network(), SHORT, method="dann"))
+    assert len(told) > 3
+    assert told == pytest.approx([k / len(told) for k in range(len(told))])
 
 
 def interrupted(make: Callable[[], Run], after: int) -> Run:

@@ -124,7 +124,16 @@ def test_compositions_hold_every_modifier_alone_and_more() -> None:
     assert "fgsm,di,ti,si" in METHODS
 
 
-@pytest.mark.parametrize(("norm", "targeted"), [("linf", True), ("l2", False)], ids=["linf-targeted", "l2-untargeted"])
+@pytest.mark.parametrize(
+    ("norm", "targeted"),
+    [
+        ("linf", False),
+        ("l2", True),
+        pytest.param("linf", True, marks=pytest.mark.slow),
+        pytest.param("l2", False, marks=pytest.mark.slow),
+    ],
+    ids=["linf-untargeted", "l2-targeted", "linf-targeted", "l2-untargeted"],
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_reaches_the_optimum(name: str, norm: Norm, targeted: bool) -> None:
     check(name, norm, targeted)

@@ -35,16 +35,8 @@ def attack(two: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return run
 
 
-@pytest.mark.parametrize(
-    ("method", "goal"),
-    [
-        ("pgd", "robustness"),
-        ("mi,di,ti", "transfer"),
-        ("ni,si", "robustness"),
-        ("noise", "transfer"),
-        ("pgd", "transfer"),
-    ],
-)
+@pytest.mark.parametrize("goal", ["robustness", pytest.param("transfer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["pgd", "mi,di,ti", "ni,si", "noise"])
 def test_batch_sizes_give_the_same_adversarials(method: str, goal: str, attack: Any) -> None:
     options = ["--method", method, "--goal", goal, "--eps", str(EPS)]
     options += ["--steps", "3", "--loss", "margin"] if method != "noise" else []

@@ -124,7 +124,15 @@ def test_intervals_of_gains_of_plus_and_minus_one_by_hand() -> None:
 
 def test_a_pair_without_gain_has_no_sign() -> None:
     line = GainRegression(pairs([0.0, 1.0, 2.0, 3.0]))
-    assert (line.signs, line.commoner_sign) == (3, 3)
+    assert (line.correct_signs, line.signs, line.commoner_sign) == (3, 3, 3)
+
+
+def test_a_pair_of_wide_interval_weighs_little_in_intervals_too() -> None:
+    gains = [-4.0 + 3.0 * math.log2(ratio) for ratio in RATIOS]
+    gains[3] += 50.0
+    line = GainRegression(pairs(gains, [0.1, 0.1, 0.1, 1000.0, 0.1, 0.1, 0.1]))
+    assert line.per_doubling == pytest.approx(3.0, abs=0.01)
+    assert line.slope_interval == pytest.approx((3.0, 3.0), abs=0.1)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -12,6 +12,7 @@ from advkit.distance.comparison import SubsamplingPlan, compare, subsample_size
 from advkit.distance.features import FeatureTable, content_hash, shared_images, write_features
 from advkit.distance.measures import MEASURES
 from advkit.files.errors import InputError
+from advkit.metrics.intervals import wilson
 
 
 def table(features: Tensor, name: str = "x", batch: int = 7) -> FeatureTable:
@@ -103,6 +104,8 @@ def test_values_are_means_of_draws_of_different_images() -> None:
     counted = found.targets[0].by_measure["proxy_a"]
     assert counted.predictions == 60
     assert counted.value == pytest.approx(2 - 4 * (counted.errors or 0) / 60)
+    low, high = wilson(round((counted.errors or 0) / 60 * 10), 10) or (0.0, 0.0)  # half of a draw's predictions
+    assert counted.interval == pytest.approx((2 - 4 * high, 2 - 4 * low))
 
 
 def test_the_floor_shrinks_with_n_and_a_ratio_is_over_it() -> None:

@@ -125,7 +125,10 @@ def cut(shown: list[Panel], rows: int) -> list[Panel]:
     ]
 
 
-@pytest.mark.parametrize(("models", "kinds"), [(1, ("saliency",)), (2, ("grad-cam",)), (5, KINDS)])
+@pytest.mark.parametrize(
+    ("models", "kinds"),
+    [(1, ("saliency",)), (2, ("grad-cam",)), pytest.param(3, KINDS, marks=pytest.mark.slow), (5, KINDS)],
+)
 def test_any_number_of_models_fits(tmp_path: Path, models: int, kinds: tuple[str, ...]) -> None:
     grey = IMAGES.mean(1, keepdim=True)
     attention.draw(

@@ -156,7 +156,8 @@ def test_any_data_is_one_column_wide_with_nothing_cut_off(tmp_path: Path, shown:
     assert (pixels < 100).any()
 
 
-@pytest.mark.parametrize(("seed", "spread"), [(0, 0.02), (1, 0.02), (0, 0.08), (1, 0.08), (0, 0.2)])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+@pytest.mark.parametrize("spread", [0.02, 0.08, 0.2])
 def test_labels_hide_neither_each_other_nor_a_labelled_point_nor_leave_the_frame(
     figures: list, tmp_path: Path, seed: int, spread: float
 ) -> None:

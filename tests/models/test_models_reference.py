@@ -346,11 +346,7 @@ def cifar_test() -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.skipif(not CIRCULATING.is_dir(), reason="the circulating CIFAR-10 weights are not at ../shared/data")
 @pytest.mark.parametrize(
     ("name", "file", "correct"),
-    [
-        ("resnet20", "resnet20-12fca82f.th", 915),
-        pytest.param("resnet32", "resnet32-d509ac18.th", 928, marks=pytest.mark.slow),
-        pytest.param("resnet44", "resnet44-014dd654.th", 933, marks=pytest.mark.slow),
-    ],
+    [("resnet20", "resnet20-12fca82f.th", 915), ("resnet44", "resnet44-014dd654.th", 933)],
 )
 def test_circulating_weights_classify_as_measured_elsewhere(cifar_test, name, file, correct):
     images, labels = cifar_test

@@ -56,7 +56,14 @@ def batch(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     ("penalty", "at"),
-    [("abs", ("clean",)), ("square", ("clean",)), ("signed", ("noise",)), ("abs", ("clean", "noise"))],
+    [
+        *(("abs", ("clean",)), ("square", ("clean",)), ("signed", ("noise",)), ("abs", ("clean", "noise"))),
+        pytest.param("abs", ("noise",), marks=pytest.mark.slow),
+        pytest.param("square", ("noise",), marks=pytest.mark.slow),
+        pytest.param("signed", ("clean",), marks=pytest.mark.slow),
+        pytest.param("square", ("clean", "noise"), marks=pytest.mark.slow),
+        pytest.param("signed", ("clean", "noise"), marks=pytest.mark.slow),
+    ],
 )
 def test_gradient_equals_float64_differences(penalty: str, at: tuple[str, ...]) -> None:
     network, reference = smooth_network(1), smooth_network(2).requires_grad_(False)
