@@ -3,7 +3,9 @@
     python gains.py DISTANCES.json OUT.json EPS=PLAIN.npz,ADVERSARIAL.npz...
 
 DISTANCES.json holds KID from the source to each style, as run.sh writes it; every pair of files of styles.py is one
-training seed at one EPS. Intervals are a bootstrap over seeds, styles, and images within styles, all drawn anew.
+training seed at one EPS. Intervals are a bootstrap over seeds, styles, and images within styles, all drawn anew; a
+style that is drawn twice has its images drawn twice. What varies with
+the seeds is widened by n / (n - 1), as few are drawn.
 """
 
 from __future__ import annotations
@@ -25,33 +27,34 @@ SHIFTS = ("near", "middle", "far")
 
 def main(distances: str, out: str, *pairs: str) -> None:
     """Write gains of every EPS and print a table."""
-    far = {style: found["kid"] for style, found in json.loads(Path(distances).read_text()).items()}
+    kid = {style: found["kid"] for style, found in json.loads(Path(distances).read_text()).items()}
     by_eps: dict[str, list[tuple[Path, Path]]] = {}
     for pair in pairs:
         eps, _, files = pair.partition("=")
         plain, _, hardened = files.partition(",")
         by_eps.setdefault(eps, []).append((Path(plain), Path(hardened)))
-    result = {"eps": {eps: analysed(files, far) for eps, files in by_eps.items()}, "distances": far}
+    result = {"eps": {eps: gains_by_style(files, kid) for eps, files in by_eps.items()}, "kid": kid}
     Path(out).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     for eps, found in result["eps"].items():
         print(f"eps {eps}: {found['seeds']} seeds, {found['styles']} styles")
         for name in ("all", *SHIFTS):
-            print(f"  {name:7} {line(found['gain'][name])}")
-        print(f"  Spearman {line(found['spearman'], 1)}   right sign, one style left out {found['sign_rate']:.2f}")
+            print(f"  {name:7} {with_interval(found['gain'][name])}")
+        print(f"  Spearman {with_interval(found['spearman'], 1)}")
+        print(f"  right sign, one style left out: {found['sign_rate']:.2f}; commoner sign {found['commoner_sign']:.2f}")
 
 
-def line(found: dict[str, Any], factor: float = 100.0) -> str:
+def with_interval(found: dict[str, Any], factor: float = 100.0) -> str:
     """``+1.2 [-0.3, 2.6]``."""
     low, high = found["interval"]
     return f"{factor * found['value']:+.2f} [{factor * low:+.2f}, {factor * high:+.2f}]"
 
 
-def analysed(files: list[tuple[Path, Path]], far: dict[str, float]) -> dict[str, Any]:
+def gains_by_style(files: list[tuple[Path, Path]], kid: dict[str, float]) -> dict[str, Any]:
     """Gain in AP@.5 of each style, of the thirds by distance, and how both hang together."""
     opened = [(np.load(plain), np.load(hardened)) for plain, hardened in files]
     style_of = opened[0][0]["style"]
-    names = sorted(s for s in far if (style_of == s).sum() >= LEAST_IMAGES)
-    distance = np.array([far[name] for name in names])
+    names = sorted(style for style in kid if (style_of == style).sum() >= LEAST_IMAGES)
+    distance = np.array([kid[name] for name in names])
     rng = np.random.default_rng(0)
     gains = np.empty((len(opened), len(names), RESAMPLES + 1))  # the first is of the images themselves
     for column, name in enumerate(names):
@@ -61,22 +64,26 @@ def analysed(files: list[tuple[Path, Path]], far: dict[str, float]) -> dict[str,
         for row, (plain, hardened) in enumerate(opened):
             gains[row, column] = ap(hardened, images, weights) - ap(plain, images, weights)
     point = gains[:, :, 0].mean(0)
-    many = np.empty((RESAMPLES, 1 + len(SHIFTS)))
+    resampled = np.empty((RESAMPLES, 1 + len(SHIFTS)))
     ranks = np.empty(RESAMPLES)
+    widening = np.sqrt(len(opened) / max(1, len(opened) - 1))
     for k in range(RESAMPLES):
         seeds = rng.integers(0, len(opened), len(opened))
         styles = rng.integers(0, len(names), len(names))
-        found = np.nanmean(gains[seeds][:, styles, k + 1], axis=0)
-        many[k] = means(found, distance[styles])
-        ranks[k] = spearmanr(distance[styles], found).statistic
+        images = rng.integers(1, RESAMPLES + 1, len(names))
+        of_seed = gains[:, styles, images]
+        centre = of_seed.mean(0)
+        found = centre + widening * (of_seed[seeds].mean(0) - centre)
+        resampled[k] = means(found, distance[styles])
+        ranks[k] = rank_correlation(distance[styles], found)
     return {
         "seeds": len(opened),
         "styles": len(names),
         "gain": {
-            name: interval(float(value), many[:, column])
+            name: interval(float(value), resampled[:, column])
             for column, (name, value) in enumerate(zip(("all", *SHIFTS), means(point, distance), strict=True))
         },
-        "spearman": interval(float(spearmanr(distance, point).statistic), ranks),
+        "spearman": interval(rank_correlation(distance, point), ranks),
         "sign_rate": sign_rate(distance, point),
         "commoner_sign": float(max((point > 0).mean(), (point < 0).mean())),
         "per_style": {
@@ -113,9 +120,14 @@ def means(gain: np.ndarray, distance: np.ndarray) -> np.ndarray:
     return np.array([np.nanmean(gain), *(np.nanmean(gain[third]) for third in thirds)])
 
 
-def interval(value: float, many: np.ndarray) -> dict[str, Any]:
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's; 0 where all of one are the same."""
+    return float(spearmanr(a, b).statistic) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+
+
+def interval(value: float, resampled: np.ndarray) -> dict[str, Any]:
     """95 %, by percentiles."""
-    low, high = np.nanquantile(many, [0.025, 0.975])
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
     return {"value": value, "interval": [float(low), float(high)]}
 
 

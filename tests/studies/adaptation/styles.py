@@ -22,13 +22,15 @@ BATCH = 8
 
 
 def main(model: str, out: str, *refs: str) -> None:
-    """``image`` (P,) ascending, ``score`` (P,) float16, ``hit``, ``neutral`` (P,) bool, ``objects``, ``style`` (N,)."""
+    """``image`` (P,) ascending, ``score`` (P,) float32, ``hit``, ``neutral`` (P,) bool, ``objects``, ``style`` (N,)."""
     network = model_reference.load(model)
     count = MeanAveragePrecision(1)
     styles: list[str] = []
     for ref in refs:
         images = data_reference.load(ref)
-        styles += [name.rsplit("_", 1)[0] for name in images.names or ()]
+        if images.names is None:
+            raise SystemExit(f"{ref}: its images have no file names, which tell the styles")
+        styles += [name.rsplit("_", 1)[0] for name in images.names]
         for start in range(0, len(images), BATCH):
             pixels, targets = images.batch(slice(start, start + BATCH))
             with torch.no_grad():
@@ -40,7 +42,7 @@ def main(model: str, out: str, *refs: str) -> None:
     np.savez_compressed(
         out,
         image=found.image[kept].astype(np.int16),
-        score=found.score[kept].astype(np.float16),
+        score=found.score[kept],
         hit=found.hit[kept, 0],
         neutral=found.neutral[kept, 0],
         objects=found.objects[:, 0].astype(np.int16),
