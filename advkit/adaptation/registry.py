@@ -47,7 +47,7 @@ def methods_of(task: Task) -> list[str]:
 def check_method(task: Task, name: str) -> None:
     """Raise InputError unless the method ``name`` is for networks of ``task``."""
     if name not in methods_of(task):
-        raise InputError(f"--method {name}: is not for {task.name}, which has {', '.join(methods_of(task))}")
+        raise InputError(f"--method {name}: is not for {task.name}; choose one of {', '.join(methods_of(task))}")
 
 
 def method_of(task: Task, context: MethodContext) -> AdaptationMethod:

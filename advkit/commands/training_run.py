@@ -94,6 +94,7 @@ def fit(job: Run, config: FitOptions, rank: int) -> None:
     quiet, epochs = config.quiet or rank > 0, job.params.epochs
     lines = not quiet and not sys.stderr.isatty()
     told: set[int] = set()
+    resumed = config.resume
 
     def tell(left: float) -> None:
         for record in job.history:
@@ -102,6 +103,10 @@ def fit(job: Run, config: FitOptions, rank: int) -> None:
             told.add(record["epoch"])
 
     def show(state: TrainProgress) -> None:
+        nonlocal resumed
+        if resumed:  # these epochs were told by the run that was interrupted
+            told.update(record["epoch"] for record in job.history)
+            resumed = False
         tell(state.left)
         text = f"epoch {state.epoch + 1}/{epochs}  step {state.step}/{state.steps}  loss {state.loss:.3f}"
         if state.accuracy is not None:

@@ -280,6 +280,7 @@ def table(result: DomainDistanceResult) -> list[str]:
     lines = [
         f"{ellipsize(result.source, 60, 1)}: {result.images} images",
         f"{result.n} images of each, {result.repeats} draws, {what.d} features ({ellipsize(seen, 28, 1)})",
+        *_fewest_images(result),
         "",
         f"{'':17}{'Fréchet':>9}  {'over the floor':19} {'KID':>8} {'p':>5} {'proxy-A':>7} sliced W",
         *_row("floor", result.floor, ""),
@@ -289,6 +290,14 @@ def table(result: DomainDistanceResult) -> list[str]:
     if result.advice is not None:
         lines += ["", *_advice_lines(result, result.advice)]
     return lines
+
+
+def _fewest_images(result: DomainDistanceResult) -> list[str]:
+    """The target that leaves every draw fewer images than the source would."""
+    fewest = min(result.targets, key=lambda one: one.images)
+    if fewest.images > result.n or result.n >= result.images // 2:
+        return []
+    return [f"{ellipsize(fewest.target, 50, 1)} has no more than {fewest.images} images"]
 
 
 def _row(name: str, found: Mapping[str, MeasuredDistance], p_value: str) -> list[str]:

@@ -58,7 +58,7 @@ def test_the_methods_of_each_task_are_as_the_registry_says() -> None:
     assert methods_of(task_named("detection")) == detectors
     assert set(METHODS) == {*CLASSIFIERS, *detectors}
     source, target = nuisance_shift()
-    with pytest.raises(InputError, match="--method local: is not for classification, which has none, adabn, dann"):
+    with pytest.raises(InputError, match="--method local: is not for classification; choose one of none, adabn, dann"):
         a_run(source, target, a_network(), method="local")
 
 

@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from terminal import on_terminal
 
+from advkit.reports.domain_distance import DomainDistanceResult, table
+
 FEW = ("--repeats", "2", "--permutations", "50", "-q")
 
 
@@ -193,6 +195,16 @@ def test_fewer_images_than_features_are_told_once(folder: Path, inside: Run) -> 
     (flag,) = told(6)
     assert flag.startswith("6 images of each and 6 features: covariances are singular")
     assert told(7) == []
+
+
+def test_the_table_names_the_target_that_keeps_draws_small(folder: Path, inside: Run) -> None:
+    def lines(*more: str) -> list[str]:
+        found = DomainDistanceResult.model_validate(measure(inside, "a.npy", "far.npy", "few.npy", *more)["result"])
+        return [line for line in table(found) if "has no more than" in line]
+
+    np.save("few.npy", np.load("far.npy")[:8])
+    assert lines() == ["few.npy has no more than 8 images"]
+    assert lines("--subsample", "6") == []
 
 
 def test_advice_is_monotone_and_names_no_threshold(folder: Path, inside: Run) -> None:

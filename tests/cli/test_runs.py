@@ -17,6 +17,10 @@ from executable import Run, advkit, environment, one_line, start
 from handmade import write_reference
 from safetensors.torch import load_file, save_file
 
+from advkit.files.checkpoint import parse_metadata
+from advkit.files.tensors import read_header
+from advkit.training.state import SPEC
+
 LONG = ["train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "700", "--batch-size", "32", "--epochs", "5"]
 
 
@@ -59,7 +63,11 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert "--resume" in one_line(refused)
     changed = inside(*LONG, "--lr", "0.01", "-o", out, "--resume")
     assert "lr" in one_line(changed)
-    assert inside(*LONG, "-o", out, "--resume").returncode == 0
+    finished = len(parse_metadata(state, read_header(state)[1], SPEC, "training state")["history"])
+    resumed = inside(*LONG, "-o", out, "--resume")
+    assert resumed.returncode == 0
+    told = [int(epoch) for epoch in re.findall(r"advkit: epoch (\d+)/", resumed.stderr)]
+    assert told == list(range(finished + 1, told[-1] + 1)), "each epoch is told by the run that trained it"
     assert out.read_bytes() == whole.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
 
