@@ -98,7 +98,8 @@ def match_channels(source: RawDataset, wanted: LoadOptions, where: object) -> Ra
         size = (wanted.channels, height, width)
         told = (*source.warnings, "grey images, repeated to three channels for models of colour")
         return replace(source, size=size, read=repeated, warnings=told)
-    raise InputError(f"{where}: images have {channels} channels, {wanted.channels} are needed; use other data")
+    need = f"images have {channels} channels, {wanted.channels} are needed"
+    raise InputError(f"{where}: {need}; use a model for colour images, or grey data")
 
 
 def as_images(array: Tensor, where: object) -> tuple[Tensor, float]:
