@@ -60,16 +60,16 @@ def test_average_precision_of_some_images_is_that_of_these_alone(gains: ModuleTy
 
 
 def planted(folder: Path, name: str, right: dict[str, float], seed: int) -> Path:
-    """Forty images a style with an object each, found with the chance that is given, and a false box in each."""
-    rng, styles = np.random.default_rng(seed), sorted(right)
-    chances = np.repeat([right[style] for style in styles], 40)
-    images = len(chances)
+    """Forty images a style with an object each, found in the share that is given, and a false box in each."""
+    styles = sorted(right)
+    found = np.tile(np.arange(40), len(styles)) < 40 * np.repeat([right[style] for style in styles], 40)
+    images = len(found)
     path = folder / f"{name}-{seed}.npz"
     np.savez(
         path,
         image=np.repeat(np.arange(images), 2),
         score=np.tile([0.9, 0.3], images).astype(np.float32),
-        hit=np.stack([rng.random(images) < chances, np.zeros(images, dtype=bool)], 1).ravel(),
+        hit=np.stack([found, np.zeros(images, dtype=bool)], 1).ravel(),
         neutral=np.zeros(2 * images, dtype=bool),
         objects=np.ones(images, dtype=np.int16),
         style=np.repeat(styles, 40),
