@@ -87,6 +87,7 @@ class CalibrationSummary(StrictModel):
     at_floor: float = Field(description="gain at a ratio of 1")
     per_doubling: float = Field(description="gain for each doubling of the ratio")
     per_doubling_interval: tuple[float, float]
+    residual_spread: float = Field(description="standard deviation of measured gains around the line, by n - 2")
     signs: Rate = Field(description="pairs whose sign the line through all others foretells; those of no gain left out")
     commoner_sign: Rate = Field(description="pairs of the sign that most have")
 
@@ -228,6 +229,7 @@ def advise(
             at_floor=line.at_floor,
             per_doubling=line.per_doubling,
             per_doubling_interval=line.slope_interval,
+            residual_spread=line.residual_spread,
             signs=rate(line.correct_signs, line.signs),
             commoner_sign=rate(line.commoner_sign, line.signs),
         )

@@ -238,6 +238,7 @@ def test_a_calibration_foretells_gains_with_intervals(folder: Path, inside: Run)
     assert (summary["pairs"], summary["signs"]["total"], summary["commoner_sign"]["successes"]) == (6, 6, 4)
     assert summary["signs"]["successes"] >= 5
     assert summary["per_doubling"] > 2
+    assert summary["residual_spread"] > 0
     assert "threshold" not in report["result"]["advice"]["text"]
     assert not [flag for flag in report["flags"] if "calibration" in flag]
 
