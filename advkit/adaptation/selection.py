@@ -81,5 +81,6 @@ def probabilities(network: Network, images: ImageSet, positions: Tensor) -> Tens
     parts = []
     for start in range(0, len(positions), step):
         pixels, _ = images.batch(positions[start : start + step])
-        parts.append(task.class_probabilities(outputs_of([network], pixels.to(device))).float().cpu())
+        with torch.inference_mode():  # a detector of two stages runs its second one only now
+            parts.append(task.class_probabilities(outputs_of([network], pixels.to(device))).float().cpu())
     return torch.cat(parts).clone()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.data.box_checks import sound_targets, turned
 from advkit.data.canvas import on_canvas
-from advkit.data.decoding import SHRINK, check_whole, decode_whole, orientation, upright_size
+from advkit.data.decoding import SHRINK, check_whole, decode_whole, orientation, read_in_grey, upright_size
 from advkit.data.raw_dataset import LoadOptions, RawDataset
 from advkit.files.errors import InputError
 
@@ -88,9 +88,9 @@ def from_annotations(
     targets, mended = sound_targets(
         path, boxes, rest, per_image, shapes, named, least=style.least, fix=wanted.fix_boxes
     )
-    warnings = (_size_doubts(annotations, sizes), mended)
     pictures = [annotation.picture for annotation in annotations]
     read = DecodedPictures(pictures, sizes, wanted.channels or 3)
+    warnings = (_size_doubts(annotations, sizes), mended, read_in_grey(pictures, read.channels))
     return RawDataset(
         targets,
         class_names,

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _ORIENTATION = 0x0112
 _LARGEST = 1 << 26  # pixels of a picture that is kept whole, or scaled up before it is cut
 _BIG = 1 << 24  # pixels from which a picture is shrunk by pillow first: as floats it would take 200 MB and more
 _STDERR = threading.Lock()
+_GREY_MODES = ("1", "L", "LA", "La", "F")  # of pillow, beside those that begin with I
 SHRINK = "shrink it, and its boxes"  # where no --size helps
 
 
@@ -88,6 +89,19 @@ def orientation(file: Path) -> int:
     with _opened(file) as image:
         found = image.getexif().get(_ORIENTATION, 1)
     return found if found in range(1, 9) else 1
+
+
+def read_in_grey(files: Sequence[Path], channels: int) -> str | None:
+    """One line where pictures in colour, of which the first is one, are read with 1 of ``channels``.
+
+    Raises:
+        InputError: a file that can't be read.
+    """
+    if channels != 1 or not files:
+        return None
+    with _opened(files[0]) as image:
+        grey = image.mode in _GREY_MODES or image.mode.startswith("I")
+    return None if grey else f"pictures in colour, such as {files[0].name}, are read in grey, as the model takes them"
 
 
 def check_whole(file: Path, size: tuple[int, int], hint: str = "give --size") -> None:

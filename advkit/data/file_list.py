@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advkit.data.decoding import Resize, check_whole, decode, upright_size
+from advkit.data.decoding import Resize, check_whole, decode, read_in_grey, upright_size
 from advkit.data.raw_dataset import LoadOptions, RawDataset
 from advkit.files.errors import InputError
 
@@ -26,17 +26,18 @@ def from_files(
     resize = Resize(size, wanted.crop_pct, wanted.interpolation)
     read = _reader(files, channels, resize)
     stems = tuple(file.stem for file in files)
-    return RawDataset(targets, names, (channels, *size), read, warnings=_told(resize), resize=resize, names=stems)
+    told = tuple(filter(None, (read_in_grey(files, channels), _told(resize))))
+    return RawDataset(targets, names, (channels, *size), read, warnings=told, resize=resize, names=stems)
 
 
-def _told(resize: Resize) -> tuple[str, ...]:
+def _told(resize: Resize) -> str | None:
     """What is to be said of pictures that are not prepared as usual."""
     if resize == Resize(resize.size):
-        return ()
+        return None
     (height, width), (above, beside) = resize.size, resize.scaled
     return (
         f"pictures of another size than {height}x{width} are scaled to {above}x{beside} ({resize.interpolation}) "
-        f"and cut from the centre, crop_pct {resize.crop_pct:g}",
+        f"and cut from the centre, crop_pct {resize.crop_pct:g}"
     )
 
 

@@ -242,6 +242,10 @@ def table(result: AdaptResult) -> list[str]:
             f"{record.epoch:5}  {record.cross_entropy:6.3f}  {added:>7}  {told:>{len(domain)}}  {held:>8}  "
             f"{record.im:7.4f}  {record.snd:7.4f}  {record.bnm:7.4f}{mark}"
         )
+    if result.epochs:
+        lines.append(
+            "im, snd, bnm: how sure and how diverse the target's predictions are; of the target's labels nothing"
+        )
     if result.comparison is not None:
         lines += _comparison_lines(result.comparison)
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import Field
@@ -323,12 +324,23 @@ def _short(ratio: float) -> str:
     return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
+def _order(result: DomainDistanceResult, advice: Advice) -> str:
+    """The targets from the least ratio to the largest; between neighbours whose intervals overlap stands a ``~``."""
+    ends = {one.target: one.distances[HEADLINE].ratio_interval for one in result.targets}
+    told, apart = advice.order[0], True
+    for before, name in pairwise(advice.order):
+        below, above = ends[before], ends[name]
+        clear = below is not None and above is not None and below[1] < above[0]
+        told, apart = f"{told} {'<' if clear else '~'} {name}", apart and clear
+    return f"Order: {told}" + ("" if apart else " (~: their intervals overlap)")
+
+
 def _advice_lines(result: DomainDistanceResult, advice: Advice) -> list[str]:
     import textwrap
 
     lines = textwrap.wrap(advice.text, 79)
     if advice.calibration is None:
-        return lines if len(advice.order) < 2 else [*lines, *textwrap.wrap(f"Order: {', '.join(advice.order)}", 79)]
+        return [*lines, *textwrap.wrap(_order(result, advice), 79)] if len(advice.order) > 1 else lines
     found = advice.calibration
     low, high = found.per_doubling_interval
     lines += [

@@ -17,10 +17,12 @@ from advkit.adaptation.global_alignment import GlobalAlignment
 from advkit.adaptation.local_alignment import LocalAlignment
 from advkit.adaptation.local_global import LocalGlobal
 from advkit.adaptation.objective import adaptation_of
+from advkit.adaptation.selection import probabilities
 from advkit.adaptation.target_stream import TargetStream
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
+from advkit.models.build import create
 from advkit.tasks.task import task_of
 from advkit.training.loop import train
 from advkit.training.objective import objective_of
@@ -218,3 +220,14 @@ def test_a_detectors_training_is_resumed_to_the_same_bits(
     assert whole.history == again.history
     own, other = (run.network.net.state_dict() for run in (whole, again))
     assert all(torch.equal(own[name], other[name]) for name in own)
+
+
+def test_a_detector_of_two_stages_is_scored_between_trainings(sketches: ImageSet) -> None:
+    statistics = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    name = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
+    network = create(name, num_classes=6, input_size=(3, 96, 96), **statistics)
+    network.requires_grad_(True)
+    found = probabilities(network, sketches, torch.arange(3))
+    assert found.shape == (3, 6)
+    assert 0 < float(found.min()) <= float(found.max()) < 1
+    assert not found.is_inference()

@@ -50,7 +50,8 @@ def test_a_detector_is_adapted_without_the_targets_boxes(
         assert 0.0 <= record["local_domain_accuracy"] <= 1.0
         assert 0.0 <= record["global_domain_accuracy"] <= 1.0
         assert record["forwards_per_image"] == 2.0
-        head, row = table(AdaptResult.model_validate(result))[1:3]
+        head, row, legend = table(AdaptResult.model_validate(result))[1:4]
+        assert legend.startswith("im, snd, bnm: ")
         told = f"{100 * record['local_domain_accuracy']:.1f}/{100 * record['global_domain_accuracy']:.1f}"
         assert row[: head.index("  held-out")].endswith(f" {told}")
     comparison = result["comparison"]

@@ -216,6 +216,20 @@ def test_advice_is_monotone_and_names_no_threshold(folder: Path, inside: Run) ->
     assert measure(inside, "a.npy", "far.npy")["result"]["advice"] is None
 
 
+def test_the_order_says_where_intervals_overlap(folder: Path, inside: Run) -> None:
+    result = measure(inside, "a.npy", "far.npy", "near.npy", "mid.npy", "--advise")["result"]
+
+    def order(*intervals: tuple[float, float]) -> str:
+        for one, ends in zip(result["targets"], intervals, strict=True):
+            one["distances"]["frechet"]["ratio_interval"] = ends
+        return table(DomainDistanceResult.model_validate(result))[-1]
+
+    assert order((3, 4), (1, 1.5), (2, 2.5)) == "Order: near.npy < mid.npy < far.npy"
+    told = order((2.4, 4), (1, 1.5), (2, 2.5))
+    assert told == "Order: near.npy < mid.npy ~ far.npy (~: their intervals overlap)"
+    assert order((2.4, 4), (1, 2.1), (2, 2.3)).startswith("Order: near.npy ~ mid.npy < far.npy (~")
+
+
 def calibration(folder: Path, **more: Any) -> None:
     pairs = [
         {"source": "photo", "target": f"t{k}", "ratio": ratio, "gain": gain, "interval": [gain - 2, gain + 2]}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from advkit.data import decoding
-from advkit.data.decoding import decode, upright_size
+from advkit.data.decoding import decode, read_in_grey, upright_size
 from advkit.files.errors import InputError
 
 RANDOM = np.random.default_rng(4)
@@ -41,6 +41,18 @@ def test_grey_is_repeated_or_kept(tmp_path):
     file = saved(GREY, tmp_path / "1.png")
     assert torch.equal(decode(file, 1, SIZE), tensor(GREY))
     assert torch.equal(decode(file, 3, SIZE), tensor(GREY).expand(3, -1, -1))
+
+
+def test_colour_that_is_read_in_grey_is_told(tmp_path):
+    colour, grey = saved(COLOUR, tmp_path / "1.png"), saved(GREY, tmp_path / "2.png")
+    palette, bits = saved(COLOUR.quantize(9), tmp_path / "3.png"), saved(GREY.convert("1"), tmp_path / "4.png")
+    for file in (colour, palette):
+        told = read_in_grey([file, grey], 1)
+        assert told == f"pictures in colour, such as {file.name}, are read in grey, as the model takes them"
+        assert read_in_grey([file], 3) is None
+    for file in (grey, bits):
+        assert read_in_grey([file, colour], 1) is None
+    assert read_in_grey([], 1) is None
 
 
 def test_palette(tmp_path):

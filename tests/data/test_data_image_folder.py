@@ -34,6 +34,7 @@ def test_names_numbers_order_and_identities_survive(written):
     assert found.indices.tolist() == [3, 9, 11, 12, 1_000_000]
     assert torch.equal(found.batch(slice(None))[0], pixels / 255.0)
     assert found.warnings == ()
+    assert "are read in grey" in load(str(path), channels=1).warnings[0]
     assert sorted(child.name for child in path.iterdir()) == [*(f"{k:02}" for k in range(12)), "advkit.json"]
 
 

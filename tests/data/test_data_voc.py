@@ -35,6 +35,8 @@ def test_boxes_pixels_and_names_are_those_of_the_list_in_its_order(folder: Path)
         assert int(is_pixel(place[None]).sum()) == height * width
     assert data.indices.tolist() == [0, 1]
     assert data.warnings == ()
+    grey = load(f"{folder}#train", channels=1).warnings
+    assert grey == ("pictures in colour, such as im3.png, are read in grey, as the model takes them",)
 
 
 def test_classes_have_one_number_in_all_splits_and_test_is_taken_unless_training(folder: Path) -> None:
