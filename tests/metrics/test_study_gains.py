@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,3 +116,16 @@ def test_images_styles_and_seeds_are_all_drawn_anew(
     assert width([none] * 2, [half] * 2) > 0.05, "images"
     assert width([none] * 2, [one_style] * 2) > 0.3, "styles"
     assert width([none] * 2, [none, all_right]) > 0.9, "seeds"
+
+
+def test_the_source_alone_chooses_the_primary_eps(gains: ModuleType, tmp_path: Path) -> None:
+    held = {
+        "1": [((0.60, 0.2), (0.58, 0.4)), ((0.58, 0.2), (0.56, 0.4))],
+        "2": [((0.60, 0.2), (0.56, 0.5)), ((0.58, 0.2), (0.54, 0.5))],
+        "4": [((0.60, 0.2), (0.54, 0.6)), ((0.58, 0.2), (0.52, 0.6))],  # robust, and 6 points lost
+    }
+    assert gains.primary_eps(held) == "2"
+    assert gains.primary_eps({"4": held["4"]}) is None
+    epochs = [{"validation_map50": 0.1, "robust_map50": 0.1}, {"validation_map50": 0.5, "robust_map50": 0.3}]
+    (tmp_path / "x-seed0.json").write_text(json.dumps({"result": {"epochs": epochs}}))
+    assert gains.held_out(tmp_path / "x-seed0-art.npz") == (0.5, 0.3)

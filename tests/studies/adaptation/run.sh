@@ -4,7 +4,8 @@
 #
 #   tests/studies/adaptation/run.sh PEOPLE_PHOTO PEOPLE_ART BACKBONE_WEIGHTS [OUT]
 #
-# Both are PASCAL VOC folders; weights as for ../detectors/run.sh, whose grid `people` this trains. Distances come first.
+# Both are PASCAL VOC folders; weights as for ../detectors/run.sh, whose grid `people` this trains. Distances come first,
+# detectors aligned with the artworks last.
 # Every step is skipped when its result is there and resumed when it was interrupted. SEEDS and EPS narrow the grid.
 set -eu
 [ $# -ge 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -37,3 +38,25 @@ for plain in "$out"/people-eps0-seed*-art.npz; do
     done
 done
 $python "$here/gains.py" "$out/distances.json" "$out/gains.json" "$@" | tee "$out/gains.txt"
+set --
+
+# Aligned with the artworks of the training part, whose boxes stay closed; measured on those of the test part.
+primary=$(jq -r '.primary_eps // empty' "$out/gains.json")
+for seed in ${SEEDS-0 1 2 3}; do
+    for name in "people-eps0-seed$seed" ${primary:+"people-eps$primary-fast-seed$seed"}; do
+        for weight in 0.1 1; do
+            aligned=$name-aligned-$weight
+            resume=
+            [ -f "$out/$aligned.resume.safetensors" ] && resume=--resume
+            [ -f "$out/$aligned.json" ] || $advkit adapt "$out/$name.safetensors" --source "$photo#train" \
+                --target "$art#train" --method local-global --weight "$weight" --freeze-bn --optimizer adamw --lr 0.0002 \
+                --batch-size 4 --epochs 4 --precision float32 --seed "$seed" -o "$out/$aligned.safetensors" \
+                --report "$out/$aligned.json" $resume
+            set -- "$@" "$aligned=$out/$aligned.safetensors"
+        done
+        set -- "$@" "$name=$out/$name.safetensors"
+    done
+    [ -f "$out/aligned-seed$seed.json" ] ||
+        $advkit evaluate "$@" --data "$art#test" --report "$out/aligned-seed$seed.json"
+    set --
+done
