@@ -63,6 +63,8 @@ class Attack(_Parametrised):
         gradients: whether it needs them.
         minimal_norm: whether it looks for the smallest perturbation and needs no eps.
         base: whether modifiers compose with it.
+        logits: whether it needs the logits of classes of which an image has one.
+        chooses_targets: whether it aims at classes by itself, so that none can be given.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Attack(_Parametrised):
     gradients: bool = True
     minimal_norm: bool = False
     base: bool = False
+    logits: bool = False
+    chooses_targets: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
         direction, outputs = _direction(objective, batch, x, direction, restart, step)
         if params.goal == "robustness":
             outputs = objective.outputs(x) if outputs is None else outputs
-            hit = _keep_better(result, result_loss, places, x, outputs, objective, batch)
+            hit = keep_better(result, result_loss, places, x, outputs, objective, batch)
             if bool(hit.any()):
                 left = ~hit
                 batch, places, x, direction = batch.take(left), places[left], x[left], direction[left]
@@ -60,7 +60,7 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
         x = (batch.images + budget.project(moved, batch.images, params.eps, params.norm)).clamp(0.0, 1.0)
     if params.goal == "transfer" and params.restarts == 1:
         return x, torch.zeros_like(result_loss)  # nothing to compare with: no pass spent on its loss
-    _keep_better(result, result_loss, places, x, objective.outputs(x), objective, batch)
+    keep_better(result, result_loss, places, x, objective.outputs(x), objective, batch)
     return result, result_loss
 
 
@@ -104,7 +104,7 @@ def _direction(
     return gradient, None if method.gradient_off_iterate else outputs
 
 
-def _keep_better(
+def keep_better(
     result: Tensor,
     result_loss: Tensor,
     places: Tensor,
@@ -113,9 +113,17 @@ def _keep_better(
     objective: Objective,
     batch: Batch,
 ) -> Tensor:
-    """Write those images of ``x`` into ``result`` whose loss there is larger; returns which are fooled, (N,) bool."""
+    """Write those images of ``x`` into ``result`` whose loss there is larger; returns which are fooled, (N,) bool.
+
+    Args:
+        result, result_loss: (M, C, H, W) and (M,), written to.
+        places: (N,) int64, where in them the images of ``batch`` are.
+        x: (N, C, H, W) points around the images of ``batch``.
+        outputs: of the networks at ``x``.
+        objective, batch: as of the attack.
+    """
     hit, loss, written = objective.verdict(outputs, x, batch)
-    loss = loss.nan_to_num(nan=torch.inf)
+    loss = loss.to(result_loss.dtype).nan_to_num(nan=torch.inf)
     if objective.params.goal == "robustness":
         loss = torch.where(hit, torch.inf, loss)
     better = loss > result_loss[places]

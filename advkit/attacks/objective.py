@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from advkit.attacks.params import AttackParams
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.network import Network
-from advkit.tasks.task import Task, task_of
+from advkit.tasks.task import AttackLoss, Task, task_of
 
 
 @dataclass
@@ -67,6 +68,7 @@ class Objective:
         forwards, backwards: passes summed over images and networks.
         zero: (N,) bool, images whose loss gave an all-zero or NaN gradient at some step.
         dead: (N,) bool, those for which the task's fallback loss gave none either.
+        stages: of an attack that is made of others, how many images each of them fooled.
     """
 
     def __init__(self, networks: Sequence[nn.Module], params: AttackParams, count: int, device: torch.device) -> None:
@@ -76,6 +78,16 @@ class Objective:
         self.forwards = self.backwards = 0
         self.zero = torch.zeros(count, dtype=torch.bool, device=device)
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
+        self.stages: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def using(self, loss: str) -> Iterator[None]:
+        """The task's ``loss`` instead of the attack's own, for a part of it."""
+        before, self.loss = self.loss, loss
+        try:
+            yield
+        finally:
+            self.loss = before
 
     def outputs(self, x: Tensor) -> Any:
         """Raw outputs at ``x`` (N, C, H, W), no gradient."""
@@ -114,29 +126,31 @@ class Objective:
             hit[hit.clone()] = sure
         return hit, losses, written
 
-    def gradient(self, batch: Batch, x: Tensor, view: View | None = None) -> tuple[Tensor, Any]:
-        """The loss's gradient (N, C, H, W) by ``x``, seen through ``view``; where zero or NaN, the fallback loss's.
+    def gradient(
+        self, batch: Batch, x: Tensor, view: View | None = None, loss: AttackLoss | None = None
+    ) -> tuple[Tensor, Any]:
+        """The gradient (N, C, H, W) by ``x`` of ``loss``, or of the attack's own; where zero or NaN, the fallback's.
 
         Returns:
-            the gradient, and the outputs at ``view(x, batch)``.
+            the gradient, and the outputs at ``view(x, batch)``, or at ``x`` without one.
         """
-        gradient, outputs = self._plain(batch, x, view, self.loss)
+        gradient, outputs = self._plain(batch, x, view, loss or self.task.attack_losses[self.loss])
         empty = ~(flat_norm(gradient, "linf") > 0)
         if bool(empty.any()):
             self.zero[batch.rows[empty]] = True
             part = batch.take(empty)
-            again, _ = self._plain(part, x[empty], view, self.task.fallback)
+            again, _ = self._plain(part, x[empty], view, self.task.attack_losses[self.task.fallback])
             self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
             gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
             gradient[empty] = again
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient, outputs
 
-    def _plain(self, batch: Batch, x: Tensor, view: View | None, loss: str) -> tuple[Tensor, Any]:
+    def _plain(self, batch: Batch, x: Tensor, view: View | None, loss: AttackLoss) -> tuple[Tensor, Any]:
         x = x.detach().requires_grad_()
         with torch.enable_grad(), self._autocast(x):
             outputs = self.task.outputs(self.networks, view(x, batch) if view is not None else x)
-            losses = self.task.attack_losses[loss](outputs, batch.targets, self.params.targeted)
+            losses = loss(outputs, batch.targets, self.params.targeted)
             gradient = gradient_by(losses, x, self.networks)
         self.forwards += len(x) * len(self.networks)
         self.backwards += len(x) * len(self.networks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class AttackBatch:
         zero_gradients: (N,) bool, the loss gave an all-zero or NaN gradient at some step and the task's fallback loss
             took over.
         dead: (N,) bool, no loss gave a gradient at some step.
+        stages: of an attack that is made of others, how many images each of them fooled; images that were wrong
+            already count with the first.
     """
 
     images: Tensor
@@ -33,6 +35,7 @@ class AttackBatch:
     backwards: int
     zero_gradients: Tensor
     dead: Tensor
+    stages: dict[str, int] = field(default_factory=dict)
 
 
 def attack(
@@ -52,6 +55,8 @@ def attack(
             method is not for; 8-bit results asked for where no level lies in reach.
     """
     check_method(task_of(networks), params.method)
+    if params.targeted and params.method.attack.chooses_targets:
+        raise InputError(f"--target: {params.method.attack.name} chooses its targets itself; use apgd-ce or pgd")
     objective = Objective(networks, params, len(images), images.device)
     if several := objective.task.strongest_of.get(objective.loss):
         made = [attack(networks, images, targets, indices, replace(params, loss=loss)) for loss in several]
@@ -64,7 +69,7 @@ def attack(
         found = method.attack.function(objective, batch, params, **method.of(method.attack.name))
     if params.quantize and len(images):
         found = budget.from_levels(budget.quantize(found, images, params.eps, params.norm), images)
-    return AttackBatch(found, objective.forwards, objective.backwards, objective.zero, objective.dead)
+    return AttackBatch(found, objective.forwards, objective.backwards, objective.zero, objective.dead, objective.stages)
 
 
 def _strongest(made: Sequence[AttackBatch], objective: Objective, targets: Tensor) -> AttackBatch:
@@ -96,5 +101,7 @@ def check_method(task: Task, method: Method) -> None:
     attack = method.attack
     if not task.stops_early and (attack.minimal_norm or not attack.gradients):
         raise InputError(f"{attack.name}: goes by whether an image is fooled, which {task.name} does not say; use pgd")
+    if attack.logits and not task.exclusive:
+        raise InputError(f"{attack.name}: needs classes of which an image has one, not {task.name}; use pgd")
     if task.has_places and "di" in method:
         raise InputError(f"di: moves images, but not the boxes of {task.name}; leave it out")

@@ -38,7 +38,7 @@ class AttackOptions(BudgetOptions):
         str | None, typer.Option(help="Pixel units, like --eps: 2/255 [2.5 eps/steps for pgd, else eps/steps].")
     ] = None
     loss: Annotated[
-        Literal["ce", "margin", "logit", "sum", "cls", "loc", "mtd", "vanishing", "fabrication"] | None,
+        Literal["ce", "margin", "logit", "dlr", "sum", "cls", "loc", "mtd", "vanishing", "fabrication"] | None,
         typer.Option(help="What to make larger [the method's own; sum for detectors]."),
     ] = None
     target: Annotated[
@@ -96,6 +96,8 @@ def attack_params(
         raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
     if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
         eps = math.inf
+    if asked.target is not None and parsed.attack.chooses_targets:
+        raise InputError(f"--target: {parsed.attack.name} chooses its targets itself; use apgd-ce or pgd")
     general = ("steps", "step_size", "random_start", "restarts", "loss")
     unused = [name for name in general if name not in parsed.attack.uses]
     asked.refuse(unused, f"does nothing with {parsed.attack.name}; leave it out")

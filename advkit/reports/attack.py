@@ -45,6 +45,13 @@ class SurrogateResult(StrictModel):
     adversarial_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
 
 
+class AttackStage(StrictModel):
+    """One of the attacks that an attack is made of."""
+
+    attack: str
+    fooled: int = Field(description="of the images that the attacks before it had left; of the first, wrong ones too")
+
+
 class AttackResult(StrictModel):
     """Result of ``attack``."""
 
@@ -54,6 +61,7 @@ class AttackResult(StrictModel):
     excluded: int = Field(description="images whose class is the target")
     surrogates: list[SurrogateResult]
     ensemble_success: Rate = Field(description="averaged logits fooled, among the images they get right")
+    stages: list[AttackStage] = Field(default=[], description="of autoattack, in their order; empty for others")
     norms: Norms
     forwards_per_image: float
     backwards_per_image: float
@@ -81,6 +89,7 @@ class AttackSummary:
         self._most = {"linf": 0.0, "l2": 0.0}
         self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit"), 0) for _ in names]
         self._ensemble = [0, 0]
+        self._stages: dict[str, int] = {}
         self._suspicions: list[str] = []
         self._metrics: dict[tuple[str, str], Any] = {}
         self._levels = True  # whether 8 bits can hold the budget
@@ -142,6 +151,8 @@ class AttackSummary:
         self._zero += int(done.batch.zero_gradients.sum())
         self._dead += int(done.batch.dead.sum())
         self._seconds += done.seconds
+        for name, fooled in done.batch.stages.items():
+            self._stages[name] = self._stages.get(name, 0) + fooled
         norms: tuple[Norm, ...] = ("linf", "l2")
         for norm in norms:
             sizes = flat_norm(where_pixels(written - done.clean, done.clean), norm)
@@ -184,6 +195,7 @@ class AttackSummary:
                 for name, counts in zip(self._names, self._counts, strict=True)
             ],
             ensemble_success=rate(*self._ensemble),
+            stages=[AttackStage(attack=name, fooled=fooled) for name, fooled in self._stages.items()],
             norms=Norms(
                 linf_mean=self._sums["linf"] / self.images,
                 linf_max=self._most["linf"],
@@ -212,6 +224,7 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
         lines.append(f"  success               {percent(found.success)}")
         if found.success_8bit is not None:
             lines.append(f"  success in 8 bits     {percent(found.success_8bit)}")
+    lines += [f"  {stage.attack:20}  fools {stage.fooled} more" for stage in result.stages]
     if len(result.surrogates) > 1:
         lines.append(f"ensemble success        {percent(result.ensemble_success)}")
     lines.append(

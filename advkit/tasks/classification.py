@@ -17,6 +17,7 @@ from advkit.metrics.accuracy import AccuracyMetric, near_chance
 from advkit.models.prediction import classes_of, ensemble_logits
 from advkit.tasks import box_marks, class_targets
 from advkit.tasks.box_marks import BoxMark
+from advkit.tasks.dlr import dlr
 from advkit.tasks.task import AttackLoss
 
 
@@ -54,7 +55,7 @@ class Classification:
     """A :class:`~advkit.tasks.task.Task`: outputs are logits (N, K), targets and predictions classes (N,) int64."""
 
     name = "classification"
-    attack_losses: Mapping[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "logit": logit}
+    attack_losses: Mapping[str, AttackLoss] = {"ce": cross_entropy, "margin": margin, "logit": logit, "dlr": dlr}
     strongest_of: Mapping[str, Sequence[str]] = {}
     fallback = "margin"
     has_places = False

@@ -22,6 +22,14 @@ from advkit.models.prediction import classes_of
 FLOAT_SLACK = 1e-6  # one unit in the last place of a pixel near 1, a few times
 BATCH_TOLERANCE = 1e-5  # of a pixel; convolutions of other batch sizes sum in another order
 ALL = [*NAMES, "mi,di,ti", "pgd,mi,ni,di,ti,si"]
+SHORT = {
+    "square": "square:queries=60",
+    "apgd-ce": "apgd-ce:steps=6",
+    "apgd-dlr": "apgd-dlr:steps=6",
+    "apgd-t": "apgd-t:steps=4",
+    "fab-t": "fab-t:steps=4",
+    "autoattack": "autoattack:steps=3:queries=20",
+}
 
 
 class Tiny(nn.Module):
@@ -112,12 +120,12 @@ def test_result_is_an_image_inside_the_budget(
         Tiny(channels=channels),
         images,
         classes,
-        method=method if method != "square" else "square:queries=60",
+        method=SHORT.get(method, method),
         eps=eps,
         norm=norm,
         steps=3,
         loss=loss,
-        targeted=targeted,
+        targeted=targeted and not parse_method(method).attack.chooses_targets,
         restarts=restarts,
         goal=goal,
         seed=seed,
@@ -144,7 +152,9 @@ def test_eps_zero_changes_nothing(method: str, norm: Norm) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("method", ["pgd", "mi,di,ti", "ni,si", "noise"])
+@pytest.mark.parametrize(
+    "method", ["pgd", "mi,di,ti", "ni,si", "noise", "apgd-dlr", "apgd-t:steps=4:targets=3", "fab-t:steps=5"]
+)
 def test_batches_and_order_make_no_difference(
     method: str, norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]
 ) -> None:

@@ -160,7 +160,7 @@ def test_the_attack_page_has_every_method_with_its_parameters() -> None:
     for name in NAMES:
         one = attack_named(name) if name in ATTACKS else modifier_named(name)
         assert one.summary in items[name]
-        told = re.findall(r"^\.Cm (\w+):(\w+) ,\nby default (.*)\.$", items[name], re.M)
+        told = re.findall(r"^\.Cm ([\w-]+):(\w+) ,\nby default (.*)\.$", items[name], re.M)
         assert [(owner, parameter) for owner, parameter, _ in told] == [(name, p) for p in one.parameters]
         for _, parameter, default in told:
             expected = one.parameters[parameter].default

@@ -49,9 +49,9 @@ def test_its_direction_in_float32_is_that_of_float64_however_sure_the_network(sc
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_grows_towards_the_attackers_aim(name: str) -> None:
-    values = torch.tensor([[3.0, 0.0, -1.0]])
-    closer = torch.tensor([[1.0, 0.0, -1.0]])
+    values = torch.tensor([[3.0, 0.0, -1.0, -2.0]])
+    closer = torch.tensor([[1.0, 0.0, -1.0, -2.0]])
     zero, one = torch.tensor([0]), torch.tensor([1])
     assert LOSSES[name](closer, zero, False) > LOSSES[name](values, zero, False)
-    raised = torch.tensor([[3.0, 2.0, -1.0]])
+    raised = torch.tensor([[3.0, 2.0, -1.0, -2.0]])
     assert LOSSES[name](raised, one, True) > LOSSES[name](values, one, True)

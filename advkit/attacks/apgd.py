@@ -1,0 +1,232 @@
+"""APGD: projected gradients whose step halves by itself where the loss no longer rises (Croce and Hein 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.attacks import budget
+from advkit.attacks.attack import Attack
+from advkit.attacks.iterative import keep_better
+from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.params import AttackParams
+from advkit.attacks.target_ranks import ranked_targets
+from advkit.data import canvas, counter_rng
+from advkit.metrics.norms import flat_norm, per_image
+from advkit.tasks.dlr import targeted_dlr
+from advkit.tasks.task import AttackLoss
+
+_MOMENTUM = 0.75  # share of the new step, of which the last one has the rest
+_FIRST, _SHORTER, _LEAST = 0.22, 0.03, 0.06  # of the steps: the first check, how much sooner each next one, the soonest
+
+Run = tuple[int, Tensor | None]  # number that keys the start, and (N,) classes to aim at
+
+
+def apgd(objective: Objective, batch: Batch, params: AttackParams, *, steps: int = 100, rho: float = 0.75) -> Tensor:
+    """The best image (N, C, H, W) found for each of ``batch`` by the attack's loss.
+
+    From a random start on the budget's edge, with steps of twice eps at first. The step halves, and the best point is
+    returned to, where the loss rose in no more than ``rho`` of the steps since the last check, or where neither the
+    step nor the best loss changed since. Checks come sooner and sooner.
+    """
+    return _best_of(objective, batch, params, [(restart, None) for restart in range(params.restarts)], steps, rho)
+
+
+def apgd_t(
+    objective: Objective, batch: Batch, params: AttackParams, *, steps: int = 100, rho: float = 0.75, targets: int = 9
+) -> Tensor:
+    """As :func:`apgd` by the targeted difference of logits ratio, towards the ``targets`` likeliest wrong classes."""
+    aims = ranked_targets(objective, batch, targets)
+    runs: list[Run] = [
+        (1 + rank + len(aims) * restart, aim) for restart in range(params.restarts) for rank, aim in enumerate(aims)
+    ]
+    return _best_of(objective, batch, params, runs, steps, rho)
+
+
+def _best_of(
+    objective: Objective, batch: Batch, params: AttackParams, runs: Iterable[Run], steps: int, rho: float
+) -> Tensor:
+    """The strongest result of several runs for each image, (N, C, H, W)."""
+    best, best_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
+    places = torch.arange(len(batch.rows), device=best.device)
+    for start, aims in runs:
+        if not len(places):
+            break
+        part = batch.take(places)
+        aimed = None if aims is None else aims[places]
+        images, losses = _run(objective, part, params, start, aimed, steps, rho)
+        better = losses > best_loss[places]
+        best[places[better]], best_loss[places[better]] = images[better], losses[better]
+        if params.goal == "robustness":
+            places = places[~torch.isposinf(best_loss[places])]
+    return best
+
+
+@dataclass
+class _State:
+    """Of the images still worked on; points and gradients (N, C, H, W), the others (N,).
+
+    Attributes:
+        x, before: the point, and the one before it.
+        gradient, loss: at ``x``.
+        best, best_gradient, best_loss: where the loss was largest.
+        step: its size.
+        rises: steps since the last check in which the loss rose.
+        checked_loss: ``best_loss`` at the last check.
+        halved: whether the last check halved the step; true at first, so that the first one goes by ``rises`` alone.
+        aims: classes to aim at, or empty.
+        places: positions in the batch that the run began with.
+    """
+
+    x: Tensor
+    before: Tensor
+    gradient: Tensor
+    loss: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    step: Tensor
+    rises: Tensor
+    checked_loss: Tensor
+    halved: Tensor
+    aims: Tensor
+    places: Tensor
+
+    def take(self, which: Tensor) -> _State:
+        """The images at ``which``."""
+        return _State(**{one.name: getattr(self, one.name)[which] for one in fields(self)})
+
+
+def _run(
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    start: int,
+    aims: Tensor | None,
+    steps: int,
+    rho: float,
+) -> tuple[Tensor, Tensor]:
+    """One run: images and losses, as judged. For robustness an image leaves once it fools, its loss infinite."""
+    result, result_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
+    places = torch.arange(len(batch.rows), device=result.device)
+    if params.goal == "robustness":  # what is wrong already needs nothing
+        hit = keep_better(result, result_loss, places, batch.images, objective.outputs(batch.images), objective, batch)
+        batch, places, aims = batch.take(~hit), places[~hit], None if aims is None else aims[~hit]
+    if not len(places):
+        return result, result_loss
+    x = (batch.images + _edge_start(batch, params, start)).clamp(0.0, 1.0)
+    gradient, outputs = objective.gradient(batch, x, loss=_loss(objective, aims))
+    loss = _losses(objective, outputs, batch, aims)
+    zeros = torch.zeros_like(loss)
+    no_aims = torch.empty(len(places), 0, dtype=torch.int64, device=x.device)
+    state = _State(
+        x, x, gradient, loss, x, gradient, loss, zeros + 2.0 * params.eps, zeros, loss, zeros == 0,
+        no_aims if aims is None else aims, places,
+    )  # fmt: skip
+    check = max(int(_FIRST * steps), 1)
+    since = 0
+    for step in range(steps):
+        hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
+        if params.goal == "robustness" and bool(hit.any()):
+            batch, state = batch.take(~hit), state.take(~hit)
+            if not len(state.places):
+                return result, result_loss
+        moved = _moved(state, batch, params, share=_MOMENTUM if step else 1.0)
+        state.before, state.x = state.x, moved
+        now = None if aims is None else state.aims
+        if step + 1 < steps:
+            state.gradient, outputs = objective.gradient(batch, state.x, loss=_loss(objective, now))
+        else:
+            outputs = objective.outputs(state.x)
+        _count(state, _losses(objective, outputs, batch, now))
+        since += 1
+        if since == check:
+            _halve(state, rho * check)
+            check, since = max(check - max(int(_SHORTER * steps), 1), max(int(_LEAST * steps), 1)), 0
+    keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
+    return result, result_loss
+
+
+def _loss(objective: Objective, aims: Tensor | None) -> AttackLoss:
+    """The attack's own loss, or the targeted one towards ``aims``."""
+    own: Mapping[str, AttackLoss] = objective.task.attack_losses
+    if aims is None:
+        return own[objective.loss]
+
+    def towards(outputs: Any, targets: Tensor, targeted: bool) -> Tensor:
+        return targeted_dlr(outputs, targets, aims)
+
+    return towards
+
+
+def _losses(objective: Objective, outputs: Any, batch: Batch, aims: Tensor | None) -> Tensor:
+    """(N,) losses at ``outputs``; NaN is as large as can be."""
+    losses = _loss(objective, aims)(outputs, batch.targets, objective.params.targeted)
+    return losses.to(batch.images.dtype).nan_to_num(nan=torch.inf)
+
+
+def _edge_start(batch: Batch, params: AttackParams, start: int) -> Tensor:
+    """A random perturbation of full length: its largest entry, or its L2 norm, is eps."""
+    images = batch.images
+    size, stream = images[0].numel(), counter_rng.stream("apgd start", start)
+    if params.norm == "linf":
+        drawn = counter_rng.uniform(params.seed, batch.indices, stream, size) * 2.0 - 1.0
+    else:
+        drawn = counter_rng.normal(params.seed, batch.indices, stream, size)
+    drawn = canvas.where_pixels(drawn.view_as(images), images)
+    length = flat_norm(drawn, params.norm).clamp_min(1e-12)
+    return budget.project(drawn * per_image(params.eps / length), images, params.eps, params.norm)
+
+
+def _moved(state: _State, batch: Batch, params: AttackParams, share: float) -> Tensor:
+    """The next points: a projected step, mixed with the last one."""
+    images, last = batch.images, state.x - state.before
+
+    def inside(x: Tensor) -> Tensor:
+        return (images + budget.project(x - images, images, params.eps, params.norm)).clamp(0.0, 1.0)
+
+    ahead = inside(state.x + per_image(state.step) * budget.steepest_ascent(state.gradient, params.norm))
+    return inside(state.x + share * (ahead - state.x) + (1.0 - share) * last)
+
+
+def _count(state: _State, loss: Tensor) -> None:
+    """Note the loss at the point that was just reached."""
+    state.rises = state.rises + (loss > state.loss)
+    better = loss > state.best_loss
+    state.best = torch.where(per_image(better), state.x, state.best)
+    state.best_gradient = torch.where(per_image(better), state.gradient, state.best_gradient)
+    state.best_loss = torch.where(better, loss, state.best_loss)
+    state.loss = loss
+
+
+def _halve(state: _State, enough: float) -> None:
+    """A check: halve the step where too few steps since the last one were any good, and go back to the best point."""
+    stuck = ~state.halved & (state.checked_loss >= state.best_loss)
+    state.halved = (state.rises <= enough) | stuck
+    state.checked_loss, state.rises = state.best_loss, torch.zeros_like(state.rises)
+    state.step = torch.where(state.halved, state.step / 2.0, state.step)
+    back = per_image(state.halved)
+    state.x = torch.where(back, state.best, state.x)
+    state.gradient = torch.where(back, state.best_gradient, state.gradient)
+
+
+_STEPS: dict[str, tuple[float, float]] = {"steps": (1, 100_000), "rho": (0.0, 1.0)}
+_CITED = "steps that halve by themselves (Croce and Hein 2020)"
+APGD_CE = Attack("apgd-ce", f"cross-entropy, {_CITED}", apgd, _STEPS, uses=("restarts",), logits=True)
+APGD_DLR = Attack(
+    "apgd-dlr", f"difference of logits ratio, {_CITED}", apgd, _STEPS, uses=("restarts",), loss="dlr", logits=True
+)
+APGD_T = Attack(
+    "apgd-t",
+    f"towards each of the likeliest wrong classes, {_CITED}",
+    apgd_t,
+    {**_STEPS, "targets": (1, 100_000)},
+    uses=("restarts",),
+    loss="margin",
+    logits=True,
+    chooses_targets=True,
+)

@@ -1,0 +1,66 @@
+"""AutoAttack: four attacks one after the other, each on what is left; the worst case of every image counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.apgd import APGD_CE, APGD_T
+from advkit.attacks.attack import Attack
+from advkit.attacks.fab import FAB_T
+from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.params import AttackParams
+from advkit.attacks.square import SQUARE
+
+_LEAST_CLASSES = 4  # of the targeted difference of logits ratio
+
+
+def autoattack(
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    *,
+    steps: int = 100,
+    targets: int = 9,
+    queries: int = 5000,
+) -> Tensor:
+    """A fooling image (N, C, H, W) for each of ``batch`` that has one; the others as the last attack left them.
+
+    The standard four in their order (Croce and Hein 2020): apgd-ce, apgd-t, fab-t with ``steps`` each, the latter two
+    towards ``targets`` classes, and square with ``queries``. With fewer than 4 classes apgd-t has no loss and is left
+    out.
+    """
+    params = replace(params, goal="robustness")
+    several = objective.outputs(batch.images[:1]).shape[1] >= _LEAST_CLASSES
+    stages: list[tuple[Attack, dict[str, int]]] = [
+        (APGD_CE, {"steps": steps}),
+        *([(APGD_T, {"steps": steps, "targets": targets})] if several else []),
+        (FAB_T, {"steps": steps, "targets": targets}),
+        (SQUARE, {"queries": queries}),
+    ]
+    found, places = batch.images.clone(), torch.arange(len(batch.rows), device=batch.images.device)
+    for attack, given in stages:
+        if not len(places):
+            break
+        part = batch.take(places)
+        with objective.using(attack.loss):
+            images = attack.function(objective, part, params, **given)
+            hit = objective.verdict(objective.outputs(images), images, part)[0]
+        found[places] = images
+        objective.stages[attack.name] = objective.stages.get(attack.name, 0) + int(hit.sum())
+        places = places[~hit]
+    return found
+
+
+AUTOATTACK = Attack(
+    "autoattack",
+    "apgd-ce, apgd-t, fab-t and square in this order, the worst case of each image (Croce and Hein 2020)",
+    autoattack,
+    {"steps": (1, 100_000), "targets": (1, 100_000), "queries": (1, 1_000_000)},
+    uses=(),
+    loss="margin",
+    logits=True,
+    chooses_targets=True,
+)

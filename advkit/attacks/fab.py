@@ -1,0 +1,103 @@
+"""FAB-T: the nearest fooling image by steps along linearised boundaries (Croce and Hein 2020), towards each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.attack import Attack
+from advkit.attacks.hyperplane import to_hyperplane
+from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.params import AttackParams
+from advkit.attacks.target_ranks import ranked_targets
+from advkit.metrics.norms import flat_norm, per_image
+from advkit.tasks.task import AttackLoss
+
+
+def fab_t(
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    *,
+    steps: int = 100,
+    targets: int = 9,
+    alpha: float = 0.1,
+    eta: float = 1.05,
+    beta: float = 0.9,
+) -> Tensor:
+    """The nearest fooling image (N, C, H, W) found for each of ``batch``; the clean one where there is none.
+
+    Each step goes beyond the linearised boundary with one of the ``targets`` likeliest wrong classes by a factor
+    ``eta``, drawn by at most ``alpha`` towards the point of that boundary nearest to the clean image; from a fooling
+    point it goes back to ``beta`` of the way. With an eps, images that need more stay clean, and for robustness an
+    image leaves once it fools within eps.
+    """
+    best = batch.images.clone()
+    best_norm = best.new_full((len(best),), torch.inf)
+    wrong = objective.verdict(objective.outputs(batch.images), batch.images, batch)[0]
+    best_norm[wrong] = 0.0
+    for aims in ranked_targets(objective, batch, targets):
+        places = (~_done(best_norm, params)).nonzero().squeeze(1)
+        part, aims, x = batch.take(places), aims[places], batch.images[places]
+        for _ in range(steps):
+            if not len(places):
+                break
+            x = _step(objective, part, x, aims, params, alpha, eta)
+            hit = objective.verdict(objective.outputs(x), x, part)[0]
+            norm = flat_norm(x - part.images, params.norm)
+            closer = hit & (norm < best_norm[places])
+            best[places[closer]], best_norm[places[closer]] = x[closer], norm[closer]
+            x = torch.where(per_image(hit), part.images + beta * (x - part.images), x)
+            left = ~_done(best_norm[places], params)
+            if not bool(left.all()):
+                part, places, aims, x = part.take(left), places[left], aims[left], x[left]
+    return torch.where(per_image(best_norm <= params.eps * (1.0 + 1e-6)), best, batch.images)
+
+
+def _done(norm: Tensor, params: AttackParams) -> Tensor:
+    """(N,) bool: nothing is left to find."""
+    if params.goal == "robustness" and params.eps < float("inf"):
+        return norm <= params.eps
+    return norm == 0.0
+
+
+def _step(
+    objective: Objective, batch: Batch, x: Tensor, aims: Tensor, params: AttackParams, alpha: float, eta: float
+) -> Tensor:
+    """The next points."""
+
+    def difference(outputs: Any, classes: Tensor, targeted: bool) -> Tensor:
+        wanted, own = (outputs.gather(1, one[:, None]).squeeze(1) for one in (aims, classes))
+        return wanted - own  # type: ignore[no-any-return]
+
+    loss: AttackLoss = difference
+    gradient, outputs = objective.gradient(batch, x, loss=loss)
+    ahead = difference(outputs, batch.targets, False).to(x.dtype)  # above 0 beyond the boundary
+    w, here, clean = gradient.flatten(1), x.flatten(1), batch.images.flatten(1)
+    from_here = to_hyperplane(here, w, -ahead, params.norm)
+    from_clean = to_hyperplane(clean, w, -(ahead + (w * (clean - here)).sum(1)), params.norm)
+    sizes = [flat_norm(one.view_as(x), params.norm).clamp_min(1e-8) for one in (from_here, from_clean)]
+    pull = (sizes[0] / (sizes[0] + sizes[1])).clamp_max(alpha)[:, None]
+    mixed = (here + eta * from_here) * (1.0 - pull) + (clean + eta * from_clean) * pull
+    return mixed.clamp(0.0, 1.0).view_as(x)
+
+
+FAB_T = Attack(
+    "fab-t",
+    "nearest image beyond linearised boundaries (Croce and Hein 2020), towards each of the likeliest wrong classes",
+    fab_t,
+    {
+        "steps": (1, 100_000),
+        "targets": (1, 100_000),
+        "alpha": (0.0, 1.0),
+        "eta": (1.0, 10.0),
+        "beta": (0.0, 1.0),
+    },
+    uses=(),
+    loss="margin",
+    minimal_norm=True,
+    logits=True,
+    chooses_targets=True,
+)
