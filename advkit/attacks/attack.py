@@ -89,7 +89,9 @@ class Modifier(_Parametrised):
         name, summary, function, limits: as of :class:`Attack`.
         hook: where it works. ``look_ahead`` (x, momentum, length) is the point at which gradients are taken; ``view``
             (images, indices, seed, stream) what networks see; ``copies`` (x, copy) one of several scaled copies;
-            ``filter`` (gradient) and ``accumulate`` (gradient, momentum) make a direction of a gradient.
+            ``variance`` (x, indices, seed, stream, eps, norm) points around x, whose gradients less that at x correct
+            the next one; ``filter`` (gradient) and ``accumulate`` (gradient, momentum) make a direction of a gradient.
+        copies: the parameter that says of how many views gradients are averaged; empty for one.
         brings: another modifier that comes along, with parameters of the same names.
     """
 
@@ -97,5 +99,6 @@ class Modifier(_Parametrised):
     summary: str
     function: Callable[..., Any]
     limits: Mapping[str, tuple[float, float]]
-    hook: Literal["look_ahead", "view", "copies", "filter", "accumulate"]
+    hook: Literal["look_ahead", "view", "copies", "variance", "filter", "accumulate"]
     brings: str | None = None
+    copies: str = ""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.attacks import budget
 from advkit.attacks.attack import Attack
-from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.objective import Batch, Objective, View
 from advkit.attacks.params import AttackParams
 from advkit.data import counter_rng
 
@@ -45,15 +45,16 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
     x = batch.images
     if params.starts_random or restart:
         x = x + budget.random_start(x, batch.indices, params.eps, params.norm, params.seed, restart)
-    direction = torch.zeros_like(x)
+    direction = variance = torch.zeros_like(x)
     for step in range(params.step_count):
-        direction, outputs = _direction(objective, batch, x, direction, restart, step)
+        direction, variance, outputs = _direction(objective, batch, x, direction, variance, restart, step)
         if params.goal == "robustness":
             outputs = objective.outputs(x) if outputs is None else outputs
             hit = keep_better(result, result_loss, places, x, outputs, objective, batch)
             if bool(hit.any()):
                 left = ~hit
-                batch, places, x, direction = batch.take(left), places[left], x[left], direction[left]
+                batch, places, x = batch.take(left), places[left], x[left]
+                direction, variance = direction[left], variance[left]
                 if not len(places):
                     return result, result_loss
         moved = x - batch.images + params.step * budget.steepest_ascent(direction, params.norm)
@@ -65,43 +66,63 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
 
 
 def _direction(
-    objective: Objective, batch: Batch, x: Tensor, momentum: Tensor, restart: int, step: int
-) -> tuple[Tensor, Any | None]:
-    """The direction to follow from ``x``, and the outputs at ``x`` where the gradient was taken just there.
+    objective: Objective,
+    batch: Batch,
+    x: Tensor,
+    momentum: Tensor,
+    variance: Tensor,
+    restart: int,
+    step: int,
+) -> tuple[Tensor, Tensor, Any | None]:
+    """The direction to follow from ``x``, the variance there, and the outputs where the gradient was taken just there.
 
     Args:
         objective: the surrogates.
         batch: the clean images and their keys.
         x: (N, C, H, W) current points.
         momentum: the last direction, same shape.
+        variance: of the gradients around the last points, same shape.
         restart, step: they key what is drawn.
     """
     params, method, point = objective.params, objective.params.method, x
     for one in method.hooked("look_ahead"):
         point = one.function(x, momentum, params.step, params.norm, **method.of(one.name))
-    views, copiers = method.hooked("view"), method.hooked("copies")
-    count = max([1, *(len(one.function(x[:0], **method.of(one.name))) for one in copiers)])
+    gradient, outputs = _mean_gradient(objective, batch, point, restart, step)
+    found = gradient + variance if method.hooked("variance") else gradient
+    for one in method.hooked("variance"):
+        key = (restart, step)
+        around = one.function(point, batch.indices, params.seed, key, params.eps, params.norm, **method.of(one.name))
+        there = [_mean_gradient(objective, batch, neighbour, restart, step)[0] for neighbour in around]
+        variance = torch.stack(there).mean(0) - gradient
+    for one in method.hooked("filter"):
+        found = one.function(found, **method.of(one.name))
+    for one in method.hooked("accumulate"):
+        found = one.function(found, momentum, **method.of(one.name))
+    return found, variance, None if method.gradient_off_iterate else outputs
 
-    def seen(copy: int) -> Any:
+
+def _mean_gradient(objective: Objective, batch: Batch, point: Tensor, restart: int, step: int) -> tuple[Tensor, Any]:
+    """The mean of the gradients at all views of ``point``, and the outputs at the first."""
+    params, method = objective.params, objective.params.method
+    changes = [one for one in method.modifiers if one.hook in ("copies", "view")]
+
+    def seen(number: int) -> View | None:
+        copy = method.numbered(number)
+
         def view(points: Tensor, part: Batch) -> Tensor:
-            for one in copiers:
-                points = one.function(points, **method.of(one.name))[copy]
-            for one in views:
-                drawn = counter_rng.stream(one.name, restart, step, copy)
+            for one in method.hooked("copies"):
+                points = one.function(points, copy[one.name], **method.of(one.name))
+            for one in method.hooked("view"):
+                drawn = counter_rng.stream(one.name, restart, step, number)
                 points = one.function(points, part.indices, params.seed, drawn, **method.of(one.name))
             return points
 
-        return view if views or copiers else None
+        return view if changes else None
 
     gradient, outputs = objective.gradient(batch, point, seen(0))
-    for copy in range(1, count):
-        gradient = gradient + objective.gradient(batch, point, seen(copy))[0]
-    gradient = gradient / count
-    for one in method.hooked("filter"):
-        gradient = one.function(gradient, **method.of(one.name))
-    for one in method.hooked("accumulate"):
-        gradient = one.function(gradient, momentum, **method.of(one.name))
-    return gradient, None if method.gradient_off_iterate else outputs
+    for number in range(1, method.copies):
+        gradient = gradient + objective.gradient(batch, point, seen(number))[0]
+    return gradient / method.copies, outputs
 
 
 def keep_better(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -46,6 +47,20 @@ class Method:
         """Whether gradients are taken beside the current point, so that its own logits cost a pass of their own."""
         return any(modifier.hook in ("look_ahead", "view", "copies") for modifier in self.modifiers)
 
+    @property
+    def copies(self) -> int:
+        """How many views of an image a gradient is the mean of."""
+        return math.prod(int(self.of(one.name).get(one.copies, 1) or 1) for one in self.modifiers if one.copies)
+
+    def numbered(self, number: int) -> dict[str, int]:
+        """Which of its own copies each modifier makes for view ``number`` of :attr:`copies`."""
+        found = {}
+        for one in self.modifiers:
+            if one.copies:
+                count = int(self.of(one.name).get(one.copies, 1) or 1)
+                number, found[one.name] = divmod(number, count)
+        return found
+
 
 def parse_method(text: str) -> Method:
     """``mi,di:probability=0.7`` as a :class:`Method`.
@@ -65,8 +80,10 @@ def parse_method(text: str) -> Method:
     for name in list(said):
         other = modifier_named(name).brings if name in MODIFIERS else None
         if other is not None:  # ni looks ahead along mi's momentum: what is said of one holds for both
-            both = {**said.get(other, {}), **said[name]}
-            said[name] = said[other] = both
+            shared = modifier_named(name).parameters.keys() & modifier_named(other).parameters.keys()
+            both = {**said.get(other, {}), **{key: said[name][key] for key in said[name].keys() & shared}}
+            said[other] = both
+            said[name] = said[name] | {key: both[key] for key in both.keys() & shared}
     attack = attack_named(next((name for name in said if name in ATTACKS), _UNNAMED))
     modifiers = tuple(modifier_named(name) for name in MODIFIERS if name in said)
     parameters: dict[str, dict[str, Value]] = {}
@@ -93,8 +110,8 @@ def _check_names(text: str, said: Mapping[str, object]) -> None:
         reason = "stands alone" if bad in alone else "no such method"
         known = ", ".join(NAMES)
         raise InputError(f"--method {text}: {bad!r}: {reason}; known: {known}; compose with commas: mi,di,ti")
-    if "fgsm" in said and set(said) & {"pgd", "mi", "ni"}:
-        raise InputError(f"--method {text}: fgsm takes one step, where pgd, mi and ni change nothing; drop one")
+    if "fgsm" in said and set(said) & {"pgd", "mi", "ni", "vmi"}:
+        raise InputError(f"--method {text}: fgsm takes one step, where pgd, mi, ni and vmi change nothing; drop one")
 
 
 def _values(text: str, one: Attack | Modifier, said: Mapping[str, str]) -> dict[str, Value]:
@@ -123,7 +140,7 @@ def _value(text: str, owner: str, parameter: Parameter, said: str) -> Value:
 
 
 def _spelling(attack: Attack, modifiers: tuple[Modifier, ...], parameters: Mapping[str, dict[str, Value]]) -> str:
-    brought = {modifier.brings: parameters.get(modifier.name) for modifier in modifiers if modifier.brings}
+    brought = {modifier.brings: parameters.get(modifier.name) for modifier in modifiers if modifier.name == "ni"}
     parts = []
     ones: list[Attack | Modifier] = [attack, *modifiers]
     for one in sorted(ones, key=lambda one: _ORDER.index(one.name) if one.name in _ORDER else -1):

@@ -20,6 +20,8 @@ ATTACKS: dict[str, str] = {
     "autoattack": "advkit.attacks.autoattack:AUTOATTACK",
     "square": "advkit.attacks.square:SQUARE",
     "fmn": "advkit.attacks.fmn:FMN",
+    "ddn": "advkit.attacks.ddn:DDN",
+    "cw": "advkit.attacks.cw:CW",
     "noise": "advkit.attacks.controls:NOISE",
     "identity": "advkit.attacks.controls:IDENTITY",
 }
@@ -29,6 +31,9 @@ MODIFIERS: dict[str, str] = {
     "di": "advkit.attacks.di:DI",
     "ti": "advkit.attacks.ti:TI",
     "si": "advkit.attacks.si:SI",
+    "vmi": "advkit.attacks.vmi:VMI",
+    "ssa": "advkit.attacks.ssa:SSA",
+    "bsr": "advkit.attacks.bsr:BSR",
 }
 
 

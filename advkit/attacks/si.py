@@ -7,15 +7,16 @@ from torch import Tensor
 from advkit.attacks.attack import Modifier
 
 
-def scaled_copies(x: Tensor, *, scales: int = 5) -> list[Tensor]:
-    """``scales`` copies of ``x`` (N, C, H, W), the first as it is."""
-    return [x / 2**copy if copy else x for copy in range(scales)]
+def scaled_copy(x: Tensor, copy: int, *, scales: int = 5) -> Tensor:
+    """Copy number ``copy`` of ``scales`` of ``x`` (N, C, H, W): the first as it is, each next one half as bright."""
+    return x / 2**copy if copy else x
 
 
 SI = Modifier(
     "si",
     "gradients averaged over images scaled by powers of 1/2 (Lin et al. 2020)",
-    scaled_copies,
+    scaled_copy,
     {"scales": (1, 64)},
     "copies",
+    copies="scales",
 )

@@ -28,6 +28,10 @@ SHORT = {
     "apgd-dlr": "apgd-dlr:steps=6",
     "apgd-t": "apgd-t:steps=4",
     "fab-t": "fab-t:steps=4",
+    "cw": "cw:steps=4:searches=2",
+    "vmi": "vmi:samples=2",
+    "ssa": "ssa:views=2",
+    "bsr": "bsr:views=2",
     "autoattack": "autoattack:steps=3:queries=20",
 }
 
@@ -122,7 +126,7 @@ def test_result_is_an_image_inside_the_budget(
         classes,
         method=SHORT.get(method, method),
         eps=eps,
-        norm=norm,
+        norm=norm if norm in parse_method(method).attack.norms else "l2",
         steps=3,
         loss=loss,
         targeted=targeted and not parse_method(method).attack.chooses_targets,
@@ -134,6 +138,7 @@ def test_result_is_an_image_inside_the_budget(
     assert found.dtype == torch.float32
     assert found.shape == images.shape
     assert bool(((found >= 0) & (found <= 1)).all())
+    norm = norm if norm in parse_method(method).attack.norms else "l2"
     assert float(flat_norm(found - images, norm).max()) <= eps * (1 + 1e-5) + FLOAT_SLACK
     if eight_bit:
         levels = budget.quantize(found, images, eps, norm)

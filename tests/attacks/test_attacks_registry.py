@@ -31,6 +31,22 @@ OTHER = {
     "fmn:gamma": "0.5",
 }
 OTHER |= {
+    "ddn:steps": "2",
+    "ddn:step": "0.1",
+    "ddn:gamma": "0.5",
+    "cw:steps": "9",
+    "cw:searches": "2",
+    "cw:constant": "1",
+    "cw:confidence": "0.5",
+    "cw:rate": "0.1",
+    "vmi:samples": "3",
+    "vmi:beta": "0.5",
+    "ssa:views": "2",
+    "ssa:sigma": "0",
+    "ssa:rho": "0.1",
+    "bsr:views": "2",
+    "bsr:blocks": "3",
+    "bsr:degrees": "1",
     "apgd-ce:steps": "9",
     "apgd-ce:rho": "0.2",
     "apgd-dlr:steps": "9",
@@ -48,11 +64,13 @@ OTHER |= {
     "autoattack:queries": "20",
 }
 BASE = {
-    "fab-t:targets": "fab-t:steps=2",
+    **{f"cw:{one}": "cw:steps=40:searches=4" for one in ("steps", "searches", "constant", "confidence", "rate")},
     "di:shrink": "di:probability=1",
     "square:p_init": "square:queries=30",
     "square:queries": "square:queries=20",
+    **dict.fromkeys(("autoattack:steps", "autoattack:targets", "autoattack:queries"), "autoattack:steps=5:queries=9"),
 }
+QUICK = {"square": "square:queries=3", "autoattack": "autoattack:steps=3:queries=3", "cw": "cw:steps=5"}
 
 
 def everything() -> list[tuple[str, str]]:
@@ -65,6 +83,7 @@ def run(text: str, **settings: object) -> AttackBatch:
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     method, labels = parse_method(text), Tiny()(images).argmax(1)  # correct on all of them
     eps = float("inf") if method.attack.minimal_norm else 0.2
+    settings = {"norm": method.attack.norms[0]} | settings
     params = AttackParams(method, **{"eps": eps, "steps": 4, **settings})  # type: ignore[arg-type]
     return attack([Tiny()], images, labels, torch.arange(4), params)
 
@@ -95,7 +114,12 @@ def test_every_method_is_complete(name: str) -> None:
     assert again.to_json() == AttackParams(method, eps=0.1).to_json()
     assert any(line.startswith(f"{name} ") for line in methods_table())
     for norm in method.attack.norms:
-        run({"square": "square:queries=3", "autoattack": "autoattack:steps=3:queries=3"}.get(name, name), norm=norm)
+        run(
+            {"square": "square:queries=3", "autoattack": "autoattack:steps=3:queries=3", "cw": "cw:steps=5"}.get(
+                name, name
+            ),
+            norm=norm,
+        )
 
 
 def test_spelling_tells_what_is_not_the_default() -> None:

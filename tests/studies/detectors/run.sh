@@ -70,15 +70,14 @@ for seed in ${SEEDS-0 1}; do
         for method in ${METHODS-fast free pgd}; do
             steps=
             [ "$method" = pgd ] && steps="--steps 3 --step-size $eps/510"
-            name=eps$eps-$method-seed$seed
-            pretrain "$name" --eps "$eps/255" --method "$method" --seed "$seed" $steps
-            attack "$name" sum
+            pretrain "eps$eps-$method-seed$seed" --eps "$eps/255" --method "$method" --seed "$seed" $steps
+            attack "eps$eps-$method-seed$seed" sum
         done
     done
     attack "eps$middle-fast-seed$seed" cls loc
     for objective in ${OBJECTIVES-cls loc mtd}; do
-        name=eps$middle-fast-$objective-seed$seed
-        pretrain "$name" --eps "$middle/255" --method fast --objective "$objective" --seed "$seed"
-        attack "$name" sum cls loc
+        pretrain "eps$middle-fast-$objective-seed$seed" --eps "$middle/255" --method fast --objective "$objective" \
+            --seed "$seed"
+        attack "eps$middle-fast-$objective-seed$seed" sum cls loc
     done
 done
