@@ -51,6 +51,9 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
     goal: Annotated[
         Literal["robustness", "transfer"], typer.Option(help="robustness stops on fooled images; transfer does not.")
     ] = "robustness"
+    fail_on_flag: Annotated[
+        bool, typer.Option("--fail-on-flag", help="Leave with status 1 if anything speaks against the result.")
+    ] = False
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False
 
     @property
@@ -97,7 +100,10 @@ def run(config: AttackConfig) -> int:
         for done in batches:
             write(done, *summary.add(done, opened.networks, device, config.quantized))
             progress.step("attack", summary.images, len(chosen))
-    result = summary.result(config.out, config.quantized, len(opened.images) - len(chosen), chosen.class_names)
+    left_out = len(opened.images) - len(chosen)
+    result = summary.result(
+        config.out, config.quantized, left_out, chosen.class_names, fail_on_flag=config.fail_on_flag
+    )
     return envelope.finish(
         "attack",
         result,
@@ -107,7 +113,8 @@ def run(config: AttackConfig) -> int:
         device=device,
         params=params.to_json() | {"target": config.target, "limit": config.limit},
         inputs=opened.inputs(),
-        flags=opened.warnings() + summary.flags(),
+        flags=[*opened.warnings(), *reports.step_flags(params), *result.suspicions],
+        passed=result.gates,
     )
 
 

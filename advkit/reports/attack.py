@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from advkit.attacks.budget import from_levels
+from advkit.attacks.budget import from_levels, noise
 from advkit.attacks.budget import quantize as round_to_8_bits
 from advkit.attacks.dataset import AttackedBatch, outcomes
 from advkit.attacks.params import AttackParams
@@ -19,9 +19,12 @@ from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 from advkit.reports.average_precision import AveragePrecisions, average_precisions, precision
+from advkit.reports.gates import Gate
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
 from advkit.tasks.prediction import predict
-from advkit.tasks.task import task_of
+from advkit.tasks.task import Task, task_of
+
+_SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
 
 
 class Norms(StrictModel):
@@ -41,6 +44,7 @@ class SurrogateResult(StrictModel):
     adversarial_accuracy: Rate
     success: Rate = Field(description="fooled among the images that this surrogate gets right")
     success_8bit: Rate | None = Field(description="the same after rounding to 8 bits; null where eps allows no level")
+    noise_success: Rate = Field(description="the same under noise of eps, or of each image's own norm without an eps")
     clean_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
     adversarial_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
 
@@ -67,6 +71,8 @@ class AttackResult(StrictModel):
     backwards_per_image: float
     zero_gradients: int = Field(description="images whose loss had a zero gradient at some step; margin took over")
     dead_gradients: int = Field(description="images for which no loss had a gradient at some step")
+    suspicions: list[str] = Field(description="of the flags those that speak against the attack or the model")
+    gates: list[Gate]
     attack_seconds: float
 
 
@@ -87,10 +93,11 @@ class AttackSummary:
         self._seconds = 0.0
         self._sums = {"linf": 0.0, "l2": 0.0}
         self._most = {"linf": 0.0, "l2": 0.0}
-        self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit"), 0) for _ in names]
+        self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit", "noise"), 0) for _ in names]
         self._ensemble = [0, 0]
         self._stages: dict[str, int] = {}
         self._suspicions: list[str] = []
+        self._task: Task | None = None
         self._metrics: dict[tuple[str, str], Any] = {}
         self._levels = True  # whether 8 bits can hold the budget
 
@@ -101,12 +108,14 @@ class AttackSummary:
         eight = self._eight_bit(done, quantize)
         written = from_levels(eight, done.clean) if quantize and eight is not None else done.adversarial
         if self.images == 0:
+            self._task = task_of(networks)
             self._suspicions = [
                 f"{name}: {flag}"
                 for name, network in zip(self._names, networks, strict=True)
                 for flag in sanity_checks(network, done.clean[:32].to(device))
             ]
         targeted, task = self._params.targeted, task_of(networks)
+        noisy = self._noise(done, written)
         for name, network, counts in zip(self._names, networks, self._counts, strict=True):
             before, after = (predict([network], images.to(device)).cpu() for images in (done.clean, written))
             for kind, predictions in (("clean", before), ("adversarial", after)) if task.figures else ():
@@ -117,6 +126,8 @@ class AttackSummary:
             counts["right"] += int(correct.sum())
             counts["still"] += int(task.correct(after, done.targets).sum())
             counts["fooled"] += int((hit & correct).sum())
+            moved = predict([network], noisy.to(device)).cpu()
+            counts["noise"] += int((task.is_success(moved, done.aims, targeted) & correct).sum())
             if eight is not None:
                 rounded = from_levels(eight, done.clean).to(device)
                 after_rounding = after if quantize else predict([network], rounded).cpu()
@@ -130,6 +141,14 @@ class AttackSummary:
         self._ensemble[1] += int(correct.sum())
         self._count(done, written)
         return (eight if quantize and eight is not None else written), prediction, outcomes(correct, fooled)
+
+    def _noise(self, done: AttackedBatch, written: Tensor) -> Tensor:
+        """Noise of the same norm: that of the budget, or what each image was moved by where there is none."""
+        params, eps = self._params, self._params.eps
+        radius: float | Tensor = eps
+        if eps == float("inf"):
+            radius = flat_norm(where_pixels(written - done.clean, done.clean), params.norm)
+        return noise(done.clean, done.indices, radius, params.norm, params.seed)
 
     def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
         try:
@@ -159,22 +178,54 @@ class AttackSummary:
             self._sums[norm] += float(sizes.double().sum())
             self._most[norm] = max(self._most[norm], float(sizes.max()))
 
-    def flags(self) -> list[str]:
-        """Reasons for suspicion."""
-        flags = [*step_flags(self._params), *self._suspicions]
+    def suspicions(self, classes: int) -> list[str]:
+        """Reasons not to trust the attack, or the model, which has ``classes``."""
+        found = [*self._suspicions]
         if self._zero:
             loss = self._params.loss or self._params.method.attack.loss
-            flags.append(f"zero gradients of the {loss} loss on {self._zero} images: margin loss used there")
+            found.append(f"zero gradients of the {loss} loss on {self._zero} images: margin loss used there")
         if self._dead:
-            flags.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
-        return flags
+            found.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
+        over = self._most[self._params.norm]
+        if over > self._params.eps * (1.0 + 1e-4) + 1e-6:
+            found.append(f"budget exceeded: {self._params.norm} {over:.6g} is written, eps is {self._params.eps:.6g}")
+        for name, counts in zip(self._names, self._counts, strict=True):
+            found += self._doubts(name, counts, classes)
+        square = self._stages.get("square", 0)
+        if square > _SURPRISING * self.images:
+            found.append(
+                f"square, without gradients, fools {square} of {self.images} images that the others did not: gradients "
+                "are masked"
+            )
+        return found
+
+    def _doubts(self, name: str, counts: dict[str, int], classes: int) -> list[str]:
+        """Of one surrogate: a clean accuracy near chance, and noise that fools as often as the attack."""
+        found = []
+        task = self._task  # detectors are seldom right on a whole image
+        if task is not None and not task.figures and task.near_chance(counts["right"], self.images, classes):
+            found.append(
+                f"{name}: right on {counts['right']} of {self.images} clean images, no better than chance: other "
+                "normalisation, classes or weights?"
+            )
+        if counts["noise"] >= counts["fooled"] > 0 and self._params.method.attack.loss:
+            found.append(
+                f"{name}: noise of the same norm fools {counts['noise']} of {counts['right']} images, the attack "
+                f"{counts['fooled']}: no attack is needed, or this one does not work"
+            )
+        return found
 
     def _precisions(self, name: str, kind: str, class_names: Sequence[str]) -> AveragePrecisions | None:
         metric = self._metrics.get((name, kind))
         return None if metric is None else average_precisions(metric.compute(), class_names)
 
-    def result(self, out: Path, quantize: bool, excluded: int, class_names: Sequence[str]) -> AttackResult:
-        """The whole run."""
+    def result(
+        self, out: Path, quantize: bool, excluded: int, class_names: Sequence[str], *, fail_on_flag: bool = False
+    ) -> AttackResult:
+        """The whole run; with ``fail_on_flag`` a gate that any suspicion fails."""
+        suspicions = self.suspicions(len(class_names))
+        many = float(len(suspicions))
+        bound = Gate(option="--fail-on-flag", bound=0, what="number of suspicions", value=many, passed=not suspicions)
         form: Literal["safetensors-float32", "safetensors-uint8", "png"]
         form = "png" if out.suffix != ".safetensors" else "safetensors-uint8" if quantize else "safetensors-float32"
         return AttackResult(
@@ -189,6 +240,7 @@ class AttackSummary:
                     adversarial_accuracy=rate(counts["still"], self.images),
                     success=rate(counts["fooled"], counts["right"]),
                     success_8bit=rate(counts["fooled_8bit"], counts["right"]) if self._levels else None,
+                    noise_success=rate(counts["noise"], counts["right"]),
                     clean_detection=self._precisions(name, "clean", class_names),
                     adversarial_detection=self._precisions(name, "adversarial", class_names),
                 )
@@ -206,6 +258,8 @@ class AttackSummary:
             backwards_per_image=self._backwards / self.images,
             zero_gradients=self._zero,
             dead_gradients=self._dead,
+            suspicions=suspicions,
+            gates=[bound] if fail_on_flag else [],
             attack_seconds=round(self._seconds, 3),
         )
 
@@ -224,6 +278,7 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
         lines.append(f"  success               {percent(found.success)}")
         if found.success_8bit is not None:
             lines.append(f"  success in 8 bits     {percent(found.success_8bit)}")
+        lines.append(f"  success of noise      {percent(found.noise_success)}")
     lines += [f"  {stage.attack:20}  fools {stage.fooled} more" for stage in result.stages]
     if len(result.surrogates) > 1:
         lines.append(f"ensemble success        {percent(result.ensemble_success)}")

@@ -186,6 +186,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "out": Flip("-o pngs"),
         "goal": Flip("--goal transfer"),
         "methods": Elsewhere("test_methods_are_listed"),
+        "fail_on_flag": Elsewhere("test_each_suspicion_and_its_gate"),
         "quantize": Flip("--quantize"),
         "force": Elsewhere("test_attack_replaces_only_what_it_may"),
     },

@@ -1,0 +1,133 @@
+"""What ``attack`` says against its own result, each by a model that is made to bring it about, and --fail-on-flag."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from executable import Run
+from handmade import write_images
+
+from advkit.attacks.dataset import AttackedBatch
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.attacks.run import AttackBatch
+from advkit.models import reference
+from advkit.reports.attack import AttackSummary
+
+MODELS = '''
+import torch
+from torch import nn
+
+
+class Brightness(nn.Module):
+    """Class 1 above a mean of 0.5, by ten times the distance to it; never another."""
+
+    scale, others, noise, steps, output = 10.0, -50.0, 0.0, 0, "logits"
+
+    def __init__(self, **changes):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def forward(self, images):
+        score = self.scale * (images.mean((1, 2, 3)) - 0.5) * self.weight
+        if self.steps:  # a staircase has no slope
+            score = torch.round(score * self.steps) / self.steps
+        if self.noise:
+            score = score + self.noise * torch.randn_like(score)
+        others = torch.full((len(images), 8), self.others, device=images.device) + 0.0 * score[:, None]
+        logits = torch.cat([torch.stack([-score, score], 1), others], 1)
+        return logits.softmax(1) if self.output == "softmax" else logits
+
+
+class Stubborn(Brightness):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+def plain(): return Brightness()
+def random(): return Brightness(noise=0.01)
+def softmax(): return Brightness(output="softmax")
+def wrong(): return Brightness(others=50.0)
+def staircase(): return Brightness(steps=1)
+def stubborn(): return Stubborn()
+'''
+
+
+@pytest.fixture
+def attack(inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    Path("models.py").write_text(MODELS)
+    write_images(Path("two.npz"), 40)
+
+    def run(name: str, *options: str, status: int = 0) -> list[str]:
+        data = ("--data", "two.npz", "-q", "-o", "a.safetensors", "--force", "--json")
+        found = inside("attack", f"models.py:{name}", *data, *options)
+        assert found.returncode == status, found.stderr
+        result = json.loads(found.stdout)["result"]
+        assert not [gate for gate in result["gates"] if gate["passed"] != (status == 0)]
+        told: list[str] = result["suspicions"]
+        assert set(told) <= set(json.loads(found.stdout)["flags"])
+        return told
+
+    return run
+
+
+def test_nothing_is_said_where_nothing_is_wrong(attack: Any) -> None:
+    assert attack("plain", "--eps", "0.3", "--fail-on-flag") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("random", ["--eps", "0.3"], "random-forward"),
+        ("softmax", ["--eps", "0.3"], "softmax-output"),
+        ("stubborn", ["--eps", "0.3"], "train-mode"),
+        ("wrong", ["--eps", "0.3"], "no better than chance: other normalisation, classes or weights?"),
+        ("staircase", ["--eps", "0.3"], "masked gradients, or a dead network"),
+        ("staircase", ["--eps", "0.3", "--method", "autoattack:steps=3:queries=300"], "gradients are masked"),
+    ],
+)
+def test_each_suspicion_and_its_gate(model: str, options: list[str], words: str, attack: Any) -> None:
+    told = attack(model, *options)
+    assert any(words in line for line in told), told
+    assert attack(model, *options, "--fail-on-flag", status=1) == told
+
+
+def summary(moved: float, eps: float, fooled: bool) -> AttackSummary:
+    """Of images at 0.45 and 0.55 whose adversarials are ``moved`` over the threshold, or away from it."""
+    network = reference.load("models.py:plain", num_classes=10, input_size=(1, 8, 8))
+    clean = torch.tensor([0.45, 0.55]).repeat(8).view(16, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    labels = torch.tensor([0, 1]).repeat(8)
+    towards = torch.where(labels == 0, 1.0, -1.0).view(-1, 1, 1, 1) * (1 if fooled else -1)
+    nothing = torch.zeros(16, dtype=torch.bool)
+    batch = AttackBatch(clean, 16, 16, nothing, nothing)
+    found = AttackSummary(["M"], AttackParams(parse_method("pgd"), eps=eps))
+    done = AttackedBatch(clean, clean + moved * towards, labels, torch.arange(16), labels, batch, 0.1)
+    found.add(done, [network], "cpu", False)
+    return found
+
+
+def test_a_budget_that_is_exceeded_in_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models.py").write_text(MODELS)
+    assert summary(0.1, 0.1, True).suspicions(10) == []
+    assert summary(0.2, 0.1, True).suspicions(10) == ["budget exceeded: linf 0.2 is written, eps is 0.1"]
+
+
+def test_noise_that_fools_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise of 0.45 moves a mean of 64 pixels by about 0.06, beyond the 0.05 to the threshold now and then."""
+    monkeypatch.chdir(tmp_path)
+    Path("models.py").write_text(MODELS)
+    strong = summary(0.45, 0.45, True)
+    assert strong.suspicions(10) == []
+    weak = summary(0.45, 0.45, True)
+    weak._counts[0]["fooled"] = weak._counts[0]["noise"]
+    (told,) = weak.suspicions(10)
+    assert "M: noise of the same norm fools" in told
+    assert 0 < weak._counts[0]["noise"] < 16
