@@ -24,6 +24,7 @@ def run(config: DistanceConfig) -> int:
     from advkit.distance.features import shared_images
     from advkit.reports import domain_distance as reports
     from advkit.reports import envelope
+    from advkit.reports.domain_distance_table import table
 
     calibration = None if config.calibration is None else read_calibration(config.calibration)
     line = None if calibration is None else GainRegression(calibration.pairs, config.seed)
@@ -52,7 +53,7 @@ def run(config: DistanceConfig) -> int:
         "domain-distance",
         result,
         config,
-        table=lambda: reports.table(result),
+        table=lambda: table(result),
         clock=clock,
         device=opened.device,
         params={

@@ -243,9 +243,7 @@ def table(result: AdaptResult) -> list[str]:
             f"{record.im:7.4f}  {record.snd:7.4f}  {record.bnm:7.4f}{mark}"
         )
     if result.epochs:
-        lines.append(
-            "im, snd, bnm: how sure and how diverse the target's predictions are; of the target's labels nothing"
-        )
+        lines.append("im, snd, bnm: of the target's predictions, large where sure and diverse")
     if result.comparison is not None:
         lines += _comparison_lines(result.comparison)
     return lines

@@ -121,8 +121,8 @@ def test_step_by_step_it_is_the_peers(
     assert float(same.double().mean()) > 0.8
 
 
-@pytest.mark.parametrize("method", ["apgd-ce", "apgd-dlr", "apgd-t"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ["apgd-ce", "apgd-dlr", pytest.param("apgd-t", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_it_fools_as_many_as_the_peer(method: str, norm: Norm, trained: Network, test_digits: Digits) -> None:
     torchattacks = pytest.importorskip("torchattacks", reason="a peer: pip install --no-deps torchattacks")
     images, labels = test_digits[0][:100], test_digits[1][:100]

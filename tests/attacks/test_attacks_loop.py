@@ -158,7 +158,8 @@ def test_eps_zero_changes_nothing(method: str, norm: Norm) -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(
-    "method", ["pgd", "mi,di,ti", "ni,si", "noise", "apgd-dlr", "apgd-t:steps=4:targets=3", "fab-t:steps=5"]
+    "method",
+    ["pgd", "mi,di,ti", "ni,si", "noise", "apgd-dlr:steps=6", "apgd-t:steps=4:targets=2", "fab-t:steps=3:targets=2"],
 )
 def test_batches_and_order_make_no_difference(
     method: str, norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]

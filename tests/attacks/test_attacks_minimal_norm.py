@@ -25,7 +25,7 @@ def run(network: nn.Module, images: Tensor, labels: Tensor, text: str, **setting
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_finds_the_distance_to_a_linear_models_boundary(method: str, targeted: bool) -> None:
     weight = eigen_weight()
     images, network = margins_in_steps(weight, 1.0, "l2", count=12), Lines(weight)
@@ -48,7 +48,7 @@ def test_what_is_wrong_already_needs_nothing(method: str, trained: Network, test
     assert torch.equal(run(trained, images, wrong, f"{method}:steps=4"), images)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["ddn", pytest.param("cw", marks=pytest.mark.slow)])
 def test_it_comes_as_near_as_the_peer(method: str, trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
     foolbox = pytest.importorskip("foolbox", reason="a peer: pip install foolbox")
     images, labels = test_digits[0][:16], test_digits[1][:16]

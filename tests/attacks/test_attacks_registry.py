@@ -68,9 +68,17 @@ BASE = {
     "di:shrink": "di:probability=1",
     "square:p_init": "square:queries=30",
     "square:queries": "square:queries=20",
+    **dict.fromkeys(
+        (f"fab-t:{one}" for one in ("steps", "targets", "alpha", "eta", "beta")), "fab-t:steps=9:targets=2"
+    ),
     **dict.fromkeys(("autoattack:steps", "autoattack:targets", "autoattack:queries"), "autoattack:steps=5:queries=9"),
 }
-QUICK = {"square": "square:queries=3", "autoattack": "autoattack:steps=3:queries=3", "cw": "cw:steps=5"}
+QUICK = {
+    "square": "square:queries=3",
+    "autoattack": "autoattack:steps=3:queries=3",
+    "cw": "cw:steps=5",
+    "fab-t": "fab-t:steps=3",
+}
 
 
 def everything() -> list[tuple[str, str]]:
@@ -115,9 +123,12 @@ def test_every_method_is_complete(name: str) -> None:
     assert any(line.startswith(f"{name} ") for line in methods_table())
     for norm in method.attack.norms:
         run(
-            {"square": "square:queries=3", "autoattack": "autoattack:steps=3:queries=3", "cw": "cw:steps=5"}.get(
-                name, name
-            ),
+            {
+                "square": "square:queries=3",
+                "autoattack": "autoattack:steps=3:queries=3",
+                "cw": "cw:steps=5",
+                "fab-t": "fab-t:steps=3",
+            }.get(name, name),
             norm=norm,
         )
 

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from terminal import on_terminal
 
-from advkit.reports.domain_distance import DomainDistanceResult, table
+from advkit.reports.domain_distance import DomainDistanceResult
+from advkit.reports.domain_distance_table import table
 
 FEW = ("--repeats", "2", "--permutations", "50", "-q")
 

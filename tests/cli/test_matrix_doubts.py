@@ -224,10 +224,16 @@ def test_classes_in_another_order_are_found_by_name_and_other_names_are_told(
     assert "class 8" in one_line(inside("transfer-matrix", same, moved, *FEW)), (
         "models are compared with each other too"
     )
+
+    def flags(command: list[Any], model: Path) -> list[str]:
+        """Without what speaks against an attack: noise is classified by chance."""
+        report = json.loads(inside(command[0], model, "--data", data, *command[1:]).stdout)
+        return [flag for flag in report["flags"] if flag not in report["result"].get("suspicions", [])]
+
     for command in (["evaluate"], ["transfer-matrix"], ["attack", "-o", tmp_path / "a.safetensors", "--force"]):
-        (found,) = json.loads(inside(command[0], moved, "--data", data, *command[1:]).stdout)["flags"]
+        (found,) = flags(command, moved)
         assert "its classes are brought into the order of the data's, by name" in found
-        assert json.loads(inside(command[0], same, "--data", data, *command[1:]).stdout)["flags"] == []
-        told = json.loads(inside(command[0], other, "--data", data, *command[1:]).stdout)["flags"]
+        assert flags(command, same) == []
+        told = flags(command, other)
         assert [flag for flag in told if "1 classes otherwise" in flag and "jackdaw" in flag], told
         assert "otherwise" not in inside(command[0], r, "--data", data, *command[1:]).stdout, "digits have no names"

@@ -168,7 +168,7 @@ BAD = {
     "--eps 8": (["--eps", "8"], "8/255"),
     "method": (["--method", "magic"], "magic"),
     "compose": (["--method", "fgsm,mi"], "fgsm"),
-    "loss": (["--loss", "dlr"], "dlr"),
+    "loss": (["--loss", "hinge"], "hinge"),
     "target": (["--target", "eleven"], "eleven"),
     "option": (["--no-such"], "--no-such"),
     "data": (["--data", "digit"], "digits"),

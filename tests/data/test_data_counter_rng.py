@@ -37,6 +37,10 @@ USES = {
     "target order": [range(20)],  # seed
     "target augmentation": [range(20)],
     "scored target images": [range(20)],
+    "apgd start": [range(1000)],
+    "vmi": [range(10), range(100), range(20)],  # restart, step, sample
+    "vmi radius": [range(10), range(100), range(20)],
+    "ssa mask": [range(2)],  # another stream
     "domain classifier": [range(20)],
     "local domain classifier": [range(20)],
     "global domain classifier": [range(20)],
