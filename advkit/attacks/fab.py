@@ -13,7 +13,6 @@ from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 from advkit.attacks.target_ranks import ranked_targets
 from advkit.metrics.norms import flat_norm, per_image
-from advkit.tasks.task import AttackLoss
 
 
 def fab_t(
@@ -41,18 +40,29 @@ def fab_t(
     for aims in ranked_targets(objective, batch, targets):
         places = (~_done(best_norm, params)).nonzero().squeeze(1)
         part, aims, x = batch.take(places), aims[places], batch.images[places]
-        for _ in range(steps):
-            if not len(places):
-                break
-            x = _step(objective, part, x, aims, params, alpha, eta)
-            hit = objective.verdict(objective.outputs(x), x, part)[0]
+        if not len(places):
+            break
+        ahead, gradient, _ = _boundary(objective, part, x, aims)
+        for step in range(1, steps + 1):
+            x = _step(x, part.images, ahead, gradient, params, alpha, eta)
+            if step < steps:
+                ahead, gradient, outputs = _boundary(objective, part, x, aims)
+            else:
+                outputs = objective.outputs(x)
+            hit = objective.verdict(outputs, x, part)[0]
             norm = flat_norm(x - part.images, params.norm)
             closer = hit & (norm < best_norm[places])
             best[places[closer]], best_norm[places[closer]] = x[closer], norm[closer]
-            x = torch.where(per_image(hit), part.images + beta * (x - part.images), x)
             left = ~_done(best_norm[places], params)
             if not bool(left.all()):
-                part, places, aims, x = part.take(left), places[left], aims[left], x[left]
+                part, places, aims, x, hit = part.take(left), places[left], aims[left], x[left], hit[left]
+                ahead, gradient = ahead[left], gradient[left]
+            if not len(places):
+                break
+            if step < steps and bool(hit.any()):
+                x = torch.where(per_image(hit), part.images + beta * (x - part.images), x)
+                ahead, gradient = ahead.clone(), gradient.clone()  # which may be expanded in memory
+                ahead[hit], gradient[hit], _ = _boundary(objective, part.take(hit), x[hit], aims[hit])
     return torch.where(per_image(best_norm <= params.eps * (1.0 + 1e-6)), best, batch.images)
 
 
@@ -63,19 +73,22 @@ def _done(norm: Tensor, params: AttackParams) -> Tensor:
     return norm == 0.0
 
 
-def _step(
-    objective: Objective, batch: Batch, x: Tensor, aims: Tensor, params: AttackParams, alpha: float, eta: float
-) -> Tensor:
-    """The next points."""
+def _boundary(objective: Objective, batch: Batch, x: Tensor, aims: Tensor) -> tuple[Tensor, Tensor, Any]:
+    """(N,) how far ``x`` is beyond the boundary with ``aims``, in logits; its gradient; and the outputs at ``x``."""
 
     def difference(outputs: Any, classes: Tensor, targeted: bool) -> Tensor:
         wanted, own = (outputs.gather(1, one[:, None]).squeeze(1) for one in (aims, classes))
         return wanted - own  # type: ignore[no-any-return]
 
-    loss: AttackLoss = difference
-    gradient, outputs = objective.gradient(batch, x, loss=loss)
-    ahead = difference(outputs, batch.targets, False).to(x.dtype)  # above 0 beyond the boundary
-    w, here, clean = gradient.flatten(1), x.flatten(1), batch.images.flatten(1)
+    gradient, outputs = objective.gradient(batch, x, loss=difference)
+    return difference(outputs, batch.targets, False).to(x.dtype), gradient, outputs
+
+
+def _step(
+    x: Tensor, images: Tensor, ahead: Tensor, gradient: Tensor, params: AttackParams, alpha: float, eta: float
+) -> Tensor:
+    """The next points."""
+    w, here, clean = gradient.flatten(1), x.flatten(1), images.flatten(1)
     from_here = to_hyperplane(here, w, -ahead, params.norm)
     from_clean = to_hyperplane(clean, w, -(ahead + (w * (clean - here)).sum(1)), params.norm)
     sizes = [flat_norm(one.view_as(x), params.norm).clamp_min(1e-8) for one in (from_here, from_clean)]

@@ -137,6 +137,23 @@ def test_fab_fools_as_many_as_the_peer(norm: Norm, trained: Network, test_digits
     assert int((trained(found).argmax(1) == labels).sum()) <= int(theirs.sum()) + 1
 
 
+class Brightness(nn.Module):
+    """Two classes by the mean alone, whose gradient is one number in memory."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.mean((1, 2, 3)) - 0.5
+        return torch.stack([-score, score], 1)
+
+
+def test_a_gradient_that_is_one_number_everywhere() -> None:
+    images = torch.tensor([0.4, 0.55, 0.7]).view(3, 1, 1, 1).expand(3, 1, 4, 4).contiguous()
+    labels = torch.tensor([0, 1, 1])
+    found = run(Brightness(), images, labels, "fab-t:steps=20", eps=INF)
+    assert (found.images - images).flatten(1).abs().amax(1).tolist() == pytest.approx([0.1, 0.05, 0.2], rel=0.02)
+    # One pass forth and back at the start, one for every step, and one more where a point went back to its half way.
+    assert found.backwards <= 3 * 2 * 20
+
+
 def test_autoattack_is_the_union_of_its_parts(trained: Network, test_digits: Digits) -> None:
     """Each image's draws are its own, so that it fares in a stage as it would in that attack alone."""
     images, labels = test_digits[0][:80], test_digits[1][:80]
