@@ -22,6 +22,7 @@ from advkit.data.images import ImageSet
 from advkit.files.adversarial import read_adversarial
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
+from advkit.models.black_box import has_gradients
 from advkit.models.fuse import fuse_conv_bn
 from advkit.parallel.executor import open_executor
 from advkit.parallel.task import TaskResult, WorkerTask
@@ -67,7 +68,7 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
         surrogates=[opened.names.index(name) for name in wanted],
         params=[settled(one, opened.networks) for one in methods],
         target=target,
-        gradients=config.gradients,
+        gradients=config.gradients and all(map(has_gradients, opened.networks)),
         batch_size=config.batch_size,
         device=device,
     )

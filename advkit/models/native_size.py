@@ -10,6 +10,7 @@ from pathlib import Path
 from advkit.files.errors import InputError
 from advkit.files.tensors import METADATA_KEY, read_header
 from advkit.models import build, infer, weights
+from advkit.models.black_box import is_black_box
 from advkit.models.config import Crop, check_size, said_crop
 from advkit.models.detectors import build as detectors
 from advkit.models.directory import read_directory
@@ -61,6 +62,8 @@ def native_size(ref: str) -> NativeSize | None:
         InputError: a damaged file or directory.
     """
     path, form = Path(ref), FACTORY.fullmatch(ref)
+    if is_black_box(ref):
+        return None
     if path.is_dir():
         _, config, _, file = read_directory(path)
         channels, height, width = config.input_size

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.files.checkpoint import is_checkpoint, read_checkpoint
 from advkit.files.errors import InputError
-from advkit.models import build, factory, infer, libraries, limits, weights
+from advkit.models import black_box, build, factory, infer, libraries, limits, weights
 from advkit.models.config import ModelConfig, ModelOverrides, Size, resolve, said_crop
 from advkit.models.detectors import build as detectors
 from advkit.models.directory import read_directory
@@ -41,8 +41,9 @@ def load(
 
     Forms of ``ref``: ``FILE.safetensors`` (an advkit checkpoint); ``ARCH`` (fresh weights from ``seed``);
     ``ARCH@FILE`` with a safetensors file or a state dict that torch.save wrote, of any suffix; ``ARCH@pretrained``;
-    a directory with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which alone runs
-    foreign code. After a FILE of weights, ``#KEY`` picks one of several state dicts in it (``#ema``).
+    a directory with timm's ``config.json`` and ``model.safetensors``; ``FILE.py:FACTORY[@FILE]``, which runs foreign
+    code; ``cmd:PROGRAM`` and ``FILE.onnx``, which can only be asked (:mod:`advkit.models.black_box`). After a FILE of
+    weights, ``#KEY`` picks one of several state dicts in it (``#ema``).
     ARCH is ``advkit/NAME``, ``timm/NAME``, ``torchvision/NAME``, ``advkit/genome:NAME`` or ``advkit/genome:FILE.json``.
 
     What the reference says of itself must agree with what is asked for. Where neither says it: classes and channels
@@ -78,6 +79,8 @@ def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
 def _resolve(ref: str, wish: ModelOverrides) -> Network:
     if not ref:
         raise InputError("empty model reference; name a checkpoint, an architecture or a directory")
+    if black_box.is_black_box(ref):
+        return black_box.load(ref, wish)
     path = Path(ref)
     if path.is_dir():
         architecture, config, model_args, file = read_directory(path)
