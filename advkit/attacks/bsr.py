@@ -17,8 +17,9 @@ def shuffled_blocks(
 ) -> Tensor:
     """``images`` (N, C, H, W) cut into ``blocks`` by ``blocks`` rectangles at random lines, shuffled and turned.
 
-    Rows of blocks change places, then in each row the blocks; each turns around its centre by at most ``degrees``, and
-    is black where nothing comes from. Gradients are averaged over ``views`` of them.
+    Rows of blocks change places, then in each row the blocks (the paper's code draws whether rows or columns go first);
+    each turns around its centre by at most ``degrees``, and is black where nothing comes from. Gradients are averaged
+    over ``views`` of them.
     """
     count, _, height, width = images.shape
     each = blocks * blocks

@@ -34,24 +34,27 @@ def cw(
     bisection, from ``constant`` on. An image is left alone where a tenth of a search's steps did
     not lower its loss. With an eps, images that need more stay clean.
     """
-    images = batch.images
-    start = torch.atanh((2.0 * images - 1.0) * _INSIDE)
-    best = images.clone()
-    best_norm = images.new_full((len(images),), torch.inf)
-    best_norm[objective.verdict(objective.outputs(images), images, batch)[0]] = 0.0
-    factor = torch.full_like(best_norm, constant)
-    low, high = torch.zeros_like(best_norm), torch.full_like(best_norm, _LARGEST)
-    for _ in range(searches):
-        fooled = _search(objective, batch, params, start, factor, best, best_norm, steps, confidence, rate)
+    best = batch.images.clone()
+    outputs = objective.outputs(best)
+    hit, margin, _ = objective.verdict(outputs, best, batch)
+    best_norm = torch.where(hit & (margin >= confidence), 0.0, torch.inf).to(best.dtype)
+    places = (best_norm > 0.0).nonzero().squeeze(1)  # the others need nothing
+    part = batch.take(places)
+    start = torch.atanh((2.0 * part.images - 1.0) * _INSIDE)
+    found, norm = part.images.clone(), best_norm[places]
+    factor = torch.full_like(norm, constant)
+    low, high = torch.zeros_like(norm), torch.full_like(norm, _LARGEST)
+    for _ in range(searches if len(places) else 0):
+        fooled = _search(objective, part, start, factor, found, norm, steps, confidence, rate)
         high, low = torch.where(fooled, torch.minimum(high, factor), high), torch.where(fooled, low, factor)
         factor = torch.where(high < _LARGEST, (low + high) / 2.0, factor * 10.0).clamp_max(_LARGEST)
-    return torch.where(per_image(best_norm <= params.eps), best, images)
+    best[places] = torch.where(per_image(norm <= params.eps), found, part.images)
+    return best
 
 
 def _search(
     objective: Objective,
     batch: Batch,
-    params: AttackParams,
     start: Tensor,
     factor: Tensor,
     best: Tensor,

@@ -13,6 +13,7 @@ from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 from advkit.metrics.norms import flat_norm, per_image
 
+_FIRST_RADIUS = 1.0  # of the paper
 _FINAL_STEP = 0.01  # of the paper: the last step as a part of the first
 
 
@@ -33,7 +34,7 @@ def ddn(
     """
     images = batch.images
     best, delta = images.clone(), torch.zeros_like(images)
-    best_norm, radius = images.new_full((len(images),), torch.inf), images.new_full((len(images),), step)
+    best_norm, radius = images.new_full((len(images),), torch.inf), images.new_full((len(images),), _FIRST_RADIUS)
     for number in range(steps + 1):
         x = images + delta
         if number == steps:  # what the last step reached is judged too

@@ -89,7 +89,7 @@ def _direction(
         point = one.function(x, momentum, params.step, params.norm, **method.of(one.name))
     gradient, outputs = _mean_gradient(objective, batch, point, restart, step)
     found = gradient + variance if method.hooked("variance") else gradient
-    for one in method.hooked("variance"):
+    for one in method.hooked("variance") if step + 1 < params.step_count else ():  # the last is used by no step
         key = (restart, step)
         around = one.function(point, batch.indices, params.seed, key, params.eps, params.norm, **method.of(one.name))
         there = [_mean_gradient(objective, batch, neighbour, restart, step)[0] for neighbour in around]

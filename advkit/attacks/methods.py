@@ -108,6 +108,8 @@ def _check_names(text: str, said: Mapping[str, object]) -> None:
     if unknown or not said or (alone and len(said) > 1):
         bad = unknown[0] if unknown else alone[0] if alone else text
         reason = "stands alone" if bad in alone else "no such method"
+        if "=" in bad:
+            raise InputError(f"--method {text}: {bad}: no method; parameters stand behind colons: cw:steps=9:rate=1")
         known = ", ".join(NAMES)
         raise InputError(f"--method {text}: {bad!r}: {reason}; known: {known}; compose with commas: mi,di,ti")
     if "fgsm" in said and set(said) & {"pgd", "mi", "ni", "vmi"}:

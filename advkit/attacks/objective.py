@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advkit.attacks import budget
 from advkit.attacks.params import AttackParams
+from advkit.data import canvas
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.network import Network
@@ -109,13 +110,13 @@ class Objective:
     def verdict(self, outputs: Any, x: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Which of ``x`` fool in float32 and as they will be written, their losses, and the images as written.
 
-        Where the outputs, perhaps of bfloat16 and of pixels between levels, say that an image fools, it is looked at
-        again: near the boundary they err.
+        Points beyond the budget, which methods of minimal norm pass through, are judged as they are. Where the outputs,
+        perhaps of bfloat16 and of pixels between levels, say that an image fools, it is looked at again: near the
+        boundary they err.
         """
         hit, losses, written = self.fooled(outputs, batch.targets), self.losses(outputs, batch.targets), x
         if self.params.quantize:
-            levels = budget.quantize(x, batch.images, self.params.eps, self.params.norm)
-            written = budget.from_levels(levels, batch.images).to(x.dtype)
+            written = self._rounded(x, batch.images)
         if (self.params.quantize or self.params.precision != "float32") and bool(hit.any()):
             with torch.no_grad():
                 again = self.task.outputs(self.networks, written[hit])
@@ -125,6 +126,15 @@ class Objective:
             losses[hit] = sure_losses.to(losses.dtype)
             hit[hit.clone()] = sure
         return hit, losses, written
+
+    def _rounded(self, x: Tensor, images: Tensor) -> Tensor:
+        """``x`` on the levels of 8 bits where it lies in the budget; as it is where it does not, and does not count."""
+        eps, norm = self.params.eps, self.params.norm
+        inside = flat_norm(canvas.where_pixels(x - images, images), norm) <= eps * (1.0 + 1e-6) + 1e-7
+        written = x.clone()
+        levels = budget.quantize(x[inside], images[inside], eps, norm)
+        written[inside] = budget.from_levels(levels, images[inside]).to(x.dtype)
+        return written
 
     def gradient(
         self, batch: Batch, x: Tensor, view: View | None = None, loss: AttackLoss | None = None

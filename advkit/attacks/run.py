@@ -26,8 +26,8 @@ class AttackBatch:
         zero_gradients: (N,) bool, the loss gave an all-zero or NaN gradient at some step and the task's fallback loss
             took over.
         dead: (N,) bool, no loss gave a gradient at some step.
-        stages: of an attack that is made of others, how many images each of them fooled; images that were wrong
-            already count with the first.
+        stages: of an attack that is made of others, how many images each of them fooled, of those that were
+            right and that the ones before it had left.
     """
 
     images: Tensor
@@ -103,5 +103,8 @@ def check_method(task: Task, method: Method) -> None:
         raise InputError(f"{attack.name}: goes by whether an image is fooled, which {task.name} does not say; use pgd")
     if attack.logits and not task.exclusive:
         raise InputError(f"{attack.name}: needs classes of which an image has one, not {task.name}; use pgd")
-    if task.has_places and "di" in method:
-        raise InputError(f"di: moves images, but not the boxes of {task.name}; leave it out")
+    for name in ("di", "bsr"):
+        if task.has_places and name in method:
+            raise InputError(f"{name}: moves images, but not the boxes of {task.name}; leave it out")
+    if task.has_places and "ssa" in method:
+        raise InputError(f"ssa: needs images of one size, which those of {task.name} have not; leave it out")

@@ -15,21 +15,30 @@ from advkit.data import counter_rng
 from advkit.metrics.norms import flat_norm, per_image
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
+_SCHEDULE = 10_000
 
 
 def square(
-    objective: Objective, batch: Batch, params: AttackParams, *, queries: int = 5000, p_init: float = 0.8
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    *,
+    queries: int = 5000,
+    p_init: float = 0.8,
+    rescale: int = 1,
 ) -> Tensor:
     """The best image (N, C, H, W) found for each of ``batch`` with ``queries`` looks at the surrogates.
 
-    ``p_init`` is the part of the image that the first square covers: 0.8 as in AutoAttack (Croce and Hein 2020).
-    Images leave once they are fooled, whose loss then counts as infinite, unless the goal is transfer.
+    ``p_init`` is the part of the image that the first square covers: 0.8 as in AutoAttack (Croce and Hein 2020). With
+    ``rescale`` the schedule of 10,000 queries by which squares shrink is fitted to ``queries``; with 0 its beginning is
+    taken, as AutoAttack does. Images leave once they are fooled, whose loss then counts as infinite, unless the goal is
+    transfer.
     """
     best, best_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=best.device)
     for restart in range(params.restarts):
         part = batch.take(places)
-        images, losses = _run(objective, part, params, restart, queries, p_init)
+        images, losses = _run(objective, part, params, restart, queries, p_init, _SCHEDULE if not rescale else queries)
         better = losses > best_loss[places]
         best[places[better]], best_loss[places[better]] = images[better], losses[better]
         if params.goal == "robustness":
@@ -38,7 +47,7 @@ def square(
 
 
 def _run(
-    objective: Objective, batch: Batch, params: AttackParams, restart: int, queries: int, p_init: float
+    objective: Objective, batch: Batch, params: AttackParams, restart: int, queries: int, p_init: float, schedule: int
 ) -> tuple[Tensor, Tensor]:
     """One random search: images and losses, both as judged."""
     reached, reached_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
@@ -52,7 +61,7 @@ def _run(
             drawn = counter_rng.stream("square start", restart)
             candidate, loss = _inside(start(batch, params, drawn), batch, params), torch.full_like(loss, -torch.inf)
         else:
-            side = square_side(query, queries, p_init, x)
+            side = square_side(query, schedule, p_init, x)
             candidate = _inside(propose(x, batch, params, side, (restart, query)), batch, params)
         hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, batch)
         losses = losses.nan_to_num(nan=torch.inf)
@@ -193,7 +202,7 @@ SQUARE = Attack(
     "square",
     "random search over squares (Andriushchenko et al. 2020)",
     square,
-    {"queries": (1, 1_000_000), "p_init": (1e-4, 1.0)},
+    {"queries": (1, 1_000_000), "p_init": (1e-4, 1.0), "rescale": (0, 1)},
     uses=("loss", "restarts"),
     loss="margin",
     gradients=False,

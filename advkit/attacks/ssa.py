@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -13,10 +14,15 @@ from advkit.data import counter_rng
 
 def cosine_matrix(side: int, like: Tensor) -> Tensor:
     """(side, side): the orthonormal discrete cosine transform; its rows are the frequencies."""
+    return _cosine_matrix(side, like.device, like.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _cosine_matrix(side: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     place = torch.arange(side, dtype=torch.float64)
     found = torch.cos(math.pi * (2 * place[None] + 1) * place[:, None] / (2 * side)) * math.sqrt(2 / side)
     found[0] /= math.sqrt(2)
-    return found.to(device=like.device, dtype=like.dtype)
+    return found.to(device=device, dtype=dtype)
 
 
 def spectrum(

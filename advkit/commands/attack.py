@@ -52,7 +52,7 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
         Literal["robustness", "transfer"], typer.Option(help="robustness stops on fooled images; transfer does not.")
     ] = "robustness"
     fail_on_flag: Annotated[
-        bool, typer.Option("--fail-on-flag", help="Leave with status 1 if anything speaks against the result.")
+        bool, typer.Option("--fail-on-flag", help="Leave with status 1 on any suspicion against attack or model.")
     ] = False
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False
 
@@ -113,7 +113,7 @@ def run(config: AttackConfig) -> int:
         device=device,
         params=params.to_json() | {"target": config.target, "limit": config.limit},
         inputs=opened.inputs(),
-        flags=[*opened.warnings(), *reports.step_flags(params), *result.suspicions],
+        flags=[*opened.warnings(), *result.suspicions],
         passed=result.gates,
     )
 
@@ -125,6 +125,8 @@ def _check(config: AttackConfig) -> None:
         require_writable(config.out.parent / f".{config.out.name}")
     check_outputs(config, *([] if config.png else ["out"]), "report")
     names_of(config.models)
+    if config.goal == "transfer" and config.method.partition(":")[0].strip() == "autoattack":
+        raise InputError("--goal transfer: autoattack looks for the worst case of each image; leave it out")
 
 
 @contextlib.contextmanager

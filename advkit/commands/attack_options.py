@@ -92,8 +92,9 @@ def attack_params(
     check_eps(eps, asked.norm, asked.eps)
     step_size = None if asked.step_size is None else parse_eps(asked.step_size, "step-size")
     check_eps(step_size or 0.0, asked.norm, asked.step_size or "", what="step-size")
-    if asked.norm not in parsed.attack.norms:
-        raise InputError(f"--norm {asked.norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
+    norm = asked.norm if "norm" in asked.explicit or asked.norm in parsed.attack.norms else parsed.attack.norms[0]
+    if norm not in parsed.attack.norms:
+        raise InputError(f"--norm {norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
     if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
         eps = math.inf
     if asked.target is not None and parsed.attack.chooses_targets:
@@ -104,7 +105,7 @@ def attack_params(
     return AttackParams(
         method=parsed,
         eps=eps,
-        norm=asked.norm,
+        norm=norm,
         steps=asked.steps,
         step_size=step_size,
         loss=asked.loss,

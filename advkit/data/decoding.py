@@ -23,6 +23,7 @@ _ORIENTATION = 0x0112
 _LARGEST = 1 << 26  # pixels of a picture that is kept whole, or scaled up before it is cut
 _BIG = 1 << 24  # pixels from which a picture is shrunk by pillow first: as floats it would take 200 MB and more
 _STDERR = threading.Lock()
+_LOOKED_AT = 50  # pictures, for one in colour
 _GREY_MODES = ("1", "L", "LA", "La", "F")  # of pillow, beside those that begin with I
 SHRINK = "shrink it, and its boxes"  # where no --size helps
 
@@ -92,16 +93,16 @@ def orientation(file: Path) -> int:
 
 
 def read_in_grey(files: Sequence[Path], channels: int) -> str | None:
-    """One line where pictures in colour, of which the first is one, are read with 1 of ``channels``.
+    """One line where pictures in colour, one among the first of ``files``, are read with 1 of ``channels``.
 
     Raises:
         InputError: a file that can't be read.
     """
-    if channels != 1 or not files:
-        return None
-    with _opened(files[0]) as image:
-        grey = image.mode in _GREY_MODES or image.mode.startswith("I")
-    return None if grey else f"pictures in colour, such as {files[0].name}, are read in grey, as the model takes them"
+    for file in files[:_LOOKED_AT] if channels == 1 else ():
+        with _opened(file) as image:
+            if image.mode not in _GREY_MODES and not image.mode.startswith("I"):
+                return f"pictures in colour, such as {file.name}, are read in grey, as the model takes them"
+    return None
 
 
 def check_whole(file: Path, size: tuple[int, int], hint: str = "give --size") -> None:

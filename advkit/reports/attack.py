@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,9 @@ class Norms(StrictModel):
     linf_max: float
     l2_mean: float
     l2_max: float
+    fooled: int | None = Field(default=None, description="images right before that fool all surrogates together")
+    linf_median_fooled: float | None = Field(default=None, description="over these; null where there are none")
+    l2_median_fooled: float | None = None
 
 
 class SurrogateResult(StrictModel):
@@ -44,7 +48,9 @@ class SurrogateResult(StrictModel):
     adversarial_accuracy: Rate
     success: Rate = Field(description="fooled among the images that this surrogate gets right")
     success_8bit: Rate | None = Field(description="the same after rounding to 8 bits; null where eps allows no level")
-    noise_success: Rate = Field(description="the same under noise of eps, or of each image's own norm without an eps")
+    noise_success: Rate | None = Field(
+        default=None, description="the same under noise of eps, or of each image's own norm without an eps"
+    )
     clean_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
     adversarial_detection: AveragePrecisions | None = Field(default=None, description="null for classifiers")
 
@@ -53,7 +59,7 @@ class AttackStage(StrictModel):
     """One of the attacks that an attack is made of."""
 
     attack: str
-    fooled: int = Field(description="of the images that the attacks before it had left; of the first, wrong ones too")
+    fooled: int = Field(description="of the images that were right and that the attacks before it had left")
 
 
 class AttackResult(StrictModel):
@@ -71,8 +77,10 @@ class AttackResult(StrictModel):
     backwards_per_image: float
     zero_gradients: int = Field(description="images whose loss had a zero gradient at some step; margin took over")
     dead_gradients: int = Field(description="images for which no loss had a gradient at some step")
-    suspicions: list[str] = Field(description="of the flags those that speak against the attack or the model")
-    gates: list[Gate]
+    suspicions: list[str] = Field(
+        default=[], description="of the flags those that speak against the attack or the model"
+    )
+    gates: list[Gate] = Field(default=[])
     attack_seconds: float
 
 
@@ -98,6 +106,8 @@ class AttackSummary:
         self._stages: dict[str, int] = {}
         self._suspicions: list[str] = []
         self._task: Task | None = None
+        self._not_finite = 0
+        self._fooled: dict[Norm, list[float]] = {"linf": [], "l2": []}  # norms of the images that are fooled
         self._metrics: dict[tuple[str, str], Any] = {}
         self._levels = True  # whether 8 bits can hold the budget
 
@@ -139,7 +149,7 @@ class AttackSummary:
         fooled = task.is_success(after, done.aims, targeted)
         self._ensemble[0] += int((fooled & correct).sum())
         self._ensemble[1] += int(correct.sum())
-        self._count(done, written)
+        self._count(done, written, fooled & correct)
         return (eight if quantize and eight is not None else written), prediction, outcomes(correct, fooled)
 
     def _noise(self, done: AttackedBatch, written: Tensor) -> Tensor:
@@ -163,7 +173,7 @@ class AttackSummary:
             self._levels = False
             return None
 
-    def _count(self, done: AttackedBatch, written: Tensor) -> None:
+    def _count(self, done: AttackedBatch, written: Tensor, moved: Tensor) -> None:
         self.images += len(done.targets)
         self._forwards += done.batch.forwards
         self._backwards += done.batch.backwards
@@ -172,18 +182,24 @@ class AttackSummary:
         self._seconds += done.seconds
         for name, fooled in done.batch.stages.items():
             self._stages[name] = self._stages.get(name, 0) + fooled
+        finite = where_pixels(written, done.clean).isfinite().flatten(1).all(1)
+        self._not_finite += int((~finite).sum())
         norms: tuple[Norm, ...] = ("linf", "l2")
         for norm in norms:
             sizes = flat_norm(where_pixels(written - done.clean, done.clean), norm)
+            self._fooled[norm] += sizes[moved].tolist()
             self._sums[norm] += float(sizes.double().sum())
             self._most[norm] = max(self._most[norm], float(sizes.max()))
 
     def suspicions(self, classes: int) -> list[str]:
         """Reasons not to trust the attack, or the model, which has ``classes``."""
-        found = [*self._suspicions]
+        found = [*step_flags(self._params), *self._suspicions]
+        if self._not_finite:
+            found.append(f"{self._not_finite} of the images written hold values that are no numbers")
         if self._zero:
-            loss = self._params.loss or self._params.method.attack.loss
-            found.append(f"zero gradients of the {loss} loss on {self._zero} images: margin loss used there")
+            attack = self._params.method.attack
+            which = "" if attack.chooses_targets else f" of the {self._params.loss or attack.loss} loss"
+            found.append(f"zero gradients{which} on {self._zero} images: margin loss used there")
         if self._dead:
             found.append(f"no gradient of any loss on {self._dead} images: masked gradients, or a dead network")
         over = self._most[self._params.norm]
@@ -191,24 +207,31 @@ class AttackSummary:
             found.append(f"budget exceeded: {self._params.norm} {over:.6g} is written, eps is {self._params.eps:.6g}")
         for name, counts in zip(self._names, self._counts, strict=True):
             found += self._doubts(name, counts, classes)
+        fooled, right = self._ensemble
+        if self._params.eps == float("inf") and fooled < right:
+            found.append(f"nothing found on {right - fooled} of {right} images at any distance: more steps are needed")
+        if "fab-t" in self._stages and "apgd-t" not in self._stages:
+            found.append(f"apgd-t is left out, whose loss needs 4 classes, not {classes}: not the standard AutoAttack")
         square = self._stages.get("square", 0)
-        if square > _SURPRISING * self.images:
+        if square > max(1.0, _SURPRISING * self.images):
             found.append(
                 f"square, without gradients, fools {square} of {self.images} images that the others did not: gradients "
-                "are masked"
+                "may be masked"
             )
         return found
 
     def _doubts(self, name: str, counts: dict[str, int], classes: int) -> list[str]:
         """Of one surrogate: a clean accuracy near chance, and noise that fools as often as the attack."""
         found = []
-        task = self._task  # detectors are seldom right on a whole image
-        if task is not None and not task.figures and task.near_chance(counts["right"], self.images, classes):
+        task, right = self._task, counts["right"]  # detectors are seldom right on a whole image
+        halfway = (1.0 / max(1, classes) + 1.0) / 2.0  # of few images even all right are no proof
+        chance = task is not None and not task.figures and task.near_chance(right, self.images, classes)
+        if chance and right < halfway * self.images:
             found.append(
                 f"{name}: right on {counts['right']} of {self.images} clean images, no better than chance: other "
                 "normalisation, classes or weights?"
             )
-        if counts["noise"] >= counts["fooled"] > 0 and self._params.method.attack.loss:
+        if 0 < counts["noise"] >= counts["fooled"] and self._params.method.attack.loss:
             found.append(
                 f"{name}: noise of the same norm fools {counts['noise']} of {counts['right']} images, the attack "
                 f"{counts['fooled']}: no attack is needed, or this one does not work"
@@ -253,6 +276,9 @@ class AttackSummary:
                 linf_max=self._most["linf"],
                 l2_mean=self._sums["l2"] / self.images,
                 l2_max=self._most["l2"],
+                fooled=len(self._fooled["l2"]),
+                linf_median_fooled=statistics.median(self._fooled["linf"]) if self._fooled["linf"] else None,
+                l2_median_fooled=statistics.median(self._fooled["l2"]) if self._fooled["l2"] else None,
             ),
             forwards_per_image=self._forwards / self.images,
             backwards_per_image=self._backwards / self.images,
@@ -278,13 +304,17 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
         lines.append(f"  success               {percent(found.success)}")
         if found.success_8bit is not None:
             lines.append(f"  success in 8 bits     {percent(found.success_8bit)}")
-        lines.append(f"  success of noise      {percent(found.noise_success)}")
-    lines += [f"  {stage.attack:20}  fools {stage.fooled} more" for stage in result.stages]
+        if found.noise_success is not None:
+            lines.append(f"  success of noise      {percent(found.noise_success)}")
+    lines += [f"  {f'by {stage.attack}':20}  {stage.fooled}" for stage in result.stages]
     if len(result.surrogates) > 1:
         lines.append(f"ensemble success        {percent(result.ensemble_success)}")
     lines.append(
         f"norms reached         Linf {result.norms.linf_max:.5f} at most, L2 {result.norms.l2_mean:.4f} on average"
     )
+    if result.norms.linf_median_fooled is not None and result.norms.l2_median_fooled is not None:
+        medians = f"Linf {result.norms.linf_median_fooled:.5f}, L2 {result.norms.l2_median_fooled:.4f}"
+        lines.append(f"median, {result.norms.fooled} fooled".ljust(22) + medians)
     passes = f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward"
     lines.append(f"passes an image       {passes}")
     return lines

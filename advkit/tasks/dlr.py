@@ -48,5 +48,5 @@ def _check(logits: Tensor, least: int) -> None:
         kind = "" if least == 3 else "targeted "
         raise InputError(
             f"the {kind}difference of logits ratio needs {least} classes or more, here are {logits.shape[1]}; use "
-            "apgd-ce, or another loss"
+            "cross-entropy: apgd-ce, or pgd with --loss ce"
         )

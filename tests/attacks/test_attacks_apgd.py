@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_attacks_closed_form import eigen_weight
@@ -43,7 +45,9 @@ def test_the_difference_of_logits_ratio_by_hand() -> None:
 def test_too_few_classes_for_the_loss_are_refused(method: str, classes: int) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
     loss = {"loss": "dlr"} if method == "pgd" else {}
-    with pytest.raises(InputError, match=rf"needs {classes + 1} classes or more, here are {classes}; use apgd-ce"):
+    with pytest.raises(
+        InputError, match=rf"needs {classes + 1} classes or more, here are {classes}; use cross-entropy: apgd-ce"
+    ):
         run(network, torch.rand(2, 1, 2, 2), torch.zeros(2).long(), method, **loss)
 
 
@@ -73,6 +77,9 @@ def test_a_check_halves_steps_that_are_no_good_and_goes_back() -> None:
     assert found.gradient.flatten().tolist() == [0.0, 5.0, 5.0]
     assert found.checked_loss.tolist() == [3.0, 3.0, 2.0]
     assert found.rises.tolist() == [0.0] * 3
+    even = state(rises=torch.tensor([15.0, 15.0, 16.0]), best_loss=torch.ones(3), step=torch.ones(3))
+    apgd._halve(even, 0.75 * 20)
+    assert even.step.tolist() == [0.5, 0.5, 1.0], "as many rises as rho asks for are not more"
     found.rises = torch.tensor([17.0] * 3)
     apgd._halve(found, 0.75 * 22)
     assert found.halved.tolist() == [True, False, False], "what was halved at the last check has its chance first"
@@ -148,6 +155,43 @@ def test_on_a_linear_model_it_fools_all_within_reach(norm: Norm) -> None:
     settings = {"norm": norm, "eps": eps * 0.52, "goal": "robustness"}
     found = run(network, images, torch.zeros(12, dtype=torch.int64), "apgd-ce", **settings)
     assert network(found).argmax(1).tolist() == [1] * 6 + [0] * 6
+
+
+def test_restarts_and_targets_start_elsewhere_and_the_best_is_kept(trained: Network, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:30], test_digits[1][:30]
+    seen: list[int] = []
+    run_one = apgd._run
+
+    def noted(*given: Any) -> Any:
+        seen.append(given[3])
+        return run_one(*given)
+
+    losses = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apgd, "_run", noted)
+        for restarts in (1, 3):
+            found = run(trained, images, labels, "apgd-ce:steps=3", eps=0.03, restarts=restarts, goal="transfer")
+            losses.append(torch.nn.functional.cross_entropy(trained(found), labels, reduction="none"))
+        run(trained, images, labels, "apgd-t:steps=2:targets=3", eps=1e-4, restarts=2, goal="transfer")
+    assert seen == [0, 0, 1, 2, 1, 2, 3, 4, 5, 6]
+    assert float((losses[0] - losses[1]).max()) <= 1e-4
+    assert bool((losses[1] > losses[0] + 1e-4).any())
+
+
+class Cliff(nn.Module):
+    """Four classes: the first until a mean of 0.6, and no number at all beyond."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3))
+        logits = torch.stack([1.0 - mean, mean - 1.0, mean * 0.0 - 5.0, mean * 0.0 - 6.0], 1)
+        return torch.where(mean[:, None] > 0.6, torch.nan, logits)
+
+
+def test_where_logits_are_no_numbers_the_attack_has_won() -> None:
+    images = torch.full((2, 1, 4, 4), 0.5)
+    for goal in ("transfer", "robustness"):
+        found = run(Cliff(), images, torch.zeros(2).long(), "apgd-ce:steps=12", eps=0.3, goal=goal)
+        assert bool((found.mean((1, 2, 3)) > 0.6).all()), "the largest loss, and it fools"
 
 
 def test_the_start_lies_on_the_edge_and_belongs_to_the_image(trained: Network) -> None:

@@ -47,6 +47,7 @@ OTHER |= {
     "bsr:views": "2",
     "bsr:blocks": "3",
     "bsr:degrees": "1",
+    "square:rescale": "0",
     "apgd-ce:steps": "9",
     "apgd-ce:rho": "0.2",
     "apgd-dlr:steps": "9",
@@ -68,6 +69,7 @@ BASE = {
     "di:shrink": "di:probability=1",
     "square:p_init": "square:queries=30",
     "square:queries": "square:queries=20",
+    "square:rescale": "square:queries=60",
     **dict.fromkeys(
         (f"fab-t:{one}" for one in ("steps", "targets", "alpha", "eta", "beta")), "fab-t:steps=9:targets=2"
     ),
@@ -156,6 +158,7 @@ def test_spelling_tells_what_is_not_the_default() -> None:
         ("square:queries=2.5", "a whole number"),
         ("square:queries=0", "from 1"),
         ("ti:kernel=4", "odd"),
+        ("cw:steps=5,rate=1", "rate=1: no method; parameters stand behind colons"),
         ("di:shrink=0", "from 0.01 to 1"),
     ],
 )

@@ -13,7 +13,9 @@ from advkit.attacks.params import AttackParams
 from advkit.attacks.run import attack
 from advkit.attacks.ssa import cosine_matrix, spectrum
 from advkit.attacks.vmi import neighbours
+from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm
+from advkit.models.build import create
 from advkit.models.network import Network
 
 KEYS = torch.tensor([4, 4, 9])
@@ -72,6 +74,23 @@ def test_blocks_are_shuffled_whole_and_turn_around_their_centres() -> None:
     assert float(rest.sum()) == pytest.approx(1.0, abs=0.15)
 
 
+def test_blocks_turn_either_way() -> None:
+    dot = torch.zeros(40, 1, 21, 21)
+    dot[:, 0, 10, 16] = 1.0
+    turned = shuffled_blocks(dot, torch.arange(40), 0, 5, blocks=1, degrees=60.0)
+    rows = (turned[:, 0] * torch.arange(21.0)[:, None]).sum((1, 2)) / turned.sum((1, 2, 3))
+    assert int((rows > 11).sum()) >= 8
+    assert int((rows < 9).sum()) >= 8
+
+
+@pytest.mark.parametrize("method", ["di", "bsr", "ssa"])
+def test_views_that_boxes_would_not_follow_are_refused(method: str) -> None:
+    network = create("advkit/tiny-ssd", num_classes=2, input_size=(3, 96, 96), mean=(0.5,) * 3, std=(0.5,) * 3)
+    params = AttackParams(parse_method(method))
+    with pytest.raises(InputError, match=f"^{method}: .*; leave it out$"):
+        attack([network.eval()], torch.rand(1, 3, 96, 96), torch.zeros(1, 1, 6), KEYS[:1], params)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_neighbours_fill_the_ball(norm: Norm) -> None:
     x, eps = images(), 0.1
@@ -108,7 +127,7 @@ def test_vmi_follows_gradients_corrected_by_their_variance(
         x = (clean + (x + eps / steps * momentum.sign() - clean).clamp(-eps, eps)).clamp(0, 1)
     params = AttackParams(parse_method("vmi:samples=4"), eps=eps, steps=steps)
     mine = attack([trained], clean, labels, keys, params)
-    assert mine.backwards == 6 * steps * (1 + 4)
+    assert mine.backwards == 6 * (steps + (steps - 1) * 4), "around the last point nothing is asked"
     assert float(((mine.images - x).abs() < 1e-5).double().mean()) > 0.98
     plain = attack([trained], clean, labels, keys, AttackParams(parse_method("mi"), eps=eps, steps=steps)).images
     assert float(((plain - x).abs() < 1e-5).double().mean()) < 0.98

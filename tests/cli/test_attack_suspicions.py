@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from executable import Run
+from executable import Run, one_line
 from handmade import write_images
 
 from advkit.attacks.dataset import AttackedBatch
@@ -90,7 +90,7 @@ def test_nothing_is_said_where_nothing_is_wrong(attack: Any) -> None:
         ("stubborn", ["--eps", "0.3"], "train-mode"),
         ("wrong", ["--eps", "0.3"], "no better than chance: other normalisation, classes or weights?"),
         ("staircase", ["--eps", "0.3"], "masked gradients, or a dead network"),
-        ("staircase", ["--eps", "0.3", "--method", "autoattack:steps=3:queries=300"], "gradients are masked"),
+        ("staircase", ["--eps", "0.3", "--method", "autoattack:steps=3:queries=300"], "gradients may be masked"),
     ],
 )
 def test_each_suspicion_and_its_gate(model: str, options: list[str], words: str, attack: Any) -> None:
@@ -99,35 +99,92 @@ def test_each_suspicion_and_its_gate(model: str, options: list[str], words: str,
     assert attack(model, *options, "--fail-on-flag", status=1) == told
 
 
-def summary(moved: float, eps: float, fooled: bool) -> AttackSummary:
-    """Of images at 0.45 and 0.55 whose adversarials are ``moved`` over the threshold, or away from it."""
+def summary(moved: float, eps: float, towards: float = 1.0, method: str = "pgd", change: Any = None) -> AttackSummary:
+    """Of images at 0.45 and 0.55 whose adversarials are ``moved`` ``towards`` the threshold (1), or away from it (-1)."""
     network = reference.load("models.py:plain", num_classes=10, input_size=(1, 8, 8))
     clean = torch.tensor([0.45, 0.55]).repeat(8).view(16, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     labels = torch.tensor([0, 1]).repeat(8)
-    towards = torch.where(labels == 0, 1.0, -1.0).view(-1, 1, 1, 1) * (1 if fooled else -1)
+    way = torch.where(labels == 0, 1.0, -1.0).view(-1, 1, 1, 1) * towards
     nothing = torch.zeros(16, dtype=torch.bool)
     batch = AttackBatch(clean, 16, 16, nothing, nothing)
-    found = AttackSummary(["M"], AttackParams(parse_method("pgd"), eps=eps))
-    done = AttackedBatch(clean, clean + moved * towards, labels, torch.arange(16), labels, batch, 0.1)
+    found = AttackSummary(["M"], AttackParams(parse_method(method), eps=eps))
+    written = clean + moved * way
+    if change is not None:
+        change(written, labels)
+    done = AttackedBatch(clean, written, labels, torch.arange(16), labels, batch, 0.1)
     found.add(done, [network], "cpu", False)
     return found
 
 
-def test_a_budget_that_is_exceeded_in_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("models.py").write_text(MODELS)
-    assert summary(0.1, 0.1, True).suspicions(10) == []
-    assert summary(0.2, 0.1, True).suspicions(10) == ["budget exceeded: linf 0.2 is written, eps is 0.1"]
 
 
-def test_noise_that_fools_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("models")
+def test_a_budget_that_is_exceeded_in_what_is_written() -> None:
+    assert summary(0.1, 0.1).suspicions(10) == []
+    assert summary(0.2, 0.1).suspicions(10) == ["budget exceeded: linf 0.2 is written, eps is 0.1"]
+
+
+@pytest.mark.usefixtures("models")
+def test_pixels_that_are_no_numbers() -> None:
+    def spoilt(written: torch.Tensor, labels: torch.Tensor) -> None:
+        written[3, 0, 2, 2] = torch.nan
+
+    assert "1 of the images written hold values that are no numbers" in summary(0.1, 0.1, change=spoilt).suspicions(10)
+
+
+@pytest.mark.usefixtures("models")
+def test_noise_that_fools_as_often() -> None:
     """Noise of 0.45 moves a mean of 64 pixels by about 0.06, beyond the 0.05 to the threshold now and then."""
-    monkeypatch.chdir(tmp_path)
-    Path("models.py").write_text(MODELS)
-    strong = summary(0.45, 0.45, True)
-    assert strong.suspicions(10) == []
-    weak = summary(0.45, 0.45, True)
-    weak._counts[0]["fooled"] = weak._counts[0]["noise"]
-    (told,) = weak.suspicions(10)
-    assert "M: noise of the same norm fools" in told
-    assert 0 < weak._counts[0]["noise"] < 16
+    assert summary(0.45, 0.45).suspicions(10) == []
+    (told,) = summary(0.45, 0.45, -1.0).suspicions(10)
+    assert told.startswith("M: noise of the same norm fools ")
+    assert told.endswith("of 16 images, the attack 0: no attack is needed, or this one does not work")
+
+    def mislabelled(written: torch.Tensor, labels: torch.Tensor) -> None:
+        labels[:8] = 1 - labels[:8]  # now the first eight are wrong already
+
+    result = summary(0.45, 0.45, change=mislabelled).result(Path("a.safetensors"), False, 0, ["c"] * 10)
+    noise = result.surrogates[0].noise_success
+    assert noise is not None
+    assert noise.successes <= noise.total == 8
+    assert result.norms.fooled == 8
+    assert result.norms.linf_median_fooled == pytest.approx(0.45)
+
+
+@pytest.mark.usefixtures("models")
+def test_without_a_radius_noise_is_as_large_as_each_perturbation() -> None:
+    """The nearest fooling image moves every pixel by 0.06; noise of that size moves the mean by 0.008 and fools none."""
+    told = summary(0.06, float("inf"), method="fmn")
+    assert told.suspicions(10) == []
+    noise = told.result(Path("a.safetensors"), False, 0, ["c"] * 10).surrogates[0].noise_success
+    assert noise is not None
+    assert noise.successes == 0
+    missed = summary(0.0, float("inf"), method="fmn").suspicions(10)
+    assert missed == ["nothing found on 16 of 16 images at any distance: more steps are needed"]
+
+
+def test_few_images_all_right_are_not_near_chance(attack: Any) -> None:
+    assert attack("plain", "--eps", "0.3", "--limit", "2", "--fail-on-flag") == []
+
+
+@pytest.mark.usefixtures("models")
+def test_autoattack_of_few_classes_says_what_it_leaves_out() -> None:
+    found = summary(0.1, 0.1)
+    found._stages = {"apgd-ce": 3, "fab-t": 0, "square": 0}
+    assert (
+        found.suspicions(3)[-1] == "apgd-t is left out, whose loss needs 4 classes, not 3: not the standard AutoAttack"
+    )
+
+
+def test_what_has_no_use_for_a_goal_or_has_one_norm(attack: Any, inside: Run) -> None:
+    data = ["--data", "two.npz", "--limit", "4", "-q", "-o", "a.safetensors", "--force"]
+    told = one_line(inside("attack", "models.py:plain", *data, "--method", "autoattack", "--goal", "transfer"))
+    assert "--goal transfer: autoattack looks for the worst case of each image; leave it out" in told
+    found = inside("attack", "models.py:plain", *data, "--method", "ddn:steps=5", "--json")
+    assert json.loads(found.stdout)["params"]["norm"] == "l2"
+    told = one_line(inside("attack", "models.py:plain", *data, "--method", "ddn", "--norm", "linf"))
+    assert "ddn has l2 only" in told

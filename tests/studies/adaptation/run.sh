@@ -56,7 +56,7 @@ for seed in ${SEEDS-0 1 2 3}; do
         done
         set -- "$@" "$name=$out/$name.safetensors"
     done
-    [ -f "$out/aligned-seed$seed.json" ] ||
-        $advkit evaluate "$@" --data "$art#test" --report "$out/aligned-seed$seed.json"
+    [ -f "$out/aligned${primary:+-eps$primary}-seed$seed.json" ] ||
+        $advkit evaluate "$@" --data "$art#test" --report "$out/aligned${primary:+-eps$primary}-seed$seed.json"
     set --
 done
