@@ -46,7 +46,7 @@ def test_too_few_classes_for_the_loss_are_refused(method: str, classes: int) -> 
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, classes))
     loss = {"loss": "dlr"} if method == "pgd" else {}
     with pytest.raises(
-        InputError, match=rf"needs {classes + 1} classes or more, here are {classes}; use cross-entropy: apgd-ce"
+        InputError, match=rf"needs {classes + 1} classes or more, here are {classes}; use cross-entropy"
     ):
         run(network, torch.rand(2, 1, 2, 2), torch.zeros(2).long(), method, **loss)
 
@@ -77,7 +77,8 @@ def test_a_check_halves_steps_that_are_no_good_and_goes_back() -> None:
     assert found.gradient.flatten().tolist() == [0.0, 5.0, 5.0]
     assert found.checked_loss.tolist() == [3.0, 3.0, 2.0]
     assert found.rises.tolist() == [0.0] * 3
-    even = state(rises=torch.tensor([15.0, 15.0, 16.0]), best_loss=torch.ones(3), step=torch.ones(3))
+    none = torch.zeros(3, dtype=torch.bool)
+    even = state(rises=torch.tensor([15.0, 15.0, 16.0]), best_loss=torch.ones(3), step=torch.ones(3), halved=none)
     apgd._halve(even, 0.75 * 20)
     assert even.step.tolist() == [0.5, 0.5, 1.0], "as many rises as rho asks for are not more"
     found.rises = torch.tensor([17.0] * 3)

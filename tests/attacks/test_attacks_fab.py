@@ -138,7 +138,7 @@ def test_fab_fools_as_many_as_the_peer(norm: Norm, trained: Network, test_digits
 
 
 def test_the_pull_towards_the_clean_image_is_the_nearer_ones_share() -> None:
-    """From 0.4 towards a boundary at 0.5 of the first pixel: steps of 0.1 from there and of 0.5 from the clean image."""
+    """From 0.4 towards a boundary at 0.5 of the first pixel: 0.1 from there, 0.5 from the clean image."""
     from advkit.attacks.fab import _step
 
     clean, x = torch.zeros(1, 1, 1, 2), torch.tensor([[[[0.4, 0.3]]]])

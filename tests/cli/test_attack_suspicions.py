@@ -100,7 +100,7 @@ def test_each_suspicion_and_its_gate(model: str, options: list[str], words: str,
 
 
 def summary(moved: float, eps: float, towards: float = 1.0, method: str = "pgd", change: Any = None) -> AttackSummary:
-    """Of images at 0.45 and 0.55 whose adversarials are ``moved`` ``towards`` the threshold (1), or away from it (-1)."""
+    """Of images at 0.45 and 0.55 that are ``moved`` ``towards`` the threshold (1), or away from it (-1)."""
     network = reference.load("models.py:plain", num_classes=10, input_size=(1, 8, 8))
     clean = torch.tensor([0.45, 0.55]).repeat(8).view(16, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
     labels = torch.tensor([0, 1]).repeat(8)
@@ -157,7 +157,7 @@ def test_noise_that_fools_as_often() -> None:
 
 @pytest.mark.usefixtures("models")
 def test_without_a_radius_noise_is_as_large_as_each_perturbation() -> None:
-    """The nearest fooling image moves every pixel by 0.06; noise of that size moves the mean by 0.008 and fools none."""
+    """Every pixel is moved by 0.06; noise of that size moves the mean by 0.008 and fools none."""
     told = summary(0.06, float("inf"), method="fmn")
     assert told.suspicions(10) == []
     noise = told.result(Path("a.safetensors"), False, 0, ["c"] * 10).surrogates[0].noise_success
