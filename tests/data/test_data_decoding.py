@@ -51,7 +51,8 @@ def test_colour_that_is_read_in_grey_is_told(tmp_path):
         assert told == f"pictures in colour, such as {file.name}, are read in grey, as the model takes them"
         assert read_in_grey([file], 3) is None
     for file in (grey, bits):
-        assert read_in_grey([file, colour], 1) is None
+        assert read_in_grey([file], 1) is None
+        assert "1.png" in read_in_grey([file, colour], 1), "not only the first is looked at"
     assert read_in_grey([], 1) is None
 
 
