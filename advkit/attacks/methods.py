@@ -162,13 +162,15 @@ def methods_table() -> list[str]:
     lines = []
     for name in NAMES:
         one: Attack | Modifier = attack_named(name) if name in ATTACKS else modifier_named(name)
-        lines.append(f"{name:9} {one.summary}")
+        lines.append(f"{name:10} {one.summary}")
         facts = []
         if isinstance(one, Attack):
             facts.append(" and ".join({"linf": "Linf", "l2": "L2"}[norm] for norm in one.norms))
             facts += [] if one.gradients else ["no gradients"]
             facts += ["minimal norm"] if one.minimal_norm else []
-        facts += [f"{p.name}={'by image' if p.default is None else p.default}" for p in one.parameters.values()]
+        facts += [
+            f"{p.name}={'by image' if p.default is None else format(p.default, 'g')}" for p in one.parameters.values()
+        ]
         if facts:
-            lines.append(f"{'':9} {'; '.join(facts)}")
+            lines.append(f"{'':10} {'; '.join(facts)}")
     return lines
