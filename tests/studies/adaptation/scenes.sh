@@ -34,4 +34,18 @@ for seed in ${SEEDS-0 1 2}; do
             "$out/$name.safetensors" "$gain" $domains
     done
 done
-$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out"/gains/eps*.json
+for seed in ${SEEDS-0 1 2}; do
+    for name in scenes-more-seed$seed scenes-eps2-half-seed$seed; do
+        aligned=$name-aligned
+        resume=
+        [ -f "$out/$aligned.resume.safetensors" ] && resume=--resume
+        [ -f "$out/$aligned.json" ] || $advkit adapt "$out/$name.safetensors" --source scenes/photo#train \
+            --target scenes/clipart#train --limit 1000 --method local-global --weight 0.1 --optimizer adamw --lr 0.0005 \
+            --batch-size 16 --epochs 4 --precision float32 --seed "$seed" -o "$out/$aligned.safetensors" \
+            --report "$out/$aligned.json" $resume
+        gain=$out/gains/${aligned#scenes-}.json
+        [ -f "$gain" ] || $python "$here/paired_gain.py" "$out/scenes-more-seed$seed.safetensors" \
+            "$out/$aligned.safetensors" "$gain" scenes/clipart
+    done
+done
+$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out"/gains/eps?-seed*.json
