@@ -110,10 +110,19 @@ def test_checks_come_sooner_and_sooner(trained: Network, test_digits: Digits, mo
 def test_step_by_step_it_is_the_peers(
     norm: Norm, loss: str, trained: Network, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the peer's own random points; its first check compares the first loss with 0, and so counts other rises."""
+    """From the peer's own random points; its first rise is one over a loss of 0, so that ours is made so here."""
     torchattacks = pytest.importorskip("torchattacks", reason="a peer: pip install --no-deps torchattacks")
     images, labels = test_digits[0][:40], test_digits[1][:40]
-    eps, steps = EPS[norm], 60
+    eps, steps = EPS[norm], 20
+    count, calls = apgd._count, []
+
+    def counted(state: apgd._State, losses: Tensor) -> None:
+        if not calls:
+            state.loss = torch.zeros_like(state.loss)
+        calls.append(1)
+        count(state, losses)
+
+    monkeypatch.setattr(apgd, "_count", counted)
 
     def start(batch: object, params: AttackParams, number: int) -> Tensor:
         drawn = 2 * torch.rand(images.shape) - 1 if norm == "linf" else torch.randn(images.shape)
@@ -126,7 +135,7 @@ def test_step_by_step_it_is_the_peers(
     theirs = quietly(lambda: peer.attack_single_run(images, labels)[0])
     mine = quietly(lambda: run(trained, images, labels, f"apgd-{loss}:steps={steps}", eps=eps, norm=norm))
     same = ((mine - theirs).abs() < 1e-4).flatten(1).all(1)
-    assert float(same.double().mean()) > 0.8
+    assert float(same.double().mean()) > 0.8  # but for signs of gradients near 0
 
 
 @pytest.mark.parametrize("method", ["apgd-ce", "apgd-dlr", pytest.param("apgd-t", marks=pytest.mark.slow)])
