@@ -127,14 +127,13 @@ def _run(
         x, x, gradient, loss, x, gradient, loss, zeros + 2.0 * params.eps, zeros, loss, zeros == 0,
         no_aims if aims is None else aims, places,
     )  # fmt: skip
-    check = max(int(_FIRST * steps), 1)
-    since = 0
+    check, since = max(int(_FIRST * steps), 1), 0
+    hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
     for step in range(steps):
-        hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
         if params.goal == "robustness" and bool(hit.any()):
             batch, state = batch.take(~hit), state.take(~hit)
             if not len(state.places):
-                return result, result_loss
+                break
         moved = _moved(state, batch, params, share=_MOMENTUM if step else 1.0)
         state.before, state.x = state.x, moved
         now = None if aims is None else state.aims
@@ -143,11 +142,11 @@ def _run(
         else:
             outputs = objective.outputs(state.x)
         _count(state, _losses(objective, outputs, batch, now))
+        hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
         since += 1
-        if since == check:
+        if since == check:  # after the verdict, for it moves points away from where the outputs were taken
             _halve(state, rho * check)
             check, since = max(check - max(int(_SHORTER * steps), 1), max(int(_LEAST * steps), 1)), 0
-    keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
     return result, result_loss
 
 

@@ -105,6 +105,23 @@ def test_checks_come_sooner_and_sooner(trained: Network, test_digits: Digits, mo
     assert seen == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
+@pytest.mark.parametrize("method", ["apgd-ce:steps=20", "apgd-t:steps=20:targets=2"])
+def test_a_point_is_judged_by_its_own_outputs(
+    method: str, trained: Network, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a check goes back to the best point."""
+    keep, seen = apgd.keep_better, []
+
+    def checked(*given: Any) -> Tensor:
+        seen.append(float((given[4] - trained(given[3])).abs().max()))
+        return keep(*given)
+
+    monkeypatch.setattr(apgd, "keep_better", checked)
+    run(trained, test_digits[0][:12], test_digits[1][:12], method, eps=0.04, goal="transfer")
+    assert len(seen) >= 21
+    assert max(seen) < 1e-3
+
+
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_step_by_step_it_is_the_peers(
