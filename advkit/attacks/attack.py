@@ -65,6 +65,7 @@ class Attack(_Parametrised):
         base: whether modifiers compose with it.
         logits: whether it needs the logits of classes of which an image has one.
         chooses_targets: whether it aims at classes by itself, so that none can be given.
+        worst_case: whether it stops on fooled images whatever the goal.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Attack(_Parametrised):
     base: bool = False
     logits: bool = False
     chooses_targets: bool = False
+    worst_case: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,4 +64,5 @@ AUTOATTACK = Attack(
     loss="margin",
     logits=True,
     chooses_targets=True,
+    worst_case=True,
 )

@@ -81,6 +81,9 @@ def run(config: AttackConfig) -> int:
         quantize=config.quantized,
         unbounded=True,
     )
+    if config.goal == "transfer" and params.method.attack.worst_case:
+        name = params.method.attack.name
+        raise InputError(f"--goal transfer: {name} looks for the worst case of each image; leave it out")
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
     from advkit.attacks.dataset import attack_set
@@ -125,8 +128,6 @@ def _check(config: AttackConfig) -> None:
         require_writable(config.out.parent / f".{config.out.name}")
     check_outputs(config, *([] if config.png else ["out"]), "report")
     names_of(config.models)
-    if config.goal == "transfer" and config.method.partition(":")[0].strip() == "autoattack":
-        raise InputError("--goal transfer: autoattack looks for the worst case of each image; leave it out")
 
 
 @contextlib.contextmanager

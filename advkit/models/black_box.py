@@ -9,6 +9,7 @@ import hashlib
 import shlex
 import shutil
 import subprocess
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ class BlackBox(nn.Module):
             raise InputError(f"{self.ref}: answers {list(found.shape)} to {len(images)} images, not [N, K] logits")
         return found.float().to(images.device)
 
+    @abstractmethod
     def ask(self, images: Tensor) -> Tensor:
         """(N, K) logits of ``images`` (N, C, H, W) float32 on the CPU."""
-        raise NotImplementedError
 
 
 class Program(BlackBox):
