@@ -1,8 +1,10 @@
-"""Gains of adversarial training against how far each domain is from the source.
+"""Gains of adversarial training, seed by seed and on average, against how far each domain is from the source.
 
-    python gain_figure.py DISTANCES.json OUT.png GAINS.json...
+    python gain_figure.py DISTANCES.json OUT.png GAINS
 
-DISTANCES.json is a report of domain-distance, GAINS.json of paired_gain.py, called after its training.
+DISTANCES.json is a report of domain-distance; GAINS a folder of what paired_gain.py wrote, one file for each training and
+seed, as TRAINING-seedN.json. Prints every mean gain with a t-interval over the seeds, and Spearman's correlation of distance
+and gain over all domains and seeds of a training, with a bootstrap over seeds.
 """
 
 from __future__ import annotations
@@ -11,30 +13,69 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr, t
+
+RESAMPLES = 2000
 
 
-def main(distances: str, out: str, *gains: str) -> None:
-    """Draw a point for each domain, as distances call it, and each of GAINS."""
+def main(distances: str, out: str, folder: str) -> None:
+    """Print a line for each training and domain, and draw those that distances know."""
     targets = json.loads(Path(distances).read_text())["result"]["targets"]
     ratio = {one["target"]: one["distances"]["frechet"]["ratio"] for one in targets}
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color="0.6", linewidth=0.8)
-    for number, name in enumerate(gains):
-        found = {ref.rpartition("/")[2]: one for ref, one in json.loads(Path(name).read_text()).items()}
-        shown = [ref for ref in found if ref in ratio]
-        x = [ratio[ref] * 1.04**number for ref in shown]
-        y = [100 * found[ref]["gain"] for ref in shown]
-        ends = [[abs(100 * found[ref]["interval"][k] - 100 * found[ref]["gain"]) for ref in shown] for k in (0, 1)]
-        axes.errorbar(x, y, yerr=ends, fmt="osD^v"[number % 5], capsize=3, label=Path(name).stem)
-    for ref, value in ratio.items():
-        axes.annotate(ref, (value, axes.get_ylim()[1]), ha="center", va="bottom", fontsize=8)
+    trainings = sorted({path.stem.rpartition("-seed")[0] for path in Path(folder).glob("*-seed*.json")})
+    for number, training in enumerate(trainings):
+        gains = by_domain(sorted(Path(folder).glob(f"{training}-seed*.json")))
+        for domain, found in gains.items():
+            print(f"{training:24} {domain:12} {mean(found)}  {' '.join(f'{value:+.1f}' for value in found)}")
+        shown = [domain for domain in gains if domain in ratio]
+        if len(shown) < 2:
+            continue
+        table = np.array([gains[domain] for domain in shown])
+        x = np.array([ratio[domain] for domain in shown]) * 1.05**number
+        print(f"{training:24} Spearman     {correlation(x, table)}")
+        colour = f"C{number}"
+        for values in table.T:
+            axes.plot(x, values, ".", color=colour, alpha=0.5, markersize=4)
+        axes.errorbar(x, table.mean(1), yerr=half(table), fmt="osD^v"[number % 5], color=colour, capsize=3, label=training)
+    for domain, value in ratio.items():
+        axes.annotate(domain, (value, axes.get_ylim()[1]), ha="center", va="bottom", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("Fréchet distance to the source by pixels, over the floor")
     axes.set_ylabel("gain in mAP@.5, points")
     axes.legend(fontsize=8)
     figure.savefig(out, dpi=110)
+
+
+def by_domain(files: list[Path]) -> dict[str, list[float]]:
+    """Gains in points of each domain that all ``files`` have, in their order."""
+    found = [json.loads(path.read_text()) for path in files]
+    return {ref.rpartition("/")[2]: [100 * one[ref]["gain"] for one in found] for ref in found[0]}
+
+
+def half(table: np.ndarray) -> np.ndarray:
+    """(D,) half widths of 95 % t-intervals over the seeds of ``table`` (D, S); 0 where there is one."""
+    seeds = table.shape[1]
+    return t.ppf(0.975, seeds - 1) * table.std(1, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.zeros(len(table))
+
+
+def mean(found: list[float]) -> str:
+    """``+1.2 [-0.3, +2.6]``."""
+    value, around = float(np.mean(found)), float(half(np.array([found]))[0])
+    return f"{value:+.1f}" + (f" [{value - around:+.1f}, {value + around:+.1f}]" if len(found) > 1 else "")
+
+
+def correlation(x: np.ndarray, table: np.ndarray) -> str:
+    """Spearman's, of distance and mean gain over seeds."""
+    rng = np.random.default_rng(0)
+    seeds = table.shape[1]
+    drawn = [table[:, rng.integers(0, seeds, seeds)].mean(1) for _ in range(RESAMPLES)]
+    low, high = np.quantile([spearmanr(x, one).statistic for one in drawn], [0.025, 0.975])
+    return f"{spearmanr(x, table.mean(1)).statistic:+.2f} [{low:+.2f}, {high:+.2f}] over {len(x)} domains, {seeds} seeds"
 
 
 if __name__ == "__main__":

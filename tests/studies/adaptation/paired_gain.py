@@ -1,4 +1,4 @@
-"""What one detector gains over another: difference of mAP@.5 on the same images, with a paired bootstrap over them.
+"""What one network gains over another: difference of mAP@.5, or of accuracy, on the same images, with its interval.
 
 python paired_gain.py PLAIN ADVERSARIAL OUT.json DATA...
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from advkit.adaptation.comparison import difference, evaluate_network
+from advkit.adaptation.comparison import ComparedNetwork, difference, evaluate_network
 from advkit.data import reference as data_reference
 from advkit.metrics.paired_tests import Paired
 from advkit.models import reference as model_reference
@@ -25,11 +25,25 @@ def main(plain: str, adversarial: str, out: str, *refs: str) -> None:
         images = data_reference.load(ref)
         before, after = (evaluate_network(name, net, images) for name, net in zip("pa", networks, strict=True))
         found = difference(after, before)
-        assert not isinstance(found, Paired), f"{ref}: classifiers have adapt --compare"
-        records[ref] = {"gain": found.map50, "interval": list(found.map50_interval), "images": len(images)}
-        low, high = found.map50_interval
-        print(f"{ref}: {100 * found.map50:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]", flush=True)
+        gain, interval = (
+            (found.difference, found.interval) if isinstance(found, Paired) else (found.map50, found.map50_interval)
+        )
+        assert gain is not None and interval is not None, f"{ref}: nothing to find"
+        low, high = interval
+        records[ref] = {
+            "gain": gain,
+            "interval": [low, high],
+            "images": len(images),
+            "plain": score(before),
+            "adversarial": score(after),
+        }
+        print(f"{ref}: {100 * gain:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]", flush=True)
     Path(out).write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
+
+
+def score(found: ComparedNetwork) -> float:
+    """mAP@.5 of a detector, accuracy of a classifier."""
+    return float(found.correct.mean() if found.figures is None else found.figures["map50"])
 
 
 if __name__ == "__main__":

@@ -23,17 +23,17 @@ jq -s 'map(.result | {key: .targets[0].target, value: {images: .targets[0].image
     ratio: .targets[0].distances.frechet.ratio}}) | from_entries' "$out"/distances/*.json > "$out/distances.json"
 
 for seed in ${SEEDS-0 1 2 3}; do
-    SEEDS=$seed EPS=${EPS-1 4 8} METHODS=fast OBJECTIVES='' "$here/../detectors/run.sh" people "$photo" "$weights" "$out"
-    for model in "$out"/people-eps*-seed"$seed".safetensors; do
+    SEEDS=$seed METHODS='' OBJECTIVES='' ATTACKS='' "$here/../detectors/run.sh" people "$photo" "$weights" "$out"
+    for model in "$out"/people-from-eps0-seed"$seed".safetensors "$out"/people-from-eps?-fast-seed"$seed".safetensors; do
         name=$(basename "$model" .safetensors)
         [ -f "$out/$name-art.npz" ] || $python "$here/styles.py" "$model" "$out/$name-art.npz" "$art#train" "$art#test"
     done
 done
 set --
-for plain in "$out"/people-eps0-seed*-art.npz; do
+for plain in "$out"/people-from-eps0-seed*-art.npz; do
     seed=${plain##*-seed}
-    for found in "$out"/people-eps*-fast-seed"$seed"; do
-        eps=${found##*people-eps}
+    for found in "$out"/people-from-eps?-fast-seed"$seed"; do
+        eps=${found##*people-from-eps}
         set -- "$@" "${eps%%-*}=$plain,$found"
     done
 done
@@ -43,7 +43,7 @@ set --
 # Aligned with the artworks of the training part, whose boxes stay closed; measured on those of the test part.
 primary=$(jq -r '.primary_eps // empty' "$out/gains.json")
 for seed in ${SEEDS-0 1 2 3}; do
-    for name in "people-eps0-seed$seed" ${primary:+"people-eps$primary-fast-seed$seed"}; do
+    for name in "people-from-eps0-seed$seed" ${primary:+"people-from-eps$primary-fast-seed$seed"}; do
         for weight in 0.1 1; do
             aligned=$name-aligned-$weight
             resume=

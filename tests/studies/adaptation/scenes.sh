@@ -4,6 +4,7 @@
 #
 #   tests/studies/adaptation/scenes.sh [OUT]
 #
+# The detectors are those of the grid `scenes` of ../detectors/run.sh.
 # Every step is skipped when its result is there and resumed when it was interrupted. SEEDS and EPS narrow it.
 set -eu
 out=${1:-$(dirname "$0")/results} here=$(dirname "$0")
@@ -13,39 +14,27 @@ mkdir -p "$out/gains"
 
 [ -f "$out/scenes-distances.json" ] ||
     $advkit domain-distance $domains --limit 400 --figure "$out/scenes-distances.png" --report "$out/scenes-distances.json"
-pretrain() { # NAME OPTIONS...
-    name=$1
-    shift
-    resume=
-    [ -f "$out/$name.resume.safetensors" ] && resume=--resume
-    [ -f "$out/$name.json" ] || $advkit adv-pretrain --data scenes/photo#train --limit 1000 --optimizer adamw --lr 0.002 \
-        --batch-size 16 --epochs 20 --precision float32 --on-overfit ignore --check-eps 2/255 --check-steps 3 \
-        --check-images 20 -o "$out/$name.safetensors" --report "$out/$name.json" $resume "$@"
+gain() { # OUT PLAIN OTHER DATA...
+    [ -f "$out/gains/$1.json" ] && return
+    name=$1 plain=$2 other=$3
+    shift 3
+    $python "$here/paired_gain.py" "$out/scenes-$plain.safetensors" "$out/scenes-$other.safetensors" \
+        "$out/gains/$name.json" "$@"
 }
-for seed in ${SEEDS-0 1 2}; do
-    start=$out/scenes-plain-seed$seed.safetensors
-    pretrain "scenes-plain-seed$seed" --arch advkit/tiny-ssd --eps 0 --seed "$seed"
-    pretrain "scenes-more-seed$seed" --init "$start" --eps 0 --seed "$seed"
-    for eps in ${EPS-2 4}; do
-        name=scenes-eps$eps-half-seed$seed
-        pretrain "$name" --init "$start" --eps "$eps/255" --method fast --adversarial-ratio 0.5 --seed "$seed"
-        gain=$out/gains/eps$eps-seed$seed.json
-        [ -f "$gain" ] || $python "$here/paired_gain.py" "$out/scenes-more-seed$seed.safetensors" \
-            "$out/$name.safetensors" "$gain" $domains
+for seed in ${SEEDS-0 1 2 3 4 5}; do
+    SEEDS=$seed EPS=${EPS-2} METHODS='' OBJECTIVES='' ATTACKS='' "$here/../detectors/run.sh" scenes "$out"
+    for eps in ${EPS-2}; do
+        gain "eps$eps-seed$seed" "from-eps0-seed$seed" "from-eps$eps-fast-seed$seed" $domains
     done
-done
-for seed in ${SEEDS-0 1 2}; do
-    for name in scenes-more-seed$seed scenes-eps2-half-seed$seed; do
-        aligned=$name-aligned
+    for name in from-eps0 from-eps2-fast; do
+        aligned=$name-aligned-seed$seed
         resume=
-        [ -f "$out/$aligned.resume.safetensors" ] && resume=--resume
-        [ -f "$out/$aligned.json" ] || $advkit adapt "$out/$name.safetensors" --source scenes/photo#train \
-            --target scenes/clipart#train --limit 1000 --method local-global --weight 0.1 --optimizer adamw --lr 0.0005 \
-            --batch-size 16 --epochs 4 --precision float32 --seed "$seed" -o "$out/$aligned.safetensors" \
-            --report "$out/$aligned.json" $resume
-        gain=$out/gains/${aligned#scenes-}.json
-        [ -f "$gain" ] || $python "$here/paired_gain.py" "$out/scenes-more-seed$seed.safetensors" \
-            "$out/$aligned.safetensors" "$gain" scenes/clipart
+        [ -f "$out/scenes-$aligned.resume.safetensors" ] && resume=--resume
+        [ -f "$out/scenes-$aligned.json" ] || $advkit adapt "$out/scenes-$name-seed$seed.safetensors" \
+            --source scenes/photo#train --target scenes/clipart#train --limit 1000 --method local-global --weight 0.1 \
+            --optimizer adamw --lr 0.0005 --batch-size 16 --epochs 4 --precision float32 --seed "$seed" \
+            -o "$out/scenes-$aligned.safetensors" --report "$out/scenes-$aligned.json" $resume
+        gain "$aligned" "from-eps0-seed$seed" "$aligned" scenes/clipart
     done
 done
-$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out"/gains/eps?-seed*.json
+$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out/gains/"
