@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor
 from advkit.attacks import budget
 from advkit.attacks.attack import Attack
 from advkit.attacks.iterative import keep_better
-from advkit.attacks.objective import Batch, Objective
+from advkit.attacks.objective import Batch, BatchLoss, Objective
 from advkit.attacks.params import AttackParams
 from advkit.attacks.target_ranks import ranked_targets
 from advkit.data import canvas, counter_rng
 from advkit.metrics.norms import flat_norm, per_image
 from advkit.tasks.dlr import targeted_dlr
-from advkit.tasks.task import AttackLoss
 
 _MOMENTUM = 0.75  # share of the new step, of which the last one has the rest
 _FIRST, _SHORTER, _LEAST = 0.22, 0.03, 0.06  # of the steps: the first check, how much sooner each next one, the soonest
@@ -56,9 +55,8 @@ def _best_of(
     for start, aims in runs:
         if not len(places):
             break
-        part = batch.take(places)
-        aimed = None if aims is None else aims[places]
-        images, losses = _run(objective, part, params, start, aimed, steps, rho)
+        part = replace(batch, aims=aims).take(places)
+        images, losses = _run(objective, part, params, start, steps, rho)
         better = losses > best_loss[places]
         best[places[better]], best_loss[places[better]] = images[better], losses[better]
         if params.goal == "robustness":
@@ -78,7 +76,6 @@ class _State:
         rises: steps since the last check in which the loss rose.
         checked_loss: ``best_loss`` at the last check.
         halved: whether the last check halved the step; true at first, so that the first one goes by ``rises`` alone.
-        aims: classes to aim at, or empty.
         places: positions in the batch that the run began with.
     """
 
@@ -93,7 +90,6 @@ class _State:
     rises: Tensor
     checked_loss: Tensor
     halved: Tensor
-    aims: Tensor
     places: Tensor
 
     def take(self, which: Tensor) -> _State:
@@ -106,7 +102,6 @@ def _run(
     batch: Batch,
     params: AttackParams,
     start: int,
-    aims: Tensor | None,
     steps: int,
     rho: float,
 ) -> tuple[Tensor, Tensor]:
@@ -115,17 +110,15 @@ def _run(
     places = torch.arange(len(batch.rows), device=result.device)
     if params.goal == "robustness":  # what is wrong already needs nothing
         hit = keep_better(result, result_loss, places, batch.images, objective.outputs(batch.images), objective, batch)
-        batch, places, aims = batch.take(~hit), places[~hit], None if aims is None else aims[~hit]
+        batch, places = batch.take(~hit), places[~hit]
     if not len(places):
         return result, result_loss
     x = (batch.images + _edge_start(batch, params, start)).clamp(0.0, 1.0)
-    gradient, outputs = objective.gradient(batch, x, loss=_loss(objective, aims))
-    loss = _losses(objective, outputs, batch, aims)
+    gradient, outputs = objective.gradient(batch, x, loss=_loss(objective))
+    loss = _losses(objective, outputs, batch)
     zeros = torch.zeros_like(loss)
-    no_aims = torch.empty(len(places), 0, dtype=torch.int64, device=x.device)
     state = _State(
-        x, x, gradient, loss, x, gradient, loss, zeros + 2.0 * params.eps, zeros, loss, zeros == 0,
-        no_aims if aims is None else aims, places,
+        x, x, gradient, loss, x, gradient, loss, zeros + 2.0 * params.eps, zeros, loss, zeros == 0, places
     )  # fmt: skip
     check, since = max(int(_FIRST * steps), 1), 0
     hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
@@ -136,12 +129,11 @@ def _run(
                 break
         moved = _moved(state, batch, params, share=_MOMENTUM if step else 1.0)
         state.before, state.x = state.x, moved
-        now = None if aims is None else state.aims
         if step + 1 < steps:
-            state.gradient, outputs = objective.gradient(batch, state.x, loss=_loss(objective, now))
+            state.gradient, outputs = objective.gradient(batch, state.x, loss=_loss(objective))
         else:
             outputs = objective.outputs(state.x)
-        _count(state, _losses(objective, outputs, batch, now))
+        _count(state, _losses(objective, outputs, batch))
         hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
         since += 1
         if since == check:  # after the verdict, for it moves points away from where the outputs were taken
@@ -150,22 +142,21 @@ def _run(
     return result, result_loss
 
 
-def _loss(objective: Objective, aims: Tensor | None) -> AttackLoss:
-    """The attack's own loss, or the targeted one towards ``aims``."""
-    own: Mapping[str, AttackLoss] = objective.task.attack_losses
-    if aims is None:
-        return own[objective.loss]
+def _loss(objective: Objective) -> BatchLoss:
+    """The attack's own loss, or the targeted one towards the aims of the batch."""
+    own = objective.task.attack_losses[objective.loss]
 
-    def towards(outputs: Any, targets: Tensor, targeted: bool) -> Tensor:
-        return targeted_dlr(outputs, targets, aims)
+    def loss(outputs: Any, part: Batch) -> Tensor:
+        if part.aims is None:
+            return own(outputs, part.targets, objective.params.targeted)
+        return targeted_dlr(outputs, part.targets, part.aims)
 
-    return towards
+    return loss
 
 
-def _losses(objective: Objective, outputs: Any, batch: Batch, aims: Tensor | None) -> Tensor:
+def _losses(objective: Objective, outputs: Any, batch: Batch) -> Tensor:
     """(N,) losses at ``outputs``; NaN is as large as can be."""
-    losses = _loss(objective, aims)(outputs, batch.targets, objective.params.targeted)
-    return losses.to(batch.images.dtype).nan_to_num(nan=torch.inf)
+    return _loss(objective)(outputs, batch).to(batch.images.dtype).nan_to_num(nan=torch.inf)
 
 
 def _edge_start(batch: Batch, params: AttackParams, start: int) -> Tensor:

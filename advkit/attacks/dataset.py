@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,7 @@ from advkit.tasks.prediction import outputs_of
 from advkit.tasks.task import FROM_DATA, task_of
 
 CLEAN_WRONG, FOOLED, ROBUST = 0, 1, 2
+_WINDOW = 32 * 2**20  # bytes of images that are on their way together
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,31 @@ class AttackedBatch:
     batch: AttackBatch
     seconds: float
 
+    def split(self, size: int) -> Iterator[AttackedBatch]:
+        """The same in parts of ``size`` images; what the attack did as a whole is told with the first."""
+        if len(self.indices) <= size:
+            yield self
+            return
+        for start in range(0, len(self.indices), size):
+            part, first = slice(start, start + size), start == 0
+            batch = AttackBatch(
+                self.batch.images[part],
+                self.batch.forwards if first else 0,
+                self.batch.backwards if first else 0,
+                self.batch.zero_gradients[part],
+                self.batch.dead[part],
+                self.batch.stages if first else {},
+            )
+            yield AttackedBatch(
+                self.clean[part],
+                self.adversarial[part],
+                self.targets[part],
+                self.indices[part],
+                self.aims[part],
+                batch,
+                self.seconds if first else 0.0,
+            )
+
 
 def attack_set(
     surrogates: Sequence[nn.Module],
@@ -77,18 +106,25 @@ def attack_set(
 ) -> Iterator[AttackedBatch]:
     """Attack every image of ``data``.
 
+    Where images leave as they are fooled, more of them are on their way than go through the networks together, so that
+    passes stay full.
+
     Args:
         surrogates: as loaded; they choose the targets of ``least-likely``.
         gradient_models: the same networks, folded; they give the gradients.
         data: images and what is true of them.
         params: the attack.
         target: a rule of the task's ``aim``, or ``from-data``; None when untargeted.
-        batch_size: images at a time.
+        batch_size: images that go through the networks, and that are yielded, together.
         device: where to work.
     """
-    for start in range(0, len(data), batch_size):
-        clean = clean_batch(data, slice(start, start + batch_size))
-        yield attack_images(surrogates, gradient_models, clean, params, target, device)
+    size = batch_size
+    if params.goal == "robustness" and task_of(surrogates).stops_early:
+        size = max(1, _WINDOW // (4 * math.prod(data.size)) // batch_size) * batch_size
+    for start in range(0, len(data), size):
+        clean = clean_batch(data, slice(start, min(start + size, len(data))))
+        done = attack_images(surrogates, gradient_models, clean, params, target, device, batch_size)
+        yield from done.split(batch_size)
 
 
 def attack_images(
@@ -98,8 +134,9 @@ def attack_images(
     params: AttackParams,
     target: str | int | None,
     device: str,
+    at_once: int | None = None,
 ) -> AttackedBatch:
-    """Attack one batch; arguments as :func:`attack_set`."""
+    """Attack one batch, ``at_once`` images in a pass; the other arguments as :func:`attack_set`."""
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     aims = truth
     if target == FROM_DATA:
@@ -107,12 +144,20 @@ def attack_images(
         aims = clean.aims.to(device)
     elif target is not None:
         task, count = task_of(surrogates), clean.num_classes
-        aims = task.aim(target, truth, indices, lambda: outputs_of(surrogates, images), count, params.seed)
+        logits = partial(_outputs_in_parts, surrogates, images, at_once)
+        aims = task.aim(target, truth, indices, logits, count, params.seed)
     began = time.perf_counter()
-    found = attack(gradient_models, images, aims, indices, params)
+    found = attack(gradient_models, images, aims, indices, params, at_once=at_once)
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
     return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, aims.cpu(), found, seconds)
+
+
+def _outputs_in_parts(networks: Sequence[nn.Module], images: Tensor, at_once: int | None) -> Any:
+    """Raw outputs for ``images``, ``at_once`` of them in a pass."""
+    step = at_once or max(1, len(images))
+    found = [outputs_of(networks, images[start : start + step]) for start in range(0, len(images), step)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def outcomes(correct: Tensor, fooled: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -31,22 +32,37 @@ def fab_t(
     Each step goes beyond the linearised boundary with one of the ``targets`` likeliest wrong classes by a factor
     ``eta``, drawn by at most ``alpha`` towards the point of that boundary nearest to the clean image; from a fooling
     point it goes back to ``beta`` of the way. With an eps, images that need more stay clean, and for robustness an
-    image leaves once it fools within eps.
+    image leaves once it fools within eps. Differences of logits near a boundary are small: passes are of float32
+    whatever the attack's precision.
     """
+    with objective.in_float32():
+        return _nearest(objective, batch, params, steps, targets, alpha, eta, beta)
+
+
+def _nearest(
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    steps: int,
+    targets: int,
+    alpha: float,
+    eta: float,
+    beta: float,
+) -> Tensor:
     best = batch.images.clone()
     best_norm = best.new_full((len(best),), torch.inf)
     wrong = objective.verdict(objective.outputs(batch.images), batch.images, batch)[0]
     best_norm[wrong] = 0.0
     for aims in ranked_targets(objective, batch, targets):
         places = (~_done(best_norm, params)).nonzero().squeeze(1)
-        part, aims, x = batch.take(places), aims[places], batch.images[places]
+        part, x = replace(batch, aims=aims).take(places), batch.images[places]
         if not len(places):
             break
-        ahead, gradient, _ = _boundary(objective, part, x, aims)
+        ahead, gradient, _ = _boundary(objective, part, x)
         for step in range(1, steps + 1):
             x = _step(x, part.images, ahead, gradient, params, alpha, eta)
             if step < steps:
-                ahead, gradient, outputs = _boundary(objective, part, x, aims)
+                ahead, gradient, outputs = _boundary(objective, part, x)
             else:
                 outputs = objective.outputs(x)
             hit = objective.verdict(outputs, x, part)[0]
@@ -55,14 +71,14 @@ def fab_t(
             best[places[closer]], best_norm[places[closer]] = x[closer], norm[closer]
             left = ~_done(best_norm[places], params)
             if not bool(left.all()):
-                part, places, aims, x, hit = part.take(left), places[left], aims[left], x[left], hit[left]
+                part, places, x, hit = part.take(left), places[left], x[left], hit[left]
                 ahead, gradient = ahead[left], gradient[left]
             if not len(places):
                 break
             if step < steps and bool(hit.any()):
                 x = torch.where(per_image(hit), part.images + beta * (x - part.images), x)
                 ahead, gradient = ahead.clone(), gradient.clone()  # which may be expanded in memory
-                ahead[hit], gradient[hit], _ = _boundary(objective, part.take(hit), x[hit], aims[hit])
+                ahead[hit], gradient[hit], _ = _boundary(objective, part.take(hit), x[hit])
     return torch.where(per_image(best_norm <= params.eps * (1.0 + 1e-6)), best, batch.images)
 
 
@@ -73,15 +89,16 @@ def _done(norm: Tensor, params: AttackParams) -> Tensor:
     return norm == 0.0
 
 
-def _boundary(objective: Objective, batch: Batch, x: Tensor, aims: Tensor) -> tuple[Tensor, Tensor, Any]:
-    """(N,) how far ``x`` is beyond the boundary with ``aims``, in logits; its gradient; and the outputs at ``x``."""
+def _boundary(objective: Objective, batch: Batch, x: Tensor) -> tuple[Tensor, Tensor, Any]:
+    """(N,) how far ``x`` is beyond the boundary with the aims, in logits; its gradient; and the outputs at ``x``."""
 
-    def difference(outputs: Any, classes: Tensor, targeted: bool) -> Tensor:
-        wanted, own = (outputs.gather(1, one[:, None]).squeeze(1) for one in (aims, classes))
+    def difference(outputs: Any, part: Batch) -> Tensor:
+        assert part.aims is not None
+        wanted, own = (outputs.gather(1, one[:, None]).squeeze(1) for one in (part.aims, part.targets))
         return wanted - own  # type: ignore[no-any-return]
 
     gradient, outputs = objective.gradient(batch, x, loss=difference)
-    return difference(outputs, batch.targets, False).to(x.dtype), gradient, outputs
+    return difference(outputs, batch).to(x.dtype), gradient, outputs
 
 
 def _step(

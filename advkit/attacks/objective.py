@@ -16,24 +16,27 @@ from advkit.data import canvas
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.network import Network
-from advkit.tasks.task import AttackLoss, Task, task_of
+from advkit.tasks.task import Task, task_of
 
 
 @dataclass
 class Batch:
     """Images on their way: ``rows`` are their positions in the batch that the attack was called with.
 
-    ``targets`` (N, ...) are what to move away from, or towards when targeted.
+    ``targets`` (N, ...) are what to move away from, or towards when targeted; ``aims`` (N,) the classes that an attack
+    which chooses them itself is on its way to.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
     rows: Tensor
+    aims: Tensor | None = None
 
-    def take(self, which: Tensor) -> Batch:
-        """The images at ``which`` (positions or a mask)."""
-        return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which])
+    def take(self, which: Tensor | slice) -> Batch:
+        """The images at ``which`` (positions, a mask or a slice)."""
+        aims = None if self.aims is None else self.aims[which]
+        return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which], aims)
 
 
 def loss_for(task: Task, params: AttackParams) -> str:
@@ -60,20 +63,33 @@ def settled(params: AttackParams, networks: Sequence[nn.Module]) -> AttackParams
 
 
 View = Callable[[Tensor, Batch], Tensor]  # what networks see of points (N, C, H, W)
+BatchLoss = Callable[[Any, Batch], Tensor]  # (N,) larger is better for the attacker, of raw outputs
 
 
 class Objective:
     """The surrogates and the loss for one batch, counting what it costs.
 
+    Networks look at no more than ``at_once`` images in a pass, however many are on their way: as these leave the batch,
+    passes stay full.
+
     Attributes:
+        precision: of passes whose outcome is judged again.
         forwards, backwards: passes summed over images and networks.
         zero: (N,) bool, images whose loss gave an all-zero or NaN gradient at some step.
         dead: (N,) bool, those for which the task's fallback loss gave none either.
         stages: of an attack that is made of others, how many images each of them fooled.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], params: AttackParams, count: int, device: torch.device) -> None:
-        self.networks, self.params = networks, params
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        params: AttackParams,
+        count: int,
+        device: torch.device,
+        at_once: int | None = None,
+    ) -> None:
+        self.networks, self.params, self.precision = networks, params, params.precision
+        self.at_once = at_once or max(1, count)
         self.task: Task = task_of(networks)
         self.loss = loss_for(self.task, params)
         self.forwards = self.backwards = 0
@@ -90,12 +106,26 @@ class Objective:
         finally:
             self.loss = before
 
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """No bfloat16, for an attack that lives on small differences of logits."""
+        before, self.precision = self.precision, "float32"
+        try:
+            yield
+        finally:
+            self.precision = before
+
     def outputs(self, x: Tensor) -> Any:
         """Raw outputs at ``x`` (N, C, H, W), no gradient."""
         with torch.no_grad(), self._autocast(x):
-            outputs = self.task.outputs(self.networks, x)
+            found = [self.task.outputs(self.networks, x[part]) for part in self._parts(len(x))]
         self.forwards += len(x) * len(self.networks)
-        return outputs
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _parts(self, count: int) -> list[slice]:
+        """Which of ``count`` images go through the networks together."""
+        starts = range(0, max(1, count), self.at_once)
+        return [slice(start, start + self.at_once) for start in starts]
 
     def losses(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) larger is better for the attacker."""
@@ -117,10 +147,9 @@ class Objective:
         hit, losses, written = self.fooled(outputs, batch.targets), self.losses(outputs, batch.targets), x
         if self.params.quantize:
             written = self._rounded(x, batch.images)
-        if (self.params.quantize or self.params.precision != "float32") and bool(hit.any()):
-            with torch.no_grad():
-                again = self.task.outputs(self.networks, written[hit])
-            self.forwards += int(hit.sum()) * len(self.networks)
+        if (self.params.quantize or self.precision != "float32") and bool(hit.any()):
+            with self.in_float32():
+                again = self.outputs(written[hit])
             sure, sure_losses = self.fooled(again, batch.targets[hit]), self.losses(again, batch.targets[hit])
             hit, losses = hit.clone(), losses.clone()
             losses[hit] = sure_losses.to(losses.dtype)
@@ -137,37 +166,48 @@ class Objective:
         return written
 
     def gradient(
-        self, batch: Batch, x: Tensor, view: View | None = None, loss: AttackLoss | None = None
+        self, batch: Batch, x: Tensor, view: View | None = None, loss: BatchLoss | None = None
     ) -> tuple[Tensor, Any]:
         """The gradient (N, C, H, W) by ``x`` of ``loss``, or of the attack's own; where zero or NaN, the fallback's.
 
         Returns:
             the gradient, and the outputs at ``view(x, batch)``, or at ``x`` without one.
         """
-        gradient, outputs = self._plain(batch, x, view, loss or self.task.attack_losses[self.loss])
+        gradient, outputs = self._passes(batch, x, view, loss or self._named(self.loss))
         empty = ~(flat_norm(gradient, "linf") > 0)
         if bool(empty.any()):
             self.zero[batch.rows[empty]] = True
             part = batch.take(empty)
-            again, _ = self._plain(part, x[empty], view, self.task.attack_losses[self.task.fallback])
+            again, _ = self._passes(part, x[empty], view, self._named(self.task.fallback))
             self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
             gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
             gradient[empty] = again
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient, outputs
 
-    def _plain(self, batch: Batch, x: Tensor, view: View | None, loss: AttackLoss) -> tuple[Tensor, Any]:
+    def _named(self, name: str) -> BatchLoss:
+        loss = self.task.attack_losses[name]
+        return lambda outputs, batch: loss(outputs, batch.targets, self.params.targeted)
+
+    def _passes(self, batch: Batch, x: Tensor, view: View | None, loss: BatchLoss) -> tuple[Tensor, Any]:
+        """A forward and a backward pass of all images, :attr:`at_once` of them together."""
+        parts = self._parts(len(x))
+        if len(parts) == 1:
+            return self._pass(batch, x, view, loss)
+        found = [self._pass(batch.take(part), x[part], view, loss) for part in parts]
+        return torch.cat([gradient for gradient, _ in found]), torch.cat([outputs for _, outputs in found])
+
+    def _pass(self, batch: Batch, x: Tensor, view: View | None, loss: BatchLoss) -> tuple[Tensor, Any]:
         x = x.detach().requires_grad_()
         with torch.enable_grad(), self._autocast(x):
             outputs = self.task.outputs(self.networks, view(x, batch) if view is not None else x)
-            losses = loss(outputs, batch.targets, self.params.targeted)
-            gradient = gradient_by(losses, x, self.networks)
+            gradient = gradient_by(loss(outputs, batch), x, self.networks)
         self.forwards += len(x) * len(self.networks)
         self.backwards += len(x) * len(self.networks)
         return gradient, outputs.detach()
 
     def _autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16")
+        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 def gradient_by(losses: Tensor, x: Tensor, networks: Sequence[nn.Module], *, create_graph: bool = False) -> Tensor:

@@ -39,7 +39,13 @@ class AttackBatch:
 
 
 def attack(
-    networks: Sequence[nn.Module], images: Tensor, targets: Tensor, indices: Tensor, params: AttackParams
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    targets: Tensor,
+    indices: Tensor,
+    params: AttackParams,
+    *,
+    at_once: int | None = None,
 ) -> AttackBatch:
     """Adversarial images for one batch.
 
@@ -49,6 +55,7 @@ def attack(
         targets: (N, ...) what the task wants of each image when untargeted, what the attacker wants when targeted.
         indices: (N,) int64: identities of the images in their data set; they key the randomness.
         params: the attack.
+        at_once: how many images go through the networks together; by default all.
 
     Raises:
         InputError: surrogates of different tasks, without gradients where the method needs them, or of a task that the
@@ -57,7 +64,7 @@ def attack(
     check_method(task_of(networks), params.method)
     if params.targeted and params.method.attack.chooses_targets:
         raise InputError(f"--target: {params.method.attack.name} chooses its targets itself; use apgd-ce or pgd")
-    objective = Objective(networks, params, len(images), images.device)
+    objective = Objective(networks, params, len(images), images.device, at_once)
     if several := objective.task.strongest_of.get(objective.loss):
         made = [attack(networks, images, targets, indices, replace(params, loss=loss)) for loss in several]
         return _strongest(made, objective, targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from advkit.metrics.norms import flat_norm, per_image
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
 _SCHEDULE = 10_000
+_MOST_AHEAD = 32  # queries of an image in one pass
+_BLOCK = 256  # queries that are planned together
 
 
 def square(
@@ -49,34 +52,84 @@ def square(
 def _run(
     objective: Objective, batch: Batch, params: AttackParams, restart: int, queries: int, p_init: float, schedule: int
 ) -> tuple[Tensor, Tensor]:
-    """One random search: images and losses, both as judged."""
+    """One random search: images and losses, both as judged.
+
+    Most queries change nothing. Where few images are left, several queries of each are therefore looked at in one pass,
+    all from the same point; those after the first that is better are thrown away and asked anew from there, so that
+    what comes out is what one query after the other would give.
+    """
     reached, reached_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=reached.device)
-    start, propose = (_stripes, _linf_square) if params.norm == "linf" else (_bumps, _l2_square)
+    plan = _Plan(restart, schedule, p_init, batch.images)
     x, loss = batch.images, reached_loss
-    for query in range(-1, queries):
-        if query < 0:  # an image that is wrong already stays as it is
-            candidate = batch.images
-        elif query == 0:
+    query = torch.full_like(places, -1)  # the next one of each image
+    ahead = 1
+    while len(places):
+        first = int(query[0])  # up to the first square all images are at the same one
+        if first < 0:  # an image that is wrong already stays as it is
+            part, asked, candidate = batch, query, batch.images
+        elif first == 0:
             drawn = counter_rng.stream("square start", restart)
-            candidate, loss = _inside(start(batch, params, drawn), batch, params), torch.full_like(loss, -torch.inf)
+            start = _stripes if params.norm == "linf" else _bumps
+            part, asked, candidate = batch, query, _inside(start(batch, params, drawn), batch, params)
+            loss = torch.full_like(loss, -torch.inf)
         else:
-            side = square_side(query, schedule, p_init, x)
-            candidate = _inside(propose(x, batch, params, side, (restart, query)), batch, params)
-        hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, batch)
+            rows = torch.arange(len(places), device=x.device).repeat_interleave(ahead)
+            asked = (query[:, None] + torch.arange(ahead, device=x.device)).flatten()
+            part, propose = batch.take(rows), _linf_square if params.norm == "linf" else _l2_square
+            candidate = _inside(propose(x[rows], part, params, plan, asked), part, params)
+        hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, part)
         losses = losses.nan_to_num(nan=torch.inf)
         if params.goal == "robustness":
             losses = torch.where(hit, torch.inf, losses)
-        better = losses > loss
-        x, loss = torch.where(per_image(better), candidate, x), torch.where(better, losses, loss)
+        losses = torch.where(asked < queries, losses, -torch.inf).view(len(places), -1)
+        better = losses > loss[:, None]
+        any_better, chosen = better.any(1), better.int().argmax(1)
+        chosen_row = torch.arange(len(places), device=x.device) * losses.shape[1] + chosen
+        x = torch.where(per_image(any_better), candidate[chosen_row], x)
+        loss = torch.where(any_better, losses.flatten()[chosen_row], loss)
         gained = loss > reached_loss[places]
         reached[places[gained]], reached_loss[places[gained]] = x[gained], loss[gained]
-        left = ~torch.isposinf(loss)
-        if params.goal == "robustness" and not bool(left.all()):
-            batch, places, x, loss = batch.take(left), places[left], x[left], loss[left]
-        if not len(places):
-            break
+        used = torch.where(any_better, chosen + 1, losses.shape[1])
+        query = query + used
+        left = query < queries
+        if params.goal == "robustness":
+            left &= ~torch.isposinf(loss)
+        useful = 2.0 * float(used.float().mean())
+        if not bool(left.all()):
+            batch, places, x, loss, query = batch.take(left), places[left], x[left], loss[left], query[left]
+        if params.norm == "linf" and first > 0:
+            ahead = max(1, min(int(useful), _MOST_AHEAD, objective.at_once // max(1, len(places))))
     return reached, reached_loss
+
+
+class _Plan:
+    """What is fixed beforehand of every query: the side of its square, and the streams of its random numbers."""
+
+    def __init__(self, restart: int, schedule: int, p_init: float, images: Tensor) -> None:
+        self._restart, self._schedule, self._p_init, self._images = restart, schedule, p_init, images
+        self._known: dict[str, Tensor] = {}
+
+    def sides(self, query: Tensor) -> Tensor:
+        """(N,) int64, in pixels."""
+        return self._looked_up(query, "side", self._sides)
+
+    def streams(self, purpose: str, query: Tensor) -> Tensor:
+        """(N,) int64, see :func:`advkit.data.counter_rng.streams`."""
+        return self._looked_up(
+            query, purpose, lambda asked: counter_rng.streams(purpose, [(self._restart, one) for one in asked])
+        )
+
+    def _sides(self, asked: range) -> Tensor:
+        return torch.tensor([square_side(one, self._schedule, self._p_init, self._images) for one in asked])
+
+    def _looked_up(self, query: Tensor, name: str, make: Callable[[range], Tensor]) -> Tensor:
+        known = self._known.get(name, torch.empty(0, dtype=torch.int64, device=query.device))
+        wanted = int(query.max()) + 1
+        if wanted > len(known):
+            fresh = make(range(len(known), wanted + _BLOCK)).to(known.device)
+            known = self._known[name] = torch.cat([known, fresh])
+        return known[query]
 
 
 def square_side(query: int, queries: int, p_init: float, x: Tensor) -> int:
@@ -93,19 +146,19 @@ def _inside(x: Tensor, batch: Batch, params: AttackParams) -> Tensor:
     return quantize(x, batch.images, params.eps, params.norm).to(x.dtype) / LEVELS if params.quantize else x
 
 
-def _corners(batch: Batch, params: AttackParams, side: int, place: str, step: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(N,) top rows and left columns of a square for each image."""
+def _corners(batch: Batch, params: AttackParams, side: Tensor, stream: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) top rows and left columns of a square of ``side`` (N,) for each image."""
     height, width = batch.images.shape[-2:]
-    drawn = counter_rng.uniform(params.seed, batch.indices, counter_rng.stream(place, *step), 2)
+    drawn = counter_rng.uniform(params.seed, batch.indices, stream, 2)
     return (drawn[:, 0] * (height - side + 1)).long(), (drawn[:, 1] * (width - side + 1)).long()
 
 
-def _window(batch: Batch, top: Tensor, left: Tensor, side: int) -> Tensor:
+def _window(batch: Batch, top: Tensor, left: Tensor, side: Tensor) -> Tensor:
     """(N, 1, H, W) bool: the pixels of each image's square."""
     height, width = batch.images.shape[-2:]
     row, column = (torch.arange(length, device=top.device) for length in (height, width))
-    rows = (row >= top[:, None]) & (row < top[:, None] + side)
-    columns = (column >= left[:, None]) & (column < left[:, None] + side)
+    rows = (row >= top[:, None]) & (row < (top + side)[:, None])
+    columns = (column >= left[:, None]) & (column < (left + side)[:, None])
     return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
 
 
@@ -116,11 +169,12 @@ def _stripes(batch: Batch, params: AttackParams, stream: int) -> Tensor:
     return batch.images + params.eps * drawn.view(count, channels, 1, width)
 
 
-def _linf_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
+def _linf_square(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, query: Tensor) -> Tensor:
     """``x`` with one square per image set to the clean pixels plus or minus eps, one sign for each channel."""
     count, channels = x.shape[:2]
-    inside = _window(batch, *_corners(batch, params, side, "square filled", step), side)
-    stream = counter_rng.stream("square signs", *step)
+    side = plan.sides(query)
+    inside = _window(batch, *_corners(batch, params, side, plan.streams("square filled", query)), side)
+    stream = plan.streams("square signs", query)
     drawn = counter_rng.signs(params.seed, batch.indices, stream, channels).view(count, channels, 1, 1)
     return torch.where(inside, batch.images + params.eps * drawn, x)
 
@@ -157,18 +211,21 @@ def _bumps(batch: Batch, params: AttackParams, stream: int) -> Tensor:
     return batch.images + _of_length(delta, params.eps)
 
 
-def _l2_square(x: Tensor, batch: Batch, params: AttackParams, side: int, step: tuple[int, int]) -> Tensor:
+def _l2_square(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, query: Tensor) -> Tensor:
     """``x`` with the perturbation of one square moved to another: that one's, and what the budget has left.
 
     A square that is emptied gives its share of the norm to the one that is filled with a bump beside what lay there.
+    All images are at the same query.
     """
     count, channels = x.shape[:2]
+    side = int(plan.sides(query[:1]))
     side = min(max(3, side + 1 - side % 2), min(x.shape[-2:]))
+    sides = torch.full_like(query, side)
     delta = x - batch.images
-    top, left = _corners(batch, params, side, "square filled", step)
-    filled = _window(batch, top, left, side)
-    emptied = _window(batch, *_corners(batch, params, side, "square emptied", step), side)
-    stream = counter_rng.stream("square signs", *step)
+    top, left = _corners(batch, params, sides, plan.streams("square filled", query))
+    filled = _window(batch, top, left, sides)
+    emptied = _window(batch, *_corners(batch, params, sides, plan.streams("square emptied", query)), sides)
+    stream = plan.streams("square signs", query)
     drawn = counter_rng.uniform(params.seed, batch.indices, stream, channels + 1)
     signs = torch.where(drawn[:, :channels] < 0.5, -1.0, 1.0).view(count, channels, 1, 1)
     shape = bump(side, x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -48,13 +49,18 @@ def stream(purpose: str, *numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+def streams(purpose: str, numbers: Iterable[Sequence[int]]) -> Tensor:
+    """(N,) int64: the :func:`stream` of each of N draws, for functions below that take one for each image."""
+    return torch.tensor([_wrapped(stream(purpose, *one)) for one in numbers], dtype=torch.int64)
+
+
+def uniform(seed: int, indices: Tensor, stream: int | Tensor, count: int) -> Tensor:
     """Uniform numbers in [0, 1) with 24 bits, ``count`` for each image.
 
     Args:
         seed: the run's seed, any integer.
         indices: (N,) int64, identities of the images in their data set.
-        stream: separates independent uses, see :func:`stream`.
+        stream: separates independent uses, see :func:`stream`; (N,) of :func:`streams` give each image its own.
         count: numbers wanted for each image.
 
     Returns:
@@ -62,17 +68,17 @@ def uniform(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
     """
     key = torch.full_like(indices, _wrapped(seed * 2 + 1))
     key = _mixed(_mixed(key) + (indices + 1) * _GAMMA)
-    key = _mixed(key + _wrapped((stream + 1) * _GAMMA))
+    key = _mixed(key + (_wrapped((stream + 1) * _GAMMA) if isinstance(stream, int) else (stream + 1) * _GAMMA))
     counter = torch.arange(1, count + 1, device=indices.device, dtype=torch.int64)
     return _shifted(_mixed(key[:, None] + counter * _GAMMA), 40).to(torch.float32) * 2.0**-24
 
 
-def signs(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+def signs(seed: int, indices: Tensor, stream: int | Tensor, count: int) -> Tensor:
     """Fair signs, (N, count) float32 of -1 and 1; arguments as :func:`uniform`."""
     return torch.where(uniform(seed, indices, stream, count) < 0.5, -1.0, 1.0)
 
 
-def normal(seed: int, indices: Tensor, stream: int, count: int) -> Tensor:
+def normal(seed: int, indices: Tensor, stream: int | Tensor, count: int) -> Tensor:
     """Standard normal numbers, (N, count) float32 (Box and Muller 1958); arguments as :func:`uniform`."""
     both = uniform(seed, indices, stream, 2 * count)
     radius = (-2.0 * torch.log1p(-both[:, :count])).sqrt()

@@ -54,7 +54,7 @@ def test_too_few_classes_for_the_loss_are_refused(method: str, classes: int) -> 
 def state(**given: Tensor) -> apgd._State:
     point, number = torch.zeros(3, 1, 1, 1), torch.zeros(3)
     named = dict.fromkeys(("x", "before", "gradient", "best", "best_gradient"), point)
-    named |= dict.fromkeys(("loss", "best_loss", "step", "rises", "checked_loss", "halved", "aims", "places"), number)
+    named |= dict.fromkeys(("loss", "best_loss", "step", "rises", "checked_loss", "halved", "places"), number)
     return apgd._State(**(named | given))
 
 
