@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -14,15 +14,13 @@ from advkit.attacks.attack import Attack
 from advkit.attacks.iterative import keep_better
 from advkit.attacks.objective import Batch, BatchLoss, Objective
 from advkit.attacks.params import AttackParams
-from advkit.attacks.target_ranks import ranked_targets
+from advkit.attacks.target_ranks import likeliest_first, ranked_targets
 from advkit.data import canvas, counter_rng
 from advkit.metrics.norms import flat_norm, per_image
 from advkit.tasks.dlr import targeted_dlr
 
 _MOMENTUM = 0.75  # share of the new step, of which the last one has the rest
 _FIRST, _SHORTER, _LEAST = 0.22, 0.03, 0.06  # of the steps: the first check, how much sooner each next one, the soonest
-
-Run = tuple[int, Tensor | None]  # number that keys the start, and (N,) classes to aim at
 
 
 def apgd(objective: Objective, batch: Batch, params: AttackParams, *, steps: int = 100, rho: float = 0.75) -> Tensor:
@@ -32,33 +30,51 @@ def apgd(objective: Objective, batch: Batch, params: AttackParams, *, steps: int
     returned to, where the loss rose in no more than ``rho`` of the steps since the last check, or where neither the
     step nor the best loss changed since. Checks come sooner and sooner.
     """
-    return _best_of(objective, batch, params, [(restart, None) for restart in range(params.restarts)], steps, rho)
+    streams = [counter_rng.streams("apgd start", [(restart,)]) for restart in range(params.restarts)]
+    return _best_of(objective, batch, params, [(one, None) for one in streams], steps, rho)
 
 
 def apgd_t(
     objective: Objective, batch: Batch, params: AttackParams, *, steps: int = 100, rho: float = 0.75, targets: int = 9
 ) -> Tensor:
-    """As :func:`apgd` by the targeted difference of logits ratio, towards the ``targets`` likeliest wrong classes."""
+    """As :func:`apgd` by the targeted difference of logits ratio, towards the ``targets`` likeliest wrong classes.
+
+    After the likeliest by itself the others go side by side; for robustness an image leaves once any of them fools.
+    """
     aims = ranked_targets(objective, batch, targets)
-    runs: list[Run] = [
-        (1 + rank + len(aims) * restart, aim) for restart in range(params.restarts) for rank, aim in enumerate(aims)
-    ]
+    ranks, runs = range(aims.shape[1]), []
+    for restart in range(params.restarts):
+        for group in likeliest_first(len(ranks)):
+            numbers = [(1 + rank + len(ranks) * restart,) for rank in ranks[group]]
+            runs.append((counter_rng.streams("apgd start", numbers), aims[:, group]))
     return _best_of(objective, batch, params, runs, steps, rho)
 
 
 def _best_of(
-    objective: Objective, batch: Batch, params: AttackParams, runs: Iterable[Run], steps: int, rho: float
+    objective: Objective,
+    batch: Batch,
+    params: AttackParams,
+    runs: Sequence[tuple[Tensor, Tensor | None]],
+    steps: int,
+    rho: float,
 ) -> Tensor:
-    """The strongest result of several runs for each image, (N, C, H, W)."""
+    """The strongest result of several runs for each image, (N, C, H, W).
+
+    Each of ``runs`` has (G,) streams that key the starts of G copies of every image, and (N, G) classes to aim at.
+    """
     best, best_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=best.device)
-    for start, aims in runs:
-        if not len(places):
-            break
-        part = replace(batch, aims=aims).take(places)
-        images, losses = _run(objective, part, params, start, steps, rho)
-        better = losses > best_loss[places]
-        best[places[better]], best_loss[places[better]] = images[better], losses[better]
+    if params.goal == "robustness":  # what is wrong already needs nothing
+        hit = keep_better(best, best_loss, places, best.clone(), objective.outputs(best), objective, batch)
+        places = places[~hit]
+    for streams, aims in runs:
+        for block in objective.blocks(places, len(streams)):
+            part = batch.take(block) if aims is None else batch.take(block).copied(aims[block])
+            images, losses = _run(objective, part, params, streams.to(best.device).repeat(len(block)), steps, rho)
+            loss, chosen = losses.view(len(block), -1).max(1)
+            rows = torch.arange(len(block), device=best.device) * len(streams) + chosen
+            better = loss > best_loss[block]
+            best[block[better]], best_loss[block[better]] = images[rows[better]], loss[better]
         if params.goal == "robustness":
             places = places[~torch.isposinf(best_loss[places])]
     return best
@@ -101,19 +117,17 @@ def _run(
     objective: Objective,
     batch: Batch,
     params: AttackParams,
-    start: int,
+    streams: Tensor,
     steps: int,
     rho: float,
 ) -> tuple[Tensor, Tensor]:
-    """One run: images and losses, as judged. For robustness an image leaves once it fools, its loss infinite."""
+    """One run: images and losses, as judged. For robustness all copies of an image leave once one fools.
+
+    The loss of that one is infinite. ``streams`` (N,) key the starts.
+    """
     result, result_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=result.device)
-    if params.goal == "robustness":  # what is wrong already needs nothing
-        hit = keep_better(result, result_loss, places, batch.images, objective.outputs(batch.images), objective, batch)
-        batch, places = batch.take(~hit), places[~hit]
-    if not len(places):
-        return result, result_loss
-    x = (batch.images + _edge_start(batch, params, start)).clamp(0.0, 1.0)
+    x = (batch.images + _edge_start(batch, params, streams)).clamp(0.0, 1.0)
     gradient, outputs = objective.gradient(batch, x, loss=_loss(objective))
     loss = _losses(objective, outputs, batch)
     zeros = torch.zeros_like(loss)
@@ -124,7 +138,8 @@ def _run(
     hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
     for step in range(steps):
         if params.goal == "robustness" and bool(hit.any()):
-            batch, state = batch.take(~hit), state.take(~hit)
+            left = batch.others(hit)
+            batch, state = batch.take(left), state.take(left)
             if not len(state.places):
                 break
         moved = _moved(state, batch, params, share=_MOMENTUM if step else 1.0)
@@ -159,14 +174,13 @@ def _losses(objective: Objective, outputs: Any, batch: Batch) -> Tensor:
     return _loss(objective)(outputs, batch).to(batch.images.dtype).nan_to_num(nan=torch.inf)
 
 
-def _edge_start(batch: Batch, params: AttackParams, start: int) -> Tensor:
-    """A random perturbation of full length: its largest entry, or its L2 norm, is eps."""
-    images = batch.images
-    size, stream = images[0].numel(), counter_rng.stream("apgd start", start)
+def _edge_start(batch: Batch, params: AttackParams, streams: Tensor) -> Tensor:
+    """A random perturbation of full length: its largest entry, or its L2 norm, is eps; ``streams`` (N,) key it."""
+    images, size = batch.images, batch.images[0].numel()
     if params.norm == "linf":
-        drawn = counter_rng.uniform(params.seed, batch.indices, stream, size) * 2.0 - 1.0
+        drawn = counter_rng.uniform(params.seed, batch.indices, streams, size) * 2.0 - 1.0
     else:
-        drawn = counter_rng.normal(params.seed, batch.indices, stream, size)
+        drawn = counter_rng.normal(params.seed, batch.indices, streams, size)
     drawn = canvas.where_pixels(drawn.view_as(images), images)
     length = flat_norm(drawn, params.norm).clamp_min(1e-12)
     return budget.project(drawn * per_image(params.eps / length), images, params.eps, params.norm)

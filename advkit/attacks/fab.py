@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from advkit.attacks.attack import Attack
 from advkit.attacks.hyperplane import to_hyperplane
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
-from advkit.attacks.target_ranks import ranked_targets
+from advkit.attacks.target_ranks import likeliest_first, ranked_targets
 from advkit.metrics.norms import flat_norm, per_image
 
 
@@ -29,11 +28,11 @@ def fab_t(
 ) -> Tensor:
     """The nearest fooling image (N, C, H, W) found for each of ``batch``; the clean one where there is none.
 
-    Each step goes beyond the linearised boundary with one of the ``targets`` likeliest wrong classes by a factor
-    ``eta``, drawn by at most ``alpha`` towards the point of that boundary nearest to the clean image; from a fooling
-    point it goes back to ``beta`` of the way. With an eps, images that need more stay clean, and for robustness an
-    image leaves once it fools within eps. Differences of logits near a boundary are small: passes are of float32
-    whatever the attack's precision.
+    Each step goes beyond the linearised boundary with one of the ``targets`` likeliest wrong classes (the first by
+    itself, then the others side by side) by a factor ``eta``, drawn by at most ``alpha`` towards the point of that
+    boundary nearest to the clean image; from a fooling point it goes back to ``beta`` of the way. With an eps, images
+    that need more stay clean, and for robustness an image leaves once it fools within eps. Differences of logits near a
+    boundary are small: passes are of float32 whatever the attack's precision.
     """
     with objective.in_float32():
         return _nearest(objective, batch, params, steps, targets, alpha, eta, beta)
@@ -53,33 +52,48 @@ def _nearest(
     best_norm = best.new_full((len(best),), torch.inf)
     wrong = objective.verdict(objective.outputs(batch.images), batch.images, batch)[0]
     best_norm[wrong] = 0.0
-    for aims in ranked_targets(objective, batch, targets):
+    aims = ranked_targets(objective, batch, targets)
+    for group in likeliest_first(aims.shape[1]):
         places = (~_done(best_norm, params)).nonzero().squeeze(1)
-        part, x = replace(batch, aims=aims).take(places), batch.images[places]
+        for block in objective.blocks(places, aims[:, group].shape[1]):
+            part = batch.take(block).copied(aims[block][:, group])
+            found, norm = _run(objective, part, params, steps, alpha, eta, beta)
+            least, chosen = norm.view(len(block), -1).min(1)
+            rows = torch.arange(len(block), device=best.device) * (len(norm) // len(block)) + chosen
+            closer = least < best_norm[block]
+            best[block[closer]], best_norm[block[closer]] = found[rows[closer]], least[closer]
+    return torch.where(per_image(best_norm <= params.eps * (1.0 + 1e-6)), best, batch.images)
+
+
+def _run(
+    objective: Objective, batch: Batch, params: AttackParams, steps: int, alpha: float, eta: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """One run towards the aims: nearest fooling images and their norms, infinite where there is none."""
+    best, best_norm = batch.images.clone(), batch.images.new_full((len(batch.rows),), torch.inf)
+    places, x = torch.arange(len(best), device=best.device), batch.images
+    ahead, gradient, _ = _boundary(objective, batch, x)
+    for step in range(1, steps + 1):
+        x = _step(x, batch.images, ahead, gradient, params, alpha, eta)
+        if step < steps:
+            ahead, gradient, outputs = _boundary(objective, batch, x)
+        else:
+            outputs = objective.outputs(x)
+        hit = objective.verdict(outputs, x, batch)[0]
+        norm = flat_norm(x - batch.images, params.norm)
+        closer = hit & (norm < best_norm[places])
+        best[places[closer]], best_norm[places[closer]] = x[closer], norm[closer]
+        done = _done(best_norm[places], params)
+        if bool(done.any()):
+            left = batch.others(done)
+            batch, places, x, hit = batch.take(left), places[left], x[left], hit[left]
+            ahead, gradient = ahead[left], gradient[left]
         if not len(places):
             break
-        ahead, gradient, _ = _boundary(objective, part, x)
-        for step in range(1, steps + 1):
-            x = _step(x, part.images, ahead, gradient, params, alpha, eta)
-            if step < steps:
-                ahead, gradient, outputs = _boundary(objective, part, x)
-            else:
-                outputs = objective.outputs(x)
-            hit = objective.verdict(outputs, x, part)[0]
-            norm = flat_norm(x - part.images, params.norm)
-            closer = hit & (norm < best_norm[places])
-            best[places[closer]], best_norm[places[closer]] = x[closer], norm[closer]
-            left = ~_done(best_norm[places], params)
-            if not bool(left.all()):
-                part, places, x, hit = part.take(left), places[left], x[left], hit[left]
-                ahead, gradient = ahead[left], gradient[left]
-            if not len(places):
-                break
-            if step < steps and bool(hit.any()):
-                x = torch.where(per_image(hit), part.images + beta * (x - part.images), x)
-                ahead, gradient = ahead.clone(), gradient.clone()  # which may be expanded in memory
-                ahead[hit], gradient[hit], _ = _boundary(objective, part.take(hit), x[hit])
-    return torch.where(per_image(best_norm <= params.eps * (1.0 + 1e-6)), best, batch.images)
+        if step < steps and bool(hit.any()):
+            x = torch.where(per_image(hit), batch.images + beta * (x - batch.images), x)
+            ahead, gradient = ahead.clone(), gradient.clone()  # which may be expanded in memory
+            ahead[hit], gradient[hit], _ = _boundary(objective, batch.take(hit), x[hit])
+    return best, best_norm
 
 
 def _done(norm: Tensor, params: AttackParams) -> Tensor:

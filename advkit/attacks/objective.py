@@ -38,6 +38,15 @@ class Batch:
         aims = None if self.aims is None else self.aims[which]
         return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which], aims)
 
+    def copied(self, aims: Tensor) -> Batch:
+        """Each image as often as (N, G) ``aims`` gives it classes to aim at: copies stand next to each other."""
+        rows = torch.arange(len(self.rows), device=self.rows.device).repeat_interleave(aims.shape[1])
+        return replace(self.take(rows), aims=aims.flatten())
+
+    def others(self, done: Tensor) -> Tensor:
+        """(N,) bool: images that have no copy among ``done`` (N,) bool."""
+        return ~torch.isin(self.rows, self.rows[done])
+
 
 def loss_for(task: Task, params: AttackParams) -> str:
     """What an attack makes larger: what it is told, else what its method usually does, else the task's first.
@@ -121,6 +130,12 @@ class Objective:
             found = [self.task.outputs(self.networks, x[part]) for part in self._parts(len(x))]
         self.forwards += len(x) * len(self.networks)
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def blocks(self, places: Tensor, copies: int) -> Iterator[Tensor]:
+        """``places`` (N,) in parts so small that ``copies`` of each image take no more room than the whole batch."""
+        size = max(1, max(len(self.zero), self.at_once) // copies)
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
 
     def _parts(self, count: int) -> list[slice]:
         """Which of ``count`` images go through the networks together."""
