@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget
-from advkit.commands.checks import check_outputs
+from advkit.commands.checks import check_figure, check_outputs
 from advkit.commands.config import command
 from advkit.commands.loading import Opened, names_of, open_all, pick_device
 from advkit.commands.output import Progress
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from advkit.attacks.dataset import AttackedBatch
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
+    from advkit.reports.attack import RobustAccuracy
 
     Write = Callable[[AttackedBatch, Tensor, Tensor, Tensor], None]
 
@@ -54,6 +55,9 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
     fail_on_flag: Annotated[
         bool, typer.Option("--fail-on-flag", help="Leave with status 1 on any suspicion against attack or model.")
     ] = False
+    figure: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw robust accuracy over eps: .png, .svg or .pdf.")
+    ] = None
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False
 
     @property
@@ -84,6 +88,8 @@ def run(config: AttackConfig) -> int:
     if config.goal == "transfer" and params.method.attack.worst_case:
         name = params.method.attack.name
         raise InputError(f"--goal transfer: {name} looks for the worst case of each image; leave it out")
+    if config.figure is not None and not (params.method.attack.minimal_norm and params.eps == float("inf")):
+        raise InputError(f"--figure {config.figure}: is told by fmn, ddn, cw and fab-t without --eps alone")
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
     from advkit.attacks.dataset import attack_set
@@ -103,10 +109,13 @@ def run(config: AttackConfig) -> int:
         for done in batches:
             write(done, *summary.add(done, opened.networks, device, config.quantized))
             progress.step("attack", summary.images, len(chosen))
+    summary.look_beyond(opened.networks, gradient_models, device)
     left_out = len(opened.images) - len(chosen)
     result = summary.result(
         config.out, config.quantized, left_out, chosen.class_names, fail_on_flag=config.fail_on_flag
     )
+    if config.figure is not None:
+        _draw(config.figure, result.robust_accuracy, params)
     return envelope.finish(
         "attack",
         result,
@@ -126,8 +135,23 @@ def _check(config: AttackConfig) -> None:
         raise InputError(f"-o {config.out}: write FILE.safetensors, or a name without suffix for a folder of PNGs")
     if config.png:
         require_writable(config.out.parent / f".{config.out.name}")
-    check_outputs(config, *([] if config.png else ["out"]), "report")
+    check_outputs(config, *([] if config.png else ["out"]), "figure", "report")
+    check_figure("figure", config.figure)
     names_of(config.models)
+
+
+def _draw(path: Path, curve: Sequence[RobustAccuracy], params: AttackParams) -> None:
+    from advkit.figures.robust_accuracy import draw
+
+    rates = [point.accuracy for point in curve]
+    draw(
+        path,
+        [point.eps for point in curve],
+        [one.rate or 0.0 for one in rates],
+        [one.interval or (0.0, 1.0) for one in rates],
+        title=f"{params.method.name}, {rates[0].total} images",
+        norm=params.norm,
+    )
 
 
 @contextlib.contextmanager

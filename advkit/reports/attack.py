@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from advkit.attacks.budget import from_levels, noise
 from advkit.attacks.budget import quantize as round_to_8_bits
 from advkit.attacks.dataset import AttackedBatch, outcomes
+from advkit.attacks.larger_eps import MOST, Beyond, applies, attack_beyond
 from advkit.attacks.params import AttackParams
 from advkit.attacks.sanity_checks import sanity_checks
 from advkit.data.canvas import where_pixels
@@ -25,6 +27,7 @@ from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import Task, task_of
 
+_CURVE = 32  # steps of the curve of robust accuracy
 _SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
 
 
@@ -62,6 +65,21 @@ class AttackStage(StrictModel):
     fooled: int = Field(description="of the images that were right and that the attacks before it had left")
 
 
+class LargerEps(StrictModel):
+    """Some of the images that resisted, attacked again with all room there is."""
+
+    eps: float = Field(description="within which the grey image lies for every image")
+    fooled: int
+    total: int
+
+
+class RobustAccuracy(StrictModel):
+    """One point of the curve."""
+
+    eps: float
+    accuracy: Rate = Field(description="right before, and not fooled by what the attack found within eps")
+
+
 class AttackResult(StrictModel):
     """Result of ``attack``."""
 
@@ -73,6 +91,12 @@ class AttackResult(StrictModel):
     ensemble_success: Rate = Field(description="averaged logits fooled, among the images they get right")
     stages: list[AttackStage] = Field(default=[], description="of autoattack, in their order; empty for others")
     norms: Norms
+    larger_eps: LargerEps | None = Field(
+        default=None, description="null where all are fooled, for transfer, for attacks of minimal norm, for detectors"
+    )
+    robust_accuracy: list[RobustAccuracy] = Field(
+        default=[], description="over eps, of the surrogates together; of attacks of minimal norm without --eps"
+    )
     forwards_per_image: float
     backwards_per_image: float
     zero_gradients: int = Field(description="images whose loss had a zero gradient at some step; margin took over")
@@ -110,6 +134,8 @@ class AttackSummary:
         self._fooled: dict[Norm, list[float]] = {"linf": [], "l2": []}  # norms of the images that are fooled
         self._metrics: dict[tuple[str, str], Any] = {}
         self._levels = True  # whether 8 bits can hold the budget
+        self._resisting: list[tuple[Tensor, Tensor, Tensor]] = []  # clean images, aims and indices of a few
+        self._beyond: Beyond | None = None
 
     def add(
         self, done: AttackedBatch, networks: list[Network], device: str, quantize: bool
@@ -150,7 +176,28 @@ class AttackSummary:
         self._ensemble[0] += int((fooled & correct).sum())
         self._ensemble[1] += int(correct.sum())
         self._count(done, written, fooled & correct)
+        held = sum(len(indices) for _, _, indices in self._resisting)
+        if held < MOST and applies(self._params, networks):
+            few = (correct & ~fooled).nonzero().squeeze(1)[: MOST - held]
+            self._resisting.append((done.clean[few], done.aims[few], done.indices[few]))
         return (eight if quantize and eight is not None else written), prediction, outcomes(correct, fooled)
+
+    def look_beyond(self, networks: list[Network], gradient_models: Sequence[nn.Module], device: str) -> None:
+        """Attack a few of the images that resisted with all room there is: robust accuracy has to fall with eps."""
+        found = [torch.cat(column).to(device) for column in zip(*self._resisting, strict=True)]
+        if found and len(found[2]):
+            self._beyond = attack_beyond(networks, gradient_models, found[0], found[1], found[2], self._params)
+
+    def _curve(self) -> list[RobustAccuracy]:
+        """Robust accuracy over eps, from the norms that were needed."""
+        if not (self._params.method.attack.minimal_norm and self._params.eps == float("inf")):
+            return []
+        needed, right = torch.tensor(self._fooled[self._params.norm]), self._ensemble[1]
+        most = float(needed.max()) if len(needed) else 0.0
+        radii = [most * k / _CURVE for k in range(_CURVE + 1)] if most else [0.0]
+        return [
+            RobustAccuracy(eps=eps, accuracy=rate(right - int((needed <= eps).sum()), self.images)) for eps in radii
+        ]
 
     def _noise(self, done: AttackedBatch, written: Tensor) -> Tensor:
         """Noise of the same norm: that of the budget, or what each image was moved by where there is none."""
@@ -208,6 +255,12 @@ class AttackSummary:
         for name, counts in zip(self._names, self._counts, strict=True):
             found += self._doubts(name, counts, classes)
         fooled, right = self._ensemble
+        beyond = self._beyond
+        if beyond is not None and 2 * beyond.fooled < beyond.total:
+            found.append(
+                f"accuracy does not fall with eps: {beyond.total - beyond.fooled} of {beyond.total} images that resist "
+                f"still do at {beyond.eps:.4g}, where a grey image is in reach: masked gradients, or a failing attack"
+            )
         if self._params.eps == float("inf") and fooled < right:
             found.append(f"nothing found on {right - fooled} of {right} images at any distance: more steps are needed")
         if "fab-t" in self._stages and "apgd-t" not in self._stages:
@@ -280,6 +333,8 @@ class AttackSummary:
                 linf_median_fooled=statistics.median(self._fooled["linf"]) if self._fooled["linf"] else None,
                 l2_median_fooled=statistics.median(self._fooled["l2"]) if self._fooled["l2"] else None,
             ),
+            larger_eps=None if self._beyond is None else LargerEps(**vars(self._beyond)),
+            robust_accuracy=self._curve(),
             forwards_per_image=self._forwards / self.images,
             backwards_per_image=self._backwards / self.images,
             zero_gradients=self._zero,
@@ -315,6 +370,10 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
     if result.norms.linf_median_fooled is not None and result.norms.l2_median_fooled is not None:
         medians = f"Linf {result.norms.linf_median_fooled:.5f}, L2 {result.norms.l2_median_fooled:.4f}"
         lines.append(f"median, {result.norms.fooled} fooled".ljust(22) + medians)
+    if result.robust_accuracy:
+        few = result.robust_accuracy[:: len(result.robust_accuracy) // 4 or 1]
+        told = ", ".join(f"{100 * (one.accuracy.rate or 0.0):.1f} % at {one.eps:.4g}" for one in few)
+        lines.append(f"robust accuracy       {told}")
     passes = f"{result.forwards_per_image:.1f} forward, {result.backwards_per_image:.1f} backward"
     lines.append(f"passes an image       {passes}")
     return lines

@@ -45,6 +45,12 @@ class Brightness(nn.Module):
         return logits.softmax(1) if self.output == "softmax" else logits
 
 
+class Misleading(Brightness):
+    def forward(self, images):  # what it says is right, its slope points the other way
+        score = super().forward(images)
+        return score.detach() - 0.5 * (score - score.detach())
+
+
 class Stubborn(Brightness):
     def train(self, mode=True):
         return super().train(True)
@@ -56,6 +62,7 @@ def softmax(): return Brightness(output="softmax")
 def wrong(): return Brightness(others=50.0)
 def staircase(): return Brightness(steps=1)
 def stubborn(): return Stubborn()
+def misleading(): return Misleading()
 '''
 
 
@@ -90,6 +97,16 @@ def test_nothing_is_said_where_nothing_is_wrong(attack: Any) -> None:
         ("stubborn", ["--eps", "0.3"], "train-mode"),
         ("wrong", ["--eps", "0.3"], "no better than chance: other normalisation, classes or weights?"),
         ("staircase", ["--eps", "0.3"], "masked gradients, or a dead network"),
+        (
+            "misleading",
+            ["--eps", "0.1"],
+            "accuracy does not fall with eps: 32 of 32 images that resist still",
+        ),
+        (
+            "misleading",
+            ["--eps", "0.1", "--norm", "l2"],
+            "resist still do at 4, where a grey image is in reach",
+        ),
         ("staircase", ["--eps", "0.3", "--method", "autoattack:steps=3:queries=300"], "gradients may be masked"),
     ],
 )
