@@ -2,10 +2,10 @@
 
     python tests/benchmarks/engine.py RESNET20.th ROBUST.safetensors CIFAR_DIR [--rounds 5] [--only NAME ...]
 
-RESNET20 is a normally trained state dict, ROBUST a checkpoint of adv-pretrain. The commands of advkit run whole: opening
-files, the attack, every verdict and control, writing images and report; the libraries' loops take images that are in
-memory already, attack them in batches of 128 and judge the result. All ways of a row run in this process, interleaved;
-imports are not counted. Ratios are medians over rounds of the same round's times.
+RESNET20 is a normally trained state dict, ROBUST a checkpoint of adv-pretrain. The commands of advkit run whole:
+opening files, the attack, every verdict and control, writing images and report; the libraries' loops take images that
+are in memory already, attack them in batches of 128 and judge the result. All ways of a row run in this process,
+interleaved; imports are not counted. Ratios are medians over rounds of the same round's times.
 """
 
 from __future__ import annotations

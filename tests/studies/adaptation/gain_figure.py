@@ -2,9 +2,9 @@
 
     python gain_figure.py DISTANCES.json OUT.png GAINS
 
-DISTANCES.json is a report of domain-distance; GAINS a folder of what paired_gain.py wrote, one file for each training and
-seed, as TRAINING-seedN.json. Prints every mean gain with a t-interval over the seeds, and Spearman's correlation of distance
-and gain over all domains and seeds of a training, with a bootstrap over seeds.
+DISTANCES.json is a report of domain-distance; GAINS a folder of what paired_gain.py wrote, one file for each training
+and seed, as TRAINING-seedN.json. Prints every mean gain with a t-interval over the seeds, and Spearman's correlation of
+distance and mean gain over the domains of a training, with a bootstrap over seeds.
 """
 
 from __future__ import annotations

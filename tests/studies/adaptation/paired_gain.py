@@ -28,7 +28,8 @@ def main(plain: str, adversarial: str, out: str, *refs: str) -> None:
         gain, interval = (
             (found.difference, found.interval) if isinstance(found, Paired) else (found.map50, found.map50_interval)
         )
-        assert gain is not None and interval is not None, f"{ref}: nothing to find"
+        assert gain is not None, f"{ref}: nothing to find"
+        assert interval is not None
         low, high = interval
         records[ref] = {
             "gain": gain,
