@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget
+from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget, probed
 from advkit.commands.checks import check_figure, check_outputs
 from advkit.commands.config import command
 from advkit.commands.loading import Opened, names_of, open_all, pick_device
@@ -101,6 +101,7 @@ def run(config: AttackConfig) -> int:
     params = settled(params, opened.networks)
     aim, chosen = aim_at(config, opened.networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in opened.networks]
+    params = probed(config, params, gradient_models, chosen, device)
     batches = attack_set(
         opened.networks, gradient_models, chosen, params, aim, batch_size=config.batch_size, device=device
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,6 +14,8 @@ from advkit.commands.loading import pick_precision
 from advkit.files.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from advkit.attacks.params import AttackParams
     from advkit.data.images import ImageSet
     from advkit.models.network import Network
@@ -127,6 +129,26 @@ def check_budget(options: BudgetOptions, images: ImageSet) -> None:
     step = options.step_size if isinstance(options, AttackOptions) else None
     if step is not None:
         check_eps(parse_eps(step, "step-size"), options.norm, step, images.size, "step-size")
+
+
+def probed(
+    options: AttackOptions, params: AttackParams, gradient_models: Sequence[nn.Module], images: ImageSet, device: str
+) -> AttackParams:
+    """``params`` with the precision that ``auto`` is here: what the device computes in, if that is faster.
+
+    Args:
+        options: of the command line.
+        params: made of them; of what the device computes in.
+        gradient_models: that the attack runs on.
+        images: that it is for.
+        device: where it runs.
+    """
+    if options.precision != "auto" or params.precision == "float32":
+        return params
+    from advkit.attacks.faster_precision import IMAGES, faster_precision
+
+    pixels, targets = (one.to(device) for one in images.batch(slice(0, IMAGES)))
+    return replace(params, precision=faster_precision(gradient_models, pixels, targets, params, len(images)))
 
 
 def aim_at(options: AttackOptions, networks: Sequence[Network], images: ImageSet) -> tuple[str | int | None, ImageSet]:

@@ -15,7 +15,7 @@ import torch
 
 from advkit.attacks.objective import settled
 from advkit.attacks.params import AttackParams
-from advkit.commands.attack_options import aim_at, attack_params, check_budget
+from advkit.commands.attack_options import aim_at, attack_params, check_budget, probed
 from advkit.commands.loading import Opened, open_all, pick_device
 from advkit.commands.matrix_config import MatrixConfig, set_name
 from advkit.data.images import ImageSet
@@ -61,12 +61,19 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
     check_budget(config, opened.images)
     target, chosen = aim_at(config, opened.networks, opened.images)
     wanted = [] if only_sets else config.surrogate or opened.names
+    gradient_models = [fuse_conv_bn(network) for network in opened.networks]
+    params = [settled(one, opened.networks) for one in methods]
+    if wanted:
+        first = [gradient_models[opened.names.index(wanted[0])]]
+        longest = max(params, key=lambda one: one.step_count * one.method.copies)
+        precision = probed(config, longest, first, chosen, device).precision  # one for all: a matrix is to be compared
+        params = [dataclasses.replace(one, precision=precision) for one in params]
     plan = Plan(
         names=opened.names,
         networks=opened.networks,
-        gradient_models=[fuse_conv_bn(network) for network in opened.networks],
+        gradient_models=gradient_models,
         surrogates=[opened.names.index(name) for name in wanted],
-        params=[settled(one, opened.networks) for one in methods],
+        params=params,
         target=target,
         gradients=config.gradients and all(map(has_gradients, opened.networks)),
         batch_size=config.batch_size,
@@ -143,7 +150,12 @@ def measured(setup: MatrixSetup, config: MatrixConfig, show: Callable[[int], Non
         return measure(setup.plan, setup.chosen, show)
     cuda = setup.plan.device.startswith("cuda")
     # Ray shows each worker its own GPU only. What had to be fetched is there by now.
-    theirs = dataclasses.replace(config, device="cuda" if cuda and ray else setup.plan.device, download=False)
+    theirs = dataclasses.replace(
+        config,
+        device="cuda" if cuda and ray else setup.plan.device,
+        download=False,
+        precision=setup.plan.params[0].precision if setup.plan.params else config.precision,  # measured once, here
+    )
     task = WorkerTask(_open, (theirs, [network.spec.sha256 for network in setup.opened.networks]), _measure)
     wanted = batches(setup.plan, setup.chosen)
     with open_executor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ class Plan:
 
     names: list[str]
     networks: list[Network]
-    gradient_models: list[nn.Module]
+    gradient_models: Sequence[nn.Module]
     surrogates: list[int]
     params: list[AttackParams]
     target: str | int | None

@@ -29,7 +29,7 @@ def double(trained: Network) -> Network:
     "method",
     [
         "pgd",
-        "mi,ti,si:copies=2",
+        "mi,ti,si",
         "apgd-ce:steps=8",
         "apgd-t:steps=4:targets=4",
         "fab-t:steps=4:targets=4",

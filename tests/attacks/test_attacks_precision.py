@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advkit.attacks.faster_precision import IMAGES, faster_precision
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import attack
@@ -50,3 +54,33 @@ def test_success_in_float32_is_that_of_a_float32_attack(
     assert losses[1] >= 0.98 * losses[0]
     assert held[1] <= held[0] + 0.03 * len(labels)
     assert held[0] < len(labels)
+
+
+class Slow(nn.Module):
+    """Takes its time where it works in the given precision."""
+
+    def __init__(self, slow: torch.dtype) -> None:
+        super().__init__()
+        self.layer, self.slow, self.passes = nn.Linear(4, 4), slow, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.layer(images.flatten(1))
+        self.passes += 1
+        if found.dtype == self.slow:
+            time.sleep(0.02)
+        return found
+
+
+@pytest.mark.parametrize("method", ["pgd", "square:queries=5000"])
+def test_auto_is_what_a_few_passes_show_to_be_faster(method: str) -> None:
+    images, targets = torch.rand(80, 1, 2, 2), torch.zeros(80).long()
+    params = AttackParams(parse_method(method), steps=100)
+    assert len(images) > IMAGES
+    for slow, expected in ((torch.float32, "bfloat16"), (torch.bfloat16, "float32")):
+        assert faster_precision([Slow(slow)], images, targets, params, 10_000) == expected
+    network = Slow(torch.float32)
+    assert (
+        faster_precision([network], images, targets, replace(params, method=parse_method("pgd"), steps=2), 8)
+        == "float32"
+    )
+    assert network.passes == 0, "so few images are not worth a measurement"
