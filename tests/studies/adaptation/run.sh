@@ -15,8 +15,8 @@ mkdir -p "$out/distances"
 
 for style in $(ls "$art/JPEGImages" | sed 's/_[0-9]*\.[a-z]*$//' | sort -u); do
     [ -f "$out/distances/$style.json" ] || $advkit domain-distance "$photo/JPEGImages" \
-        "$style=$art/JPEGImages#:${style}_*" --features "timm/tf_efficientnet_lite0@$weights" --size 224 --mean 0.498 \
-        --std 0.502 -q --report "$out/distances/$style.json"
+        "$style=$art/JPEGImages#:${style}_*" --features "timm/tf_efficientnet_lite0@$weights" --size 224 --mean 0.498,0.498,0.498 \
+        --std 0.502,0.502,0.502 -q --report "$out/distances/$style.json"
 done
 jq -s 'map(.result | {key: .targets[0].target, value: {images: .targets[0].images, n: .n,
     kid: .targets[0].distances.kernel.value, p: .targets[0].permutation_test.p_value,

@@ -1,0 +1,99 @@
+"""The grid of run.sh as a table and a figure: mean average precision clean and under attack, and what training cost.
+
+    python grid.py RESULTS DOMAIN FIGURE.png
+
+Takes every training DOMAIN-from-NAME-seedN of RESULTS that was measured; one without an attack has no robust figure.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+LOSSES = ("sum", "cls", "loc")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training.
+
+    Attributes:
+        name: as run.sh calls it.
+        clean: mAP@.5 on the test images, and its interval.
+        robust: the same under PGD-20 by each loss, on the first of them.
+        passes: forward and backward passes of training, for each image of each epoch.
+    """
+
+    name: str
+    clean: tuple[float, float, float]
+    robust: dict[str, tuple[float, float, float]]
+    passes: float
+
+
+def main(results: str, domain: str, figure: str) -> None:
+    """Print the table as Markdown and draw clean against robust."""
+    rows = [read(path, domain) for path in sorted(Path(results).glob(f"{domain}-from-*-seed?-test.json"))]
+    print("| training | mAP@.5 | under PGD-20, whole loss | cls | loc | passes |\n|---|---|---|---|---|---|")
+    for row in rows:
+        attacked = " | ".join(told(row.robust[loss]) if loss in row.robust else "" for loss in LOSSES)
+        print(f"| {row.name} | {told(row.clean)} | {attacked} | {row.passes:.2f} |")
+    draw(figure, [row for row in rows if "sum" in row.robust])
+
+
+def read(test: Path, domain: str) -> Row:
+    """The reports of one training, by that on the test images."""
+    stem = test.name.removesuffix("-test.json")
+    cost = result(test.with_name(f"{stem}.json"))["cost"]
+    attacks = {loss: test.with_name(f"{stem}-{loss}.json") for loss in LOSSES}
+    robust = {
+        loss: precision(result(path)["surrogates"][0]["adversarial_detection"])
+        for loss, path in attacks.items()
+        if path.exists()
+    }
+    return Row(
+        stem.removeprefix(f"{domain}-from-"),
+        precision(result(test)["models"][0]["detection"]),
+        robust,
+        (cost["forwards"] + cost["backwards"]) / 2,
+    )
+
+
+def result(path: Path) -> dict[str, Any]:
+    """That of a report."""
+    found: dict[str, Any] = json.loads(path.read_text())["result"]
+    return found
+
+
+def precision(found: dict[str, Any]) -> tuple[float, float, float]:
+    """mAP@.5 with the ends of its interval."""
+    low, high = found["map50_interval"]
+    return found["map50"], low, high
+
+
+def told(found: tuple[float, float, float]) -> str:
+    """``0.912 [0.900, 0.920]``."""
+    value, low, high = found
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def draw(path: str, rows: list[Row]) -> None:
+    """Clean (x) against robust (y), a mark for each training."""
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for number, row in enumerate(rows):
+        x, y = row.clean, row.robust["sum"]
+        ends = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
+        axes.errorbar(x[0], y[0], fmt="osD^vP*X"[number % 8], capsize=2, lw=0.8, label=row.name, **ends)
+    axes.set_xlabel("mAP@.5, clean")
+    axes.set_ylabel("mAP@.5, PGD-20 on the whole loss")
+    axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
