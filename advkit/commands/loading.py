@@ -51,7 +51,7 @@ def device_of_rank(name: str, world: int) -> str:
     Its share of the processor's threads is set too.
 
     Raises:
-        InputError: a device that is not there.
+        InputError: a device that is not there, or fewer GPUs than processes.
     """
     if world == 1:
         return pick_device(name)
@@ -59,7 +59,14 @@ def device_of_rank(name: str, world: int) -> str:
 
     torch.set_num_threads(max(1, torch.get_num_threads() // world))
     device = pick_device(name)
-    return pick_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}") if device == "cuda" else device
+    if device != "cuda":
+        return device
+    place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if place >= count:
+        raise InputError(
+            f"more processes here than GPUs ({count}); start {count}, or use --device cpu or cuda:N for all"
+        )
+    return f"cuda:{place}"
 
 
 def pick_precision(wanted: str, device: str) -> Any:
