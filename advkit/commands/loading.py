@@ -63,9 +63,7 @@ def device_of_rank(name: str, world: int) -> str:
         return device
     place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if place >= count:
-        raise InputError(
-            f"more processes here than GPUs ({count}); start {count}, or use --device cpu or cuda:N for all"
-        )
+        raise InputError(f"more processes here than GPUs ({count}); start {count}, or say --device cpu, or cuda:N")
     return f"cuda:{place}"
 
 

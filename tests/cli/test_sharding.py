@@ -32,8 +32,8 @@ class Brittle(nn.Linear):
         self.passes += 1
         rank, how = os.environ["SCRIPTED_FAILURE"].split()
         if os.environ["RANK"] == rank and self.passes > 6:
-            if how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if how != "broken":
+                os.kill(os.getpid(), signal.SIGKILL if how == "killed" else signal.SIGTERM)
             raise ValueError("broken here")
         return super().forward(images.flatten(1))
 
@@ -183,7 +183,9 @@ def test_bad_input_under_torchrun_is_one_line_whoever_meets_it_first(r: Path, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("fails", "how"), [("1", "broken"), ("0", "broken"), ("1", "killed")])
+@pytest.mark.parametrize(
+    ("fails", "how"), [("1", "broken"), ("0", "broken"), ("1", "killed"), ("0", "stopped"), ("1", "stopped")]
+)
 def test_a_process_that_fails_ends_all_and_nothing_is_written(
     fails: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +200,10 @@ def test_a_process_that_fails_ends_all_and_nothing_is_written(
         assert failed.returncode == -9
         assert "another process of this run has ended" in one_line(others[0])
     else:
-        assert "broken here" in one_line(failed)
+        if how == "broken":
+            assert "broken here" in one_line(failed)
+        else:
+            assert (failed.returncode, failed.stderr) == (143, "advkit: interrupted\n")
         assert [one.returncode for one in others] == [2]
         assert not others[0].stderr
     assert not list(tmp_path.glob("*.safetensors"))
