@@ -76,7 +76,7 @@ def run(config: AttackConfig) -> int:
 
 
 def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: int) -> int:
-    """This process's part; the first one, of ``rank`` 0 of ``world``, judges, counts and writes that of all."""
+    """Attack and judge this process's part; ``rank`` 0 of ``world`` counts and writes that of all, and reports."""
     params = attack_params(
         config,
         config.method,

@@ -41,9 +41,7 @@ def main(distances: str, out: str, folder: str) -> None:
         colour = f"C{number}"
         for values in table.T:
             axes.plot(x, values, ".", color=colour, alpha=0.5, markersize=4)
-        axes.errorbar(
-            x, table.mean(1), yerr=half(table), fmt="osD^v"[number % 5], color=colour, capsize=3, label=training
-        )
+        axes.errorbar(x, table.mean(1), yerr=half(table), fmt="osD^v"[number % 5], color=colour, capsize=3, label=training)
     for domain, value in ratio.items():
         axes.annotate(domain, (value, axes.get_ylim()[1]), ha="center", va="bottom", fontsize=8)
     axes.set_xscale("log")
@@ -77,9 +75,7 @@ def correlation(x: np.ndarray, table: np.ndarray) -> str:
     seeds = table.shape[1]
     drawn = [table[:, rng.integers(0, seeds, seeds)].mean(1) for _ in range(RESAMPLES)]
     low, high = np.quantile([spearmanr(x, one).statistic for one in drawn], [0.025, 0.975])
-    return (
-        f"{spearmanr(x, table.mean(1)).statistic:+.2f} [{low:+.2f}, {high:+.2f}] over {len(x)} domains, {seeds} seeds"
-    )
+    return f"{spearmanr(x, table.mean(1)).statistic:+.2f} [{low:+.2f}, {high:+.2f}] over {len(x)} domains, {seeds} seeds"
 
 
 if __name__ == "__main__":
