@@ -7,7 +7,8 @@ from torch import Tensor
 
 from advkit.adaptation.method import AdaptationLoss, ClassifierMethod, ClassifierView
 from advkit.adaptation.target_stream import TargetBatch
-from advkit.training.distributed import global_sum, world_size
+from advkit.parallel.process_group import world_size
+from advkit.training.distributed import global_sum
 
 TEMPERATURE = 2.5  # of the paper
 

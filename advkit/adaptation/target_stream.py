@@ -9,8 +9,8 @@ from torch import Tensor
 
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
+from advkit.parallel import process_group
 from advkit.tasks.task import Task
-from advkit.training import distributed
 from advkit.training.objective import TrainingStep
 from advkit.training.order import epoch_order
 from advkit.training.params import TrainParams
@@ -54,7 +54,7 @@ class TargetStream:
         """The target images that go with ``step``."""
         size, device, own = self._params.batch_size, step.images.device, self._params
         items = torch.arange(step.number * size, (step.number + 1) * size)
-        rank, world = distributed.rank(), distributed.world_size()
+        rank, world = process_group.rank(), process_group.world_size()
         share = self.positions(step.number * size, size)[rank::world]
         images, unlabelled = (value.to(device) for value in self.images.batch(share))
         keys = pass_keys(self.images.indices[share], items[rank::world] // len(self.images)).to(device)

@@ -16,7 +16,7 @@ from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
 from advkit.data.images import ImageSet
 from advkit.tasks.prediction import outputs_of
-from advkit.tasks.task import FROM_DATA, task_of
+from advkit.tasks.task import FROM_DATA, Task, task_of
 
 CLEAN_WRONG, FOOLED, ROBUST = 0, 1, 2
 _WINDOW = 32 * 2**20  # bytes of images that are on their way together
@@ -104,10 +104,7 @@ def attack_set(
     batch_size: int,
     device: str,
 ) -> Iterator[AttackedBatch]:
-    """Attack every image of ``data``.
-
-    Where images leave as they are fooled, more of them are on their way than go through the networks together, so that
-    passes stay full.
+    """Attack every image of ``data``, those of one of its :func:`windows` together.
 
     Args:
         surrogates: as loaded; they choose the targets of ``least-likely``.
@@ -118,13 +115,27 @@ def attack_set(
         batch_size: images that go through the networks, and that are yielded, together.
         device: where to work.
     """
-    size = batch_size
-    if params.goal == "robustness" and task_of(surrogates).stops_early:
-        size = max(1, _WINDOW // (4 * math.prod(data.size)) // batch_size) * batch_size
-    for start in range(0, len(data), size):
-        clean = clean_batch(data, slice(start, min(start + size, len(data))))
+    for window in windows(data, params, task_of(surrogates), batch_size):
+        clean = clean_batch(data, window)
         done = attack_images(surrogates, gradient_models, clean, params, target, device, batch_size)
         yield from done.split(batch_size)
+
+
+def windows(data: ImageSet, params: AttackParams, task: Task, batch_size: int, shares: int = 1) -> list[slice]:
+    """The images of ``data`` in parts, in order, that are on their way together.
+
+    A part is a batch of ``batch_size``. Where images leave as they are fooled, it is several, so that passes stay full;
+    but no more than lets the parts be shared out evenly in ``shares``.
+    """
+    batches = max(1, math.ceil(len(data) / batch_size))
+    together = 1
+    if params.goal == "robustness" and task.stops_early:
+        together = max(1, _WINDOW // (4 * math.prod(data.size)) // batch_size)
+    if shares > 1:
+        rounds = math.ceil(batches / (together * shares))
+        together = math.ceil(batches / (rounds * shares))
+    size = together * batch_size
+    return [slice(start, min(start + size, len(data))) for start in range(0, len(data), size)]
 
 
 def attack_images(

@@ -37,6 +37,7 @@ def applies(params: AttackParams, networks: Sequence[nn.Module]) -> bool:
     """Whether robust accuracy at ``params.eps`` has a larger radius to be held against."""
     return (
         params.goal == "robustness"
+        and not params.targeted
         and not params.method.attack.minimal_norm
         and bool(params.method.attack.loss)
         and 0.0 < params.eps < float("inf")
@@ -48,7 +49,7 @@ def attack_beyond(
     networks: Sequence[nn.Module],
     gradient_models: Sequence[nn.Module],
     images: Tensor,
-    aims: Tensor,
+    targets: Tensor,
     indices: Tensor,
     params: AttackParams,
 ) -> Beyond:
@@ -58,14 +59,14 @@ def attack_beyond(
         networks: as loaded; they judge, as an ensemble.
         gradient_models: the same, folded.
         images: (N, C, H, W) that resisted, on the networks' device.
-        aims: (N, ...) as the attack was given them.
+        targets: (N, ...) what is true of them.
         indices: (N,) int64.
         params: the attack; the step is that of the larger radius.
     """
     eps = unbounded_eps(params.norm, tuple(images.shape[1:]))
     wide = replace(params, eps=eps, step_size=None, restarts=1, quantize=False)
-    found = attack(gradient_models, images, aims, indices, wide).images
+    found = attack(gradient_models, images, targets, indices, wide).images
     with torch.no_grad():
         predictions = predict(networks, found)
-    hit = task_of(networks).is_success(predictions, aims, params.targeted)
+    hit = task_of(networks).is_success(predictions, targets, targeted=False)
     return Beyond(eps, int(hit.sum()), len(images))

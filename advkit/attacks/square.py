@@ -84,7 +84,7 @@ def _run(
             losses = torch.where(hit, torch.inf, losses)
         losses = torch.where(asked < queries, losses, -torch.inf).view(len(places), -1)
         better = losses > loss[:, None]
-        any_better, chosen = better.any(1), better.int().argmax(1)
+        any_better, chosen = better.any(1), better.int().max(1).indices
         chosen_row = torch.arange(len(places), device=x.device) * losses.shape[1] + chosen
         x = torch.where(per_image(any_better), candidate[chosen_row], x)
         loss = torch.where(any_better, losses.flatten()[chosen_row], loss)

@@ -27,7 +27,13 @@ TOOLS = {
     "visualize": "Draw what models look at, and their features.",
 }
 VISUALIZE = ("visualize attention", "visualize features")  # whose reports differ
-SHARED = ("train", "adv-pretrain", "adapt")  # tools that share their work between the processes of torchrun
+SHARED = (
+    "train",
+    "adv-pretrain",
+    "adapt",
+    "attack",
+    "evaluate",
+)  # whose work torchrun's processes share
 
 
 def _version(wanted: bool) -> None:
@@ -154,4 +160,10 @@ def _line(error: Exception, tool: str) -> str:
 
 
 def _complain(message: str) -> None:
+    """Why the run ends, once for all processes of torchrun."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from advkit.parallel.process_group import first_to_fail
+
+        if not first_to_fail():
+            return
     say(f"advkit: {message}")

@@ -13,7 +13,7 @@ import typer
 from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget, probed
 from advkit.commands.checks import check_figure, check_outputs
 from advkit.commands.config import command
-from advkit.commands.loading import Opened, names_of, open_all, pick_device
+from advkit.commands.loading import Opened, device_of_rank, names_of, open_all
 from advkit.commands.output import Progress
 from advkit.commands.run_options import ForceOption, TestOptions
 from advkit.files.atomic import require_writable
@@ -21,14 +21,12 @@ from advkit.files.errors import InputError
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from advkit.attacks.dataset import AttackedBatch
     from advkit.attacks.params import AttackParams
+    from advkit.attacks.verdicts import BatchVerdict
     from advkit.data.images import ImageSet
     from advkit.reports.attack import RobustAccuracy
 
-    Write = Callable[[AttackedBatch, Tensor, Tensor, Tensor], None]
+    Write = Callable[[BatchVerdict], None]
 
 
 def _list_methods(wanted: bool) -> None:
@@ -75,7 +73,14 @@ def run(config: AttackConfig) -> int:
     """Write adversarial images made on MODEL, and say how well they fool it."""
     clock = Clock()
     _check(config)
-    device = pick_device(config.device)
+    from advkit.parallel import process_group
+
+    with process_group.joined() as (rank, world):
+        return _attack(config, clock, device_of_rank(config.device, world), rank, world)
+
+
+def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: int) -> int:
+    """Attack and judge this process's part; ``rank`` 0 of ``world`` counts and writes that of all, and reports."""
     params = attack_params(
         config,
         config.method,
@@ -92,25 +97,37 @@ def run(config: AttackConfig) -> int:
         raise InputError(f"--figure {config.figure}: is told by fmn, ddn, cw and fab-t without --eps alone")
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
-    from advkit.attacks.dataset import attack_set
+    from advkit.attacks.dataset import attack_images, clean_batch, windows
     from advkit.attacks.objective import settled
+    from advkit.attacks.verdicts import judge
     from advkit.models.fuse import fuse_conv_bn
+    from advkit.parallel import process_group
     from advkit.reports import attack as reports
     from advkit.reports import envelope
+    from advkit.tasks.task import task_of
 
-    params = settled(params, opened.networks)
-    aim, chosen = aim_at(config, opened.networks, opened.images)
-    gradient_models = [fuse_conv_bn(network) for network in opened.networks]
+    params, networks = settled(params, opened.networks), opened.networks
+    aim, chosen = aim_at(config, networks, opened.images)
+    gradient_models = [fuse_conv_bn(network) for network in networks]
     params = probed(config, params, gradient_models, chosen, device)
-    batches = attack_set(
-        opened.networks, gradient_models, chosen, params, aim, batch_size=config.batch_size, device=device
-    )
-    summary = reports.AttackSummary(opened.names, params)
-    with _writer(config, opened, chosen, params) as write, Progress(config.quiet) as progress:
-        for done in batches:
-            write(done, *summary.add(done, opened.networks, device, config.quantized))
+    task, size = task_of(networks), process_group.items_each(config.batch_size, len(chosen))
+    parts = windows(chosen, params, task, size, world)
+
+    def verdicts(k: int) -> Iterator[BatchVerdict]:
+        clean = clean_batch(chosen, parts[k])
+        for done in attack_images(networks, gradient_models, clean, params, aim, device, size).split(size):
+            yield judge(done, networks, params, device, config.quantized)
+
+    with _writer(config, opened, chosen, params, rank) as write, Progress(config.quiet or rank > 0) as progress:
+        flags = opened.sanity_flags(chosen, config.batch_size) if rank == 0 else []
+        summary = reports.AttackSummary(opened.names, params, task, flags)
+        for verdict in process_group.shared(verdicts, len(parts)):
+            write(verdict)
+            summary.add(verdict)
             progress.step("attack", summary.images, len(chosen))
-    summary.look_beyond(opened.networks, gradient_models, device)
+    if rank > 0:
+        return 0
+    summary.look_beyond(networks, gradient_models, chosen, device)
     left_out = len(opened.images) - len(chosen)
     result = summary.result(
         config.out, config.quantized, left_out, chosen.class_names, fail_on_flag=config.fail_on_flag
@@ -128,6 +145,7 @@ def run(config: AttackConfig) -> int:
         inputs=opened.inputs(),
         flags=[*opened.warnings(), *result.suspicions],
         passed=result.gates,
+        processes=world,
     )
 
 
@@ -156,8 +174,11 @@ def _draw(path: Path, curve: Sequence[RobustAccuracy], params: AttackParams) -> 
 
 
 @contextlib.contextmanager
-def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams) -> Iterator[Write]:
-    """A function that writes one batch, to a safetensors file or a folder of PNGs."""
+def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams, rank: int) -> Iterator[Write]:
+    """A function that writes one batch, to a safetensors file or a folder of PNGs; ``rank`` 0 alone does."""
+    if rank > 0:
+        yield lambda verdict: None
+        return
     import torch
 
     from advkit.files.adversarial import AdversarialWriter, adversarial_metadata, is_adversarial
@@ -184,12 +205,7 @@ def _writer(config: AttackConfig, opened: Opened, images: ImageSet, params: Atta
         columns = task.columns(torch.empty(0, *images.size), none, none, none)
         writer = AdversarialWriter(out, len(images), images.size, metadata, quantized=config.quantized, columns=columns)
     with writer as rows:
-        yield lambda done, pixels, prediction, outcome: rows.append(
-            pixels,
-            index=done.indices,
-            outcome=outcome,
-            **task.columns(done.clean, done.targets, done.aims, prediction),
-        )
+        yield lambda verdict: rows.append(verdict.pixels, **verdict.columns)
 
 
 attack = command(AttackConfig, run)

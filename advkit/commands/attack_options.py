@@ -143,8 +143,10 @@ def probed(
         images: that it is for.
         device: where it runs.
     """
-    if options.precision != "auto" or params.precision == "float32":
-        return params
+    from advkit.parallel import process_group
+
+    if options.precision != "auto" or params.precision == "float32" or process_group.world_size() > 1:
+        return params  # several processes might measure otherwise, each for itself
     from advkit.attacks.faster_precision import IMAGES, faster_precision
 
     pixels, targets = (one.to(device) for one in images.batch(slice(0, IMAGES)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +43,28 @@ def pick_device(name: str) -> str:
     ):
         raise InputError(f"--device {name}: not available here; use auto or cpu")
     return name
+
+
+def device_of_rank(name: str, world: int) -> str:
+    """The device of this process, one of ``world`` under torchrun: of several GPUs that of its number on this machine.
+
+    Its share of the processor's threads is set too.
+
+    Raises:
+        InputError: a device that is not there, or fewer GPUs than processes.
+    """
+    if world == 1:
+        return pick_device(name)
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // world))
+    device = pick_device(name)
+    if device != "cuda":
+        return device
+    place, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if place >= count:
+        raise InputError(f"more processes here than GPUs ({count}); start {count}, or say --device cpu, or cuda:N")
+    return f"cuda:{place}"
 
 
 def pick_precision(wanted: str, device: str) -> Any:
@@ -110,6 +134,17 @@ class Opened:
         models = [model_input(network, name) for name, network in zip(self.names, self.networks, strict=True)]
         return [*models, data_input(self.images)]
 
+    def sanity_flags(self, images: ImageSet, most: int) -> list[str]:
+        """Reasons to suspect a model, found on the first of ``images``, ``most`` of them or 32."""
+        from advkit.attacks.sanity_checks import sanity_checks
+
+        pixels = images.batch(slice(min(32, most)))[0].to(self.device)
+        return [
+            f"{name}: {flag}"
+            for name, network in zip(self.names, self.networks, strict=True)
+            for flag in sanity_checks(network, pixels)
+        ]
+
     def warnings(self) -> list[str]:
         """Flags: how models were loaded; fresh weights, whose rates say nothing; other class names; images resized."""
         from advkit.reports.envelope import data_flags
@@ -146,6 +181,7 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     """
     from advkit.data import reference as data_reference
     from advkit.models.native_size import common_crop, native_size
+    from advkit.parallel import process_group
     from advkit.tasks.sampling import limited
     from advkit.tasks.task import task_of
 
@@ -158,15 +194,16 @@ def open_all(config: TestOptions, models: Sequence[str], device: str) -> Opened:
     _check_channels(refs, [None if native is None else native.channels for native in natives])
     crop = common_crop(known)
     largest = max(((native.height, native.width) for native in known), default=None, key=lambda size: size[0] * size[1])
-    images = data_reference.load(
-        config.data,
-        size=(config.size, config.size) if config.size else largest,
-        channels=max((native.channels for native in known if native.channels), default=None),
-        crop_pct=crop.crop_pct,
-        interpolation=crop.interpolation,
-        download=config.download,
-        fix_boxes=config.fix_boxes,
-    )
+    with process_group.first_rank_first() if config.download else contextlib.nullcontext():
+        images = data_reference.load(
+            config.data,
+            size=(config.size, config.size) if config.size else largest,
+            channels=max((native.channels for native in known if native.channels), default=None),
+            crop_pct=crop.crop_pct,
+            interpolation=crop.interpolation,
+            download=config.download,
+            fix_boxes=config.fix_boxes,
+        )
     scaled = config.size is None and images.size[1:] == largest  # pictures, which have no size of their own
     networks = [
         load_for(ref, images, device, native=native, own_size=scaled, statistics=said)

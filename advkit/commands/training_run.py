@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advkit.commands.loading import is_fresh, pick_device
+from advkit.commands.loading import device_of_rank, is_fresh
 from advkit.commands.output import Progress
 from advkit.commands.train_config import FitOptions, TrainingConfig
 from advkit.files.errors import InputError
@@ -29,26 +28,14 @@ def in_process_group(config: FitOptions, body: Callable[[str, int, int], int]) -
         InputError: another process writes the same checkpoint.
     """
     from advkit.files.lock import sole_writer
-    from advkit.training import distributed
+    from advkit.parallel import process_group
     from advkit.training.state import resume_path
 
-    rank, world = distributed.start()
-    try:
-        with sole_writer(config.out, resume_path(config.out)) if rank == 0 else contextlib.nullcontext():
-            return body(_device(config, world), rank, world)
-    finally:
-        distributed.stop()
-
-
-def _device(config: FitOptions, world: int) -> str:
-    import torch
-
-    if world > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // world))
-    device = pick_device(config.device)
-    if world > 1 and device == "cuda":  # a GPU for each process
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return device
+    with (
+        process_group.joined() as (rank, world),
+        sole_writer(config.out, resume_path(config.out)) if rank == 0 else contextlib.nullcontext(),
+    ):
+        return body(device_of_rank(config.device, world), rank, world)
 
 
 def refuse_foreign(config: FitOptions, settings: dict[str, Any], state_path: Path) -> None:

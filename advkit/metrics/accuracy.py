@@ -50,6 +50,12 @@ class AccuracyMetric:
         self.class_total += torch.bincount(labels, minlength=self.num_classes)
         self.calibration.add(logits.double().softmax(1).amax(1)[finite], correct[finite])
 
+    def merge(self, other: AccuracyMetric) -> None:
+        """Count what ``other`` has counted."""
+        for name in ("top1", "top5", "total", "not_finite", "class_right", "class_total"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.calibration.merge(other.calibration)
+
     def compute(self) -> dict[str, int | float | None]:
         """Counts of images, and the calibration error."""
         return {

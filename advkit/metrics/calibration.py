@@ -34,6 +34,12 @@ class ConfidenceBins:
         self.correct += torch.bincount(place[correct], minlength=BINS)
         self.confidence += torch.bincount(place, weights=confidence, minlength=BINS)
 
+    def merge(self, other: ConfidenceBins) -> None:
+        """Count what ``other`` has counted."""
+        self.total += other.total
+        self.correct += other.correct
+        self.confidence += other.confidence
+
     def expected_calibration_error(self) -> float | None:
         """Mean of |accuracy - confidence| over the bins, by their images (Guo et al. 2017); None without images."""
         seen = int(self.total.sum())

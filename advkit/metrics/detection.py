@@ -24,6 +24,12 @@ class DetectionMetric:
         self.total += len(targets)
         self.correct += int(images_right(predictions, targets).sum())
 
+    def merge(self, other: DetectionMetric) -> None:
+        """Count what ``other`` has counted, of images that come after those seen so far."""
+        self.precision.merge(other.precision)
+        self.total += other.total
+        self.correct += other.correct
+
     def compute(self) -> dict[str, Any]:
         """See :meth:`advkit.metrics.mean_average_precision.MeanAveragePrecision.compute`."""
         return self.precision.compute() | {"images_right": self.correct}

@@ -71,6 +71,16 @@ class MeanAveragePrecision:
         self._parts.append(_matched(predictions, targets, self.num_classes))
         self.__dict__.pop("matched", None)
 
+    def merge(self, other: MeanAveragePrecision) -> None:
+        """Take over what ``other`` has matched, of images that come after those seen so far."""
+        self.not_finite += other.not_finite
+        self.unknown_class += other.unknown_class
+        self.difficult += other.difficult
+        self._predictions += other._predictions
+        self._targets += other._targets
+        self._parts += other._parts
+        self.__dict__.pop("matched", None)
+
     @cached_property
     def matched(self) -> MatchedDetections:
         """All images so far, for intervals and for comparisons, see :func:`image_bootstrap.map_difference`."""

@@ -5,28 +5,25 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from advkit.attacks.budget import from_levels, noise
-from advkit.attacks.budget import quantize as round_to_8_bits
-from advkit.attacks.dataset import AttackedBatch, outcomes
+from advkit.attacks.dataset import ROBUST
 from advkit.attacks.larger_eps import MOST, Beyond, applies, attack_beyond
 from advkit.attacks.params import AttackParams
-from advkit.attacks.sanity_checks import sanity_checks
-from advkit.data.canvas import where_pixels
-from advkit.files.errors import InputError
-from advkit.metrics.norms import Norm, flat_norm
+from advkit.attacks.verdicts import BatchVerdict
+from advkit.data.images import ImageSet
+from advkit.metrics.norms import Norm
 from advkit.models.network import Network
 from advkit.reports.average_precision import AveragePrecisions, average_precisions, precision
 from advkit.reports.gates import Gate
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
-from advkit.tasks.prediction import predict
-from advkit.tasks.task import Task, task_of
+from advkit.tasks.task import Metric, Task
 
+_COUNTS = ("right", "still", "fooled", "fooled_8bit", "noise")  # of each surrogate
 _CURVE = 32  # steps of the curve of robust accuracy
 _SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
 
@@ -92,7 +89,8 @@ class AttackResult(StrictModel):
     stages: list[AttackStage] = Field(default=[], description="of autoattack, in their order; empty for others")
     norms: Norms
     larger_eps: LargerEps | None = Field(
-        default=None, description="null where all are fooled, for transfer, for attacks of minimal norm, for detectors"
+        default=None,
+        description="null where all are fooled, for transfer, targeted attacks, those of minimal norm, and detectors",
     )
     robust_accuracy: list[RobustAccuracy] = Field(
         default=[], description="over eps, of the surrogates together; of attacks of minimal norm without --eps"
@@ -105,7 +103,7 @@ class AttackResult(StrictModel):
         default=[], description="of the flags those that speak against the attack or the model"
     )
     gates: list[Gate] = Field(default=[])
-    attack_seconds: float
+    attack_seconds: float = Field(description="spent in the attack, summed over processes")
 
 
 def step_flags(params: AttackParams) -> list[str]:
@@ -119,74 +117,61 @@ def step_flags(params: AttackParams) -> list[str]:
 class AttackSummary:
     """Counts over the batches of one attack."""
 
-    def __init__(self, names: list[str], params: AttackParams) -> None:
-        self._names, self._params = names, params
+    def __init__(self, names: list[str], params: AttackParams, task: Task, flags: Sequence[str] = ()) -> None:
+        """Of the surrogates ``names``, against which ``flags`` speak beforehand."""
+        self._names, self._params, self._task, self._flags = names, params, task, flags
         self.images = self._forwards = self._backwards = self._zero = self._dead = 0
         self._seconds = 0.0
         self._sums = {"linf": 0.0, "l2": 0.0}
         self._most = {"linf": 0.0, "l2": 0.0}
-        self._counts = [dict.fromkeys(("right", "still", "fooled", "fooled_8bit", "noise"), 0) for _ in names]
+        self._counts = [dict.fromkeys(_COUNTS, 0) for _ in names]
         self._ensemble = [0, 0]
         self._stages: dict[str, int] = {}
-        self._suspicions: list[str] = []
-        self._task: Task | None = None
         self._not_finite = 0
         self._fooled: dict[Norm, list[float]] = {"linf": [], "l2": []}  # norms of the images that are fooled
-        self._metrics: dict[tuple[str, str], Any] = {}
+        self._metrics: dict[tuple[str, str], Metric] = {}
         self._levels = True  # whether 8 bits can hold the budget
-        self._resisting: list[tuple[Tensor, Tensor, Tensor]] = []  # clean images, aims and indices of a few
+        self._resisting: list[int] = []  # places in the data of a few images
         self._beyond: Beyond | None = None
 
-    def add(
-        self, done: AttackedBatch, networks: list[Network], device: str, quantize: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Judge one batch; returns the images as they are written, the ensemble's predictions and the outcomes."""
-        eight = self._eight_bit(done, quantize)
-        written = from_levels(eight, done.clean) if quantize and eight is not None else done.adversarial
-        if self.images == 0:
-            self._task = task_of(networks)
-            self._suspicions = [
-                f"{name}: {flag}"
-                for name, network in zip(self._names, networks, strict=True)
-                for flag in sanity_checks(network, done.clean[:32].to(device))
-            ]
-        targeted, task = self._params.targeted, task_of(networks)
-        noisy = self._noise(done, written)
-        for name, network, counts in zip(self._names, networks, self._counts, strict=True):
-            before, after = (predict([network], images.to(device)).cpu() for images in (done.clean, written))
-            for kind, predictions in (("clean", before), ("adversarial", after)) if task.figures else ():
-                key, classes = (name, kind), network.spec.num_classes
-                self._metrics.setdefault(key, task.metric(classes)).update(predictions, done.targets)
-            correct = task.correct(before, done.targets)
-            hit = task.is_success(after, done.aims, targeted)
-            counts["right"] += int(correct.sum())
-            counts["still"] += int(task.correct(after, done.targets).sum())
-            counts["fooled"] += int((hit & correct).sum())
-            moved = predict([network], noisy.to(device)).cpu()
-            counts["noise"] += int((task.is_success(moved, done.aims, targeted) & correct).sum())
-            if eight is not None:
-                rounded = from_levels(eight, done.clean).to(device)
-                after_rounding = after if quantize else predict([network], rounded).cpu()
-                hit = task.is_success(after_rounding, done.aims, targeted)
-                counts["fooled_8bit"] += int((hit & correct).sum())
-        if len(networks) > 1:  # one alone has been looked at
-            before, after = (predict(networks, images.to(device)).cpu() for images in (done.clean, written))
-        correct, prediction = task.correct(before, done.targets), after
-        fooled = task.is_success(after, done.aims, targeted)
-        self._ensemble[0] += int((fooled & correct).sum())
-        self._ensemble[1] += int(correct.sum())
-        self._count(done, written, fooled & correct)
-        held = sum(len(indices) for _, _, indices in self._resisting)
-        if held < MOST and applies(self._params, networks):
-            few = (correct & ~fooled).nonzero().squeeze(1)[: MOST - held]
-            self._resisting.append((done.clean[few], done.aims[few], done.indices[few]))
-        return (eight if quantize and eight is not None else written), prediction, outcomes(correct, fooled)
+    def add(self, verdict: BatchVerdict) -> None:
+        """Count one batch, which comes after those before it."""
+        robust = (verdict.columns["outcome"] == ROBUST).nonzero().squeeze(1) + self.images
+        self._resisting += robust[: MOST - len(self._resisting)].tolist()
+        self.images += len(verdict)
+        self._forwards += verdict.forwards
+        self._backwards += verdict.backwards
+        self._zero += verdict.zero_gradients
+        self._dead += verdict.dead_gradients
+        self._seconds += verdict.seconds
+        self._not_finite += verdict.not_finite
+        self._levels &= verdict.levels
+        for stage, fooled in verdict.stages.items():
+            self._stages[stage] = self._stages.get(stage, 0) + fooled
+        self._ensemble[0] += int(verdict.fooled.sum())
+        self._ensemble[1] += verdict.right
+        for norm, sizes in verdict.sizes.items():
+            self._fooled[norm] += sizes[verdict.fooled].tolist()
+            self._sums[norm] += float(sizes.double().sum())
+            self._most[norm] = max(self._most[norm], float(sizes.max()))
+        for name, counts, found in zip(self._names, self._counts, verdict.surrogates, strict=True):
+            for what in _COUNTS:
+                counts[what] += getattr(found, what)
+            for kind, metric in (("clean", found.clean), ("adversarial", found.adversarial)):
+                if metric is not None and (name, kind) in self._metrics:
+                    self._metrics[name, kind].merge(metric)
+                elif metric is not None:
+                    self._metrics[name, kind] = metric
 
-    def look_beyond(self, networks: list[Network], gradient_models: Sequence[nn.Module], device: str) -> None:
-        """Attack a few of the images that resisted with all room there is: robust accuracy has to fall with eps."""
-        found = [torch.cat(column).to(device) for column in zip(*self._resisting, strict=True)]
-        if found and len(found[2]):
-            self._beyond = attack_beyond(networks, gradient_models, found[0], found[1], found[2], self._params)
+    def look_beyond(
+        self, networks: list[Network], gradient_models: Sequence[nn.Module], data: ImageSet, device: str
+    ) -> None:
+        """Attack a few of the images of ``data`` that resisted with all room: robust accuracy has to fall with eps."""
+        if self._resisting and applies(self._params, networks):
+            places = torch.tensor(self._resisting)
+            images, targets = (one.to(device) for one in data.batch(places))
+            indices = data.indices[places].to(device)
+            self._beyond = attack_beyond(networks, gradient_models, images, targets, indices, self._params)
 
     def _curve(self) -> list[RobustAccuracy]:
         """Robust accuracy over eps, from the norms that were needed."""
@@ -199,48 +184,9 @@ class AttackSummary:
             RobustAccuracy(eps=eps, accuracy=rate(right - int((needed <= eps).sum()), self.images)) for eps in radii
         ]
 
-    def _noise(self, done: AttackedBatch, written: Tensor) -> Tensor:
-        """Noise of the same norm: that of the budget, or what each image was moved by where there is none."""
-        params, eps = self._params, self._params.eps
-        radius: float | Tensor = eps
-        if eps == float("inf"):
-            radius = flat_norm(where_pixels(written - done.clean, done.clean), params.norm)
-        return noise(done.clean, done.indices, radius, params.norm, params.seed)
-
-    def _eight_bit(self, done: AttackedBatch, quantize: bool) -> Tensor | None:
-        try:
-            return (
-                round_to_8_bits(done.adversarial, done.clean, self._params.eps, self._params.norm)
-                if self._levels
-                else None
-            )
-        except InputError:
-            if quantize:
-                raise
-            self._levels = False
-            return None
-
-    def _count(self, done: AttackedBatch, written: Tensor, moved: Tensor) -> None:
-        self.images += len(done.targets)
-        self._forwards += done.batch.forwards
-        self._backwards += done.batch.backwards
-        self._zero += int(done.batch.zero_gradients.sum())
-        self._dead += int(done.batch.dead.sum())
-        self._seconds += done.seconds
-        for name, fooled in done.batch.stages.items():
-            self._stages[name] = self._stages.get(name, 0) + fooled
-        finite = where_pixels(written, done.clean).isfinite().flatten(1).all(1)
-        self._not_finite += int((~finite).sum())
-        norms: tuple[Norm, ...] = ("linf", "l2")
-        for norm in norms:
-            sizes = flat_norm(where_pixels(written - done.clean, done.clean), norm)
-            self._fooled[norm] += sizes[moved].tolist()
-            self._sums[norm] += float(sizes.double().sum())
-            self._most[norm] = max(self._most[norm], float(sizes.max()))
-
     def suspicions(self, classes: int) -> list[str]:
         """Reasons not to trust the attack, or the model, which has ``classes``."""
-        found = [*step_flags(self._params), *self._suspicions]
+        found = [*step_flags(self._params), *self._flags]
         if self._not_finite:
             found.append(f"{self._not_finite} of the images written hold values that are no numbers")
         if self._zero:
@@ -278,7 +224,7 @@ class AttackSummary:
         found = []
         task, right = self._task, counts["right"]  # detectors are seldom right on a whole image
         halfway = (1.0 / max(1, classes) + 1.0) / 2.0  # of few images even all right are no proof
-        chance = task is not None and not task.figures and task.near_chance(right, self.images, classes)
+        chance = not task.figures and task.near_chance(right, self.images, classes)
         if chance and right < halfway * self.images:
             found.append(
                 f"{name}: right on {counts['right']} of {self.images} clean images, no better than chance: other "

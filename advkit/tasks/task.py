@@ -29,6 +29,10 @@ class Metric(Protocol):
         """Count one batch: raw outputs; predictions do as well where the task has figures."""
         ...
 
+    def merge(self, other: Any) -> None:
+        """Count what another one of the same kind has counted, of images that come after those seen so far."""
+        ...
+
     def compute(self) -> Mapping[str, Any]:
         """The counts and what follows from them, by name."""
         ...

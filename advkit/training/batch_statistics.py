@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
+from advkit.parallel import process_group
 from advkit.tasks.task import task_of
 from advkit.training import distributed
 from advkit.training.params import TrainParams
@@ -62,7 +63,7 @@ class BatchNormObserver:
             norm.running_var.lerp_(variance, part)
         count = inputs[0].numel() // inputs[0].shape[1]
         if isinstance(norm, distributed.GlobalBatchNorm2d | SyncBatchNorm):
-            count *= distributed.world_size()
+            count *= process_group.world_size()
         self.statistics = mean, variance * ((count - 1) / count)
 
 
@@ -91,7 +92,7 @@ def precise_batch_norm(network: Network, data: ImageSet, positions: Tensor, para
     observers = [BatchNormObserver("", norm.train()) for norm in norms]
     sums: list[list[Tensor]] = [[] for _ in norms]
     device, task = next(network.parameters()).device, task_of([network])
-    rank, world, size = distributed.rank(), distributed.world_size(), params.batch_size
+    rank, world, size = process_group.rank(), process_group.world_size(), params.batch_size
     with torch.no_grad():
         for start in range(0, len(positions), size):
             share = positions[start : start + size][rank::world]

@@ -7,7 +7,6 @@ as integers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -16,42 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.files.errors import InputError
-
-
-def start() -> tuple[int, int]:
-    """Join the group that torchrun announces in the environment; returns (rank, world size), (0, 1) without one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        except (ValueError, RuntimeError) as error:
-            raise InputError(f"cannot join the process group: {error}; start with torchrun") from error
-    return dist.get_rank(), dist.get_world_size()
-
-
-def stop() -> None:
-    """Leave the group, if there is one."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def world_size() -> int:
-    """Number of processes in the group, 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """This process's number in the group, 0 without one."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """``values`` summed over all ranks (as given, on one)."""
-    if world_size() > 1:
-        values = values.clone()
-        dist.all_reduce(values)
-    return values
+from advkit.parallel.process_group import sum_over_ranks, world_size
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

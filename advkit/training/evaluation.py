@@ -10,9 +10,9 @@ from torch import Tensor
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
+from advkit.parallel import process_group
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
-from advkit.training import distributed
 
 _BATCH, _PIXELS = 256, 256 * 64 * 64
 
@@ -21,12 +21,12 @@ def accuracy(network: Network, data: ImageSet, positions: Tensor) -> tuple[int, 
     """Right predictions among the images at ``positions``, and their number."""
     task = task_of([network.eval()])
     device, step = next(network.parameters()).device, images_at_once(data.size)
-    share = positions[distributed.rank() :: distributed.world_size()]
+    share = positions[process_group.rank() :: process_group.world_size()]
     correct = torch.zeros((), dtype=torch.int64)
     for start in range(0, len(share), step):
         images, targets = data.batch(share[start : start + step])
         correct += task.correct(predict([network], images.to(device)).cpu(), targets).sum()
-    return int(distributed.sum_over_ranks(correct)), len(positions)
+    return int(process_group.sum_over_ranks(correct)), len(positions)
 
 
 def accuracy_and_figures(
@@ -65,11 +65,11 @@ def cosines(
     network.eval()
     device = next(network.parameters()).device
     sums = torch.zeros(3, len(references), dtype=torch.float64)
-    share = positions[distributed.rank() :: distributed.world_size()]
+    share = positions[process_group.rank() :: process_group.world_size()]
     for start in range(0, len(share), _BATCH):
         images, targets = data.batch(share[start : start + _BATCH])
         sums += input_gradient_cosines([network, *references], images.to(device), targets.to(device))[:, 0, 1:]
-    sums = distributed.sum_over_ranks(sums)
+    sums = process_group.sum_over_ranks(sums)
     return [
         {
             "cosine": signed / images if images else None,

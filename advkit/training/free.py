@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.models.network import Network
-from advkit.training import distributed
+from advkit.parallel import process_group
 from advkit.training.adversarial import AdversarialObjective, AdversarialPoints
 from advkit.training.objective import TrainingStep
 from advkit.training.params import TrainParams
@@ -53,10 +53,10 @@ class FreeTraining(AdversarialObjective):
         """The perturbations of all places of the global batch."""
         if self._perturbation is None:
             return {}
-        own, world = self._perturbation.detach().cpu(), distributed.world_size()
+        own, world = self._perturbation.detach().cpu(), process_group.world_size()
         whole = own.new_zeros(len(own) * world, *own.shape[1:])
-        whole[distributed.rank() :: world] = own
-        return {"perturbation": distributed.sum_over_ranks(whole)}
+        whole[process_group.rank() :: world] = own
+        return {"perturbation": process_group.sum_over_ranks(whole)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """This rank's share of the perturbations.
@@ -67,4 +67,4 @@ class FreeTraining(AdversarialObjective):
         whole = tensors.get("perturbation")
         if whole is None or len(whole) != self.params.batch_size:
             raise ValueError("no perturbation for each image of a batch")
-        self._perturbation = whole[distributed.rank() :: distributed.world_size()].clone()
+        self._perturbation = whole[process_group.rank() :: process_group.world_size()].clone()

@@ -15,9 +15,9 @@ from advkit.attacks.run import attack
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.models.network import Network
+from advkit.parallel import process_group
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import task_of
-from advkit.training import distributed
 from advkit.training.adversarial import as_attacked
 from advkit.training.evaluation import images_at_once
 from advkit.training.overfitting import find_alarm
@@ -59,7 +59,7 @@ class RobustCheck:
         seed = counter_rng.stream("robust check", self.seed)
         params = AttackParams(parse_method("pgd"), eps=self.eps, steps=self.steps, goal="robustness", seed=seed)
         counts = torch.zeros(2, dtype=torch.int64)
-        rank, world = (0, 1) if metric is not None else (distributed.rank(), distributed.world_size())
+        rank, world = (0, 1) if metric is not None else (process_group.rank(), process_group.world_size())
         share, step = self.positions[rank::world], images_at_once(data.size)
         with as_attacked(network):
             for start in range(0, len(share), step):
@@ -73,7 +73,7 @@ class RobustCheck:
                 counts += torch.stack([clean.sum(), robust.sum()])
                 if metric is not None:
                     metric.update(predictions, targets)
-        right = counts if metric is not None else distributed.sum_over_ranks(counts)
+        right = counts if metric is not None else process_group.sum_over_ranks(counts)
         found = {"check_images": len(self.positions), "check_right": int(right[0]), "robust_right": int(right[1])}
         values = metric.compute() if metric is not None else {}
         return found | {f"robust_{name}": values[name] for name in task.figures}

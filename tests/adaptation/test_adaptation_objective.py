@@ -22,8 +22,8 @@ from advkit.data.images import ImageSet
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
 from advkit.models.network import ModelSpec, Network
+from advkit.parallel import process_group
 from advkit.tasks.task import task_named
-from advkit.training import distributed
 from advkit.training.loop import train
 from advkit.training.objective import TrainingStep, objective_of
 from advkit.training.params import AdversarialParams, TrainParams
@@ -262,10 +262,10 @@ def test_ranks_share_the_stream_out(monkeypatch: pytest.MonkeyPatch) -> None:
     _, target = nuisance_shift()
     params = replace(SHORT, batch_size=6)
     whole = TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).keys
-    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(process_group, "world_size", lambda: 2)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(process_group, "rank", lambda rank=rank: rank)
         parts.append(TargetStream(target, task_named("classification"), params).batch(a_step(number=3)).keys)
     assert torch.equal(torch.stack(parts, 1).flatten(), whole)
 

@@ -69,6 +69,36 @@ def done(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[
     return finished
 
 
+def torchrun(*arguments: str | Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """``torchrun -m advkit ARGUMENTS``, to its end."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*launcher, "-m", "advkit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200, check=False)
+
+
+def ranks(*arguments: str | Path, processes: int = 2, failure: str = "") -> list[subprocess.CompletedProcess[str]]:
+    """``advkit ARGUMENTS`` in each of several processes that find each other as under torchrun, but start quicker.
+
+    ``failure`` is told to models that look for it, see ``test_sharding.py``.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # outlives the processes, as torchrun's
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    place |= {"WORLD_SIZE": str(processes)}
+    envs = [environment(**place, SCRIPTED_FAILURE=failure, RANK=str(k), LOCAL_RANK=str(k)) for k in range(processes)]
+    started = [start(*arguments, env=env) for env in envs]
+    try:
+        told = [process.communicate(timeout=TIMEOUT) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        for process, (out, err) in zip(started, told, strict=True)
+    ]
+
+
 def one_line(finished: subprocess.CompletedProcess[str]) -> str:
     """The single line of a run that failed for a reason; nothing on stdout, no traceback."""
     lines = finished.stderr.splitlines()

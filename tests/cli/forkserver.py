@@ -27,7 +27,8 @@ LIBRARIES |= {"rich.console", "rich.live", "rich.progress", "rich.table", "PIL.I
 LIBRARIES |= {"matplotlib.backends.backend_agg", "torch._dynamo"}  # which torch's optimizers import at their first step
 # Read while the program runs. A difference in any other variable asks for a fresh process.
 LATE = {"ADVKIT_DEBUG", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTEST_CURRENT_TEST", "RANK", "SCRIPTED_PAUSE", "TERM"}
-LATE |= {"WORLD_SIZE"}
+LATE |= {"WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SCRIPTED_FAILURE"}
+LATE |= {"TORCHELASTIC_USE_AGENT_STORE"}
 LARGEST = 1 << 17  # bytes of a request
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 

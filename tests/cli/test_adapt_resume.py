@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from adapting import SHORT, report
-from executable import Run, environment, one_line, start
+from executable import Run, one_line, start, torchrun
 
 
 def test_an_adaptation_goes_on_to_the_same_bytes(r: Path, dark: Path, inside: Run, tmp_path: Path) -> None:
@@ -48,10 +47,7 @@ def test_an_adaptation_goes_on_to_the_same_bytes(r: Path, dark: Path, inside: Ru
 def test_two_processes_adapt_as_one_does(method: str, r: Path, dark: Path, tmp_path: Path, inside: Run) -> None:
     options = [str(r), *SHORT, "--target", str(dark / "dark.npz"), "--method", method, "--precision", "float32"]
     report(inside, *options, "-o", tmp_path / "one.safetensors", "--report", tmp_path / "one.json")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "advkit"]
-    more = ["-o", str(tmp_path / "two.safetensors"), "--report", str(tmp_path / "two.json")]
-    command = [*torchrun, "adapt", *options, *more]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200, check=False)
+    found = torchrun("adapt", *options, "-o", tmp_path / "two.safetensors", "--report", tmp_path / "two.json")
     assert found.returncode == 0, found.stderr
     one, two = (json.loads((tmp_path / name).read_text())["result"] for name in ("one.json", "two.json"))
     for a, b in zip(one["epochs"], two["epochs"], strict=True):

@@ -15,8 +15,10 @@ from advkit.attacks.dataset import AttackedBatch
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch
+from advkit.attacks.verdicts import judge
 from advkit.models import reference
 from advkit.reports.attack import AttackSummary
+from advkit.tasks.classification import CLASSIFICATION
 
 MODELS = '''
 import torch
@@ -124,12 +126,13 @@ def summary(moved: float, eps: float, towards: float = 1.0, method: str = "pgd",
     way = torch.where(labels == 0, 1.0, -1.0).view(-1, 1, 1, 1) * towards
     nothing = torch.zeros(16, dtype=torch.bool)
     batch = AttackBatch(clean, 16, 16, nothing, nothing)
-    found = AttackSummary(["M"], AttackParams(parse_method(method), eps=eps))
+    params = AttackParams(parse_method(method), eps=eps)
+    found = AttackSummary(["M"], params, CLASSIFICATION)
     written = clean + moved * way
     if change is not None:
         change(written, labels)
     done = AttackedBatch(clean, written, labels, torch.arange(16), labels, batch, 0.1)
-    found.add(done, [network], "cpu", False)
+    found.add(judge(done, [network], params, "cpu", False))
     return found
 
 

@@ -197,8 +197,9 @@ def test_other_peoples_prints_leave_stdout_to_the_report(tmp_path: Path) -> None
     assert sorted(found.stderr.splitlines()) == ["from a child", "imported", "made"], "made once"
 
 
-def test_only_the_first_process_of_torchrun_writes(r: Path, tmp_path: Path) -> None:
-    command = ["evaluate", r, "--data", "digits", "--limit", "8", "-q"]
+def test_of_tools_that_share_nothing_only_the_first_process_of_torchrun_works(r: Path, tmp_path: Path) -> None:
+    command = ["visualize", "attention", r, "--data", "digits", "--count", "1", "--samples", "1", "-q"]
+    command += ["--figure", "a.png"]
     texts = [done(*command, env=environment(WORLD_SIZE="2", RANK=rank), cwd=tmp_path).stdout for rank in "01"]
     assert json.loads(texts[0])["status"] == "done"
     assert texts[1] == ""

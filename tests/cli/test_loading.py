@@ -16,6 +16,7 @@ from PIL import Image
 
 from advkit.commands import loading
 from advkit.files.checkpoint import Checkpoint, write_checkpoint
+from advkit.files.errors import InputError
 from advkit.models import build
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -187,3 +188,20 @@ def test_methods_are_listed(inside: Run) -> None:
     found = inside("attack", "--methods")
     assert found.returncode == 0
     assert {"pgd", "fmn", "di"} <= {line.split()[0] for line in found.stdout.splitlines()}
+
+
+def test_each_process_of_torchrun_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert loading.device_of_rank("auto", 4) == loading.device_of_rank("cuda", 4) == "cuda:1"
+    assert threads == [2, 2]
+    assert loading.device_of_rank("cuda:0", 4) == "cuda:0"
+    assert loading.device_of_rank("cpu", 4) == "cpu"
+    assert loading.device_of_rank("auto", 1) == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match=r"more processes here than GPUs \(2\); start 2"):
+        loading.device_of_rank("auto", 4)

@@ -7,13 +7,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from executable import Run, advkit, environment, one_line, start
+from executable import Run, advkit, one_line, start, torchrun
 from handmade import write_reference
 from safetensors.torch import load_file, save_file
 
@@ -89,9 +88,7 @@ def test_two_processes_report_what_one_does(tool: list[str], tmp_path: Path, ins
     options = [*tool, "--arch", "advkit/cnn", "--data", "digits", "--limit", "300", "--epochs", "2"]
     options += ["--batch-size", "32", "--lr", "0.02", "--precision", "float32"]
     assert inside(*options, "-o", tmp_path / "one.safetensors", "--report", tmp_path / "one.json").returncode == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "advkit"]
-    command = [*torchrun, *options, "-o", str(tmp_path / "two.safetensors"), "--report", str(tmp_path / "two.json")]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=200, check=False)
+    found = torchrun(*options, "-o", tmp_path / "two.safetensors", "--report", tmp_path / "two.json")
     assert found.returncode == 0, found.stderr
     one, two = (json.loads((tmp_path / name).read_text())["result"] for name in ("one.json", "two.json"))
     for a, b in zip(one["epochs"], two["epochs"], strict=True):

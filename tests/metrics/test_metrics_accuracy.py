@@ -105,3 +105,19 @@ def test_near_chance(correct: int, images: int, classes: int, near: bool) -> Non
     bound = 1 / classes + min(0.05, 0.5 / classes)
     if images:
         assert near == (stats.binomtest(correct, images, bound, alternative="greater").pvalue > 0.05)
+
+
+def test_parts_that_are_merged_count_as_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(50, 7, generator=generator), torch.randint(0, 7, (50,), generator=generator)
+    logits[3, 1] = torch.nan
+    whole, merged = AccuracyMetric(7), AccuracyMetric(7)
+    for rows in torch.arange(50).split(20):
+        part = AccuracyMetric(7)
+        for metric in (whole, part):
+            metric.update(logits[rows], labels[rows])
+        merged.merge(part)
+    assert merged.compute() == whole.compute()
+    assert merged.not_finite == 1
+    assert merged.class_right.tolist() == whole.class_right.tolist()
+    assert merged.class_total.tolist() == torch.bincount(labels, minlength=7).tolist()

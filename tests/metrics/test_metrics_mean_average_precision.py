@@ -14,6 +14,7 @@ from torchvision.ops import box_iou
 
 from advkit.files.errors import InputError
 from advkit.metrics import coco_eval, mean_average_precision
+from advkit.metrics.detection import DetectionMetric
 from advkit.metrics.mean_average_precision import MeanAveragePrecision
 
 CASES = [
@@ -252,6 +253,24 @@ def test_batches_and_order_change_nothing() -> None:
     for name, value in whole.items():  # an interval's draws belong to places
         if not name.endswith("_interval"):
             assert shuffled[name] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value), name
+
+
+def test_parts_that_are_merged_in_the_order_of_their_images_count_as_one() -> None:
+    predictions, targets = case(*CASES[1])
+    predictions[4, 0, 0], predictions[30, 0, 5] = torch.nan, 3.0
+    whole, merged = DetectionMetric(3), DetectionMetric(3)
+    whole.update(predictions, targets)
+    merged.precision.matched  # noqa: B018  is not to stay what it was
+    for rows in torch.arange(len(targets)).split(13):
+        part = DetectionMetric(3)
+        part.update(predictions[rows], targets[rows])
+        merged.merge(part)
+    found = merged.compute()
+    assert found == whole.compute()
+    assert merged.total == whole.total == 40
+    assert found["images_right"] == whole.correct
+    assert (found["not_finite"], found["unknown_class"]) == (1, 1)
+    assert found["difficult"] > 0
 
 
 def test_batches_of_unlike_shape() -> None:

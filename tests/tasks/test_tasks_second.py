@@ -44,6 +44,10 @@ class Count:
         self.correct += int(((outputs > 0) == targets.bool()).all(1).sum())
         self.total += len(targets)
 
+    def merge(self, other: Count) -> None:
+        self.correct += other.correct
+        self.total += other.total
+
     def compute(self) -> dict[str, int]:
         return {"correct": self.correct, "total": self.total}
 

@@ -21,6 +21,7 @@ from advkit.files.signals import Stop
 from advkit.files.tensors import read_tensors, write_tensors
 from advkit.models.build import create
 from advkit.models.fuse import fuse_conv_bn
+from advkit.parallel import process_group
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
 from advkit.training import distributed, loop
@@ -149,7 +150,7 @@ def worker(rank: int, folder: str) -> None:
         stop = Stop()
         stop.signum = 2 if rank == 1 else None
         found["stopped"] = torch.tensor([float(_stopped(stop)), float(_stopped(Stop()))])
-        found["sum"] = distributed.sum_over_ranks(torch.tensor([rank + 1, 10]))
+        found["sum"] = process_group.sum_over_ranks(torch.tensor([rank + 1, 10]))
         with pytest.raises(InputError, match="BatchNorm1d"):
             distributed.synchronise_batch_norm(nn.Sequential(nn.BatchNorm1d(3)))
         odd = a_run()
@@ -159,7 +160,7 @@ def worker(rank: int, folder: str) -> None:
         found |= halved() | hardened() | measured() | {"kept by dropout": dropped()}
         write_tensors(Path(folder) / f"{rank}.safetensors", {k: v.contiguous() for k, v in found.items()}, "{}")
     finally:
-        distributed.stop()
+        process_group.leave()
 
 
 @pytest.fixture(scope="module")
