@@ -65,7 +65,8 @@ def partner_pool(data: ImageSet, seed: int) -> PartnerPool:
     """
     sizes = torch.bincount(data.targets)
     if int((sizes > 0).sum()) < 2:
-        raise InputError(f"admix: {data.ref} has images of one class only, and none to mix in; leave it out")
+        advice = "take more, or leave it out"
+        raise InputError(f"admix: the {len(data)} images of {data.ref} are of one class, with none to mix in; {advice}")
     drawn = counter_rng.uniform(seed, data.indices, counter_rng.stream("admix pool"), 1)[:, 0].argsort(stable=True)
     by_class = drawn[data.targets[drawn].argsort(stable=True)]
     rank = torch.empty_like(drawn)  # of an image among those of its class

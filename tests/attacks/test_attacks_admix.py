@@ -70,7 +70,9 @@ def test_a_small_set_is_its_own_pool() -> None:
 
 
 def test_images_of_one_class_are_refused() -> None:
-    with pytest.raises(InputError, match=r"^admix: made has images of one class only, .* leave it out$"):
+    with pytest.raises(
+        InputError, match=r"^admix: the 6 images of made are of one class, .*; take more, or leave it out$"
+    ):
         list(attack_set([Tiny()], [Tiny()], image_set(torch.full((6,), 2)), params("admix"), None, **ONCE))
 
 

@@ -278,6 +278,22 @@ def test_it_composes_with_momentum_copies_views_and_filters() -> None:
         assert not torch.equal(made(",".join(part for part in parts if part != left)), whole), left
 
 
+def test_bfloat16_has_the_same_branches() -> None:
+    network = create("advkit/resnet8", num_classes=4, input_size=(3, 8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, seed=0)
+    model = fuse_conv_bn(network.eval())
+    images, labels, keys = (
+        torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.arange(4),
+        torch.arange(4),
+    )
+    objective = Objective([model], AttackParams(parse_method("sgm:gamma=0"), precision="bfloat16"), 4, images.device)
+    coarse, _ = objective.gradient(Batch(images, labels, keys, keys), images)
+    objective.precision = "float32"
+    fine, _ = objective.gradient(Batch(images, labels, keys, keys), images)
+    assert not torch.equal(coarse, fine)
+    assert float(F.cosine_similarity(coarse.flatten(1), fine.flatten(1)).min()) > 0.95
+
+
 def test_a_surrogate_without_gradients_is_told_from_one_without_branches() -> None:
     class Frozen(Tiny):
         def forward(self, images: Tensor) -> Tensor:
