@@ -20,9 +20,9 @@ _PRODUCTS = ("convolution", "mm", "linear", "attention")  # in names of nodes: w
 def reduce_branches(losses: Tensor, x: Tensor, *, gamma: float = 0.5) -> None:
     """Multiply by ``gamma`` what the gradient of ``losses`` by ``x`` gets through each residual branch.
 
-    Inside a branch's branch that happens twice. The paper takes 0.5 for networks with bottlenecks and DenseNets and 0.2
-    for ResNets of basic blocks; 0.5 is also the default of its authors' code. They leave branches beside a projection
-    alone and take the ReLUs inside of a branch for its measure; here a branch is what is added to a skip.
+    Inside a branch's branch that happens twice. 0.5 is the default of the authors' code; they also take 0.2. That code
+    does it at the ReLUs inside of a branch, a root of gamma at each of several, and leaves the first block of every
+    stage of a ResNet alone; here it is done where a branch ends, whatever is in it, at every branch.
 
     Args:
         losses: (N,) with their graph; a graph serves one backward pass.
