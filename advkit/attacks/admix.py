@@ -15,6 +15,7 @@ from advkit.attacks.attack import Modifier
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
+from advkit.tasks.task import Task
 
 POOL_SIZE = 64
 
@@ -42,37 +43,39 @@ class PartnerPool:
 
     Attributes:
         images: (P, C, H, W) float32 in [0, 1].
-        targets: (P,) int64, their classes.
+        strata: (P,) int64, their true classes, as :meth:`advkit.tasks.task.Task.strata` has them.
     """
 
     images: Tensor
-    targets: Tensor
+    strata: Tensor
 
-    def partners(self, truth: Tensor) -> Partners:
-        """For images of the classes ``truth`` (N,), on the device of those."""
-        return Partners(self.images.to(truth.device), truth[:, None] != self.targets.to(truth.device))
+    def partners(self, strata: Tensor) -> Partners:
+        """For images of ``strata`` (N,), on the device of those."""
+        return Partners(self.images.to(strata.device), strata[:, None] != self.strata.to(strata.device))
 
 
-def partner_pool(data: ImageSet, seed: int) -> PartnerPool:
+def partner_pool(data: ImageSet, task: Task, seed: int) -> PartnerPool:
     """At most :data:`POOL_SIZE` images of ``data``, drawn by ``seed``, as many of each class as there are.
 
     Args:
-        data: classified images.
+        data: the images that are attacked.
+        task: theirs.
         seed: the run's.
 
     Raises:
         InputError: images of one class only.
     """
-    sizes = torch.bincount(data.targets)
+    strata = task.strata(data.targets)
+    sizes = torch.bincount(strata)
     if int((sizes > 0).sum()) < 2:
         advice = "take more, or leave it out"
         raise InputError(f"admix: the {len(data)} images of {data.ref} are of one class, with none to mix in; {advice}")
     drawn = counter_rng.uniform(seed, data.indices, counter_rng.stream("admix pool"), 1)[:, 0].argsort(stable=True)
-    by_class = drawn[data.targets[drawn].argsort(stable=True)]
+    by_class = drawn[strata[drawn].argsort(stable=True)]
     rank = torch.empty_like(drawn)  # of an image among those of its class
-    rank[by_class] = torch.arange(len(drawn)) - (sizes.cumsum(0) - sizes)[data.targets[by_class]]
+    rank[by_class] = torch.arange(len(drawn)) - (sizes.cumsum(0) - sizes)[strata[by_class]]
     chosen = drawn[rank[drawn].argsort(stable=True)][:POOL_SIZE].sort().values
-    return PartnerPool(*data.batch(chosen))
+    return PartnerPool(data.batch(chosen)[0], strata[chosen])
 
 
 def mixed(
@@ -91,7 +94,7 @@ def mixed(
     """
     counts = pool.allowed.sum(1)
     drawn = (counter_rng.uniform(seed, indices, stream, 1)[:, 0] * counts).long().minimum(counts - 1)
-    chosen = (pool.allowed.cumsum(1) > drawn[:, None]).int().argmax(1)
+    chosen = (pool.allowed.cumsum(1) <= drawn[:, None]).sum(1)
     return images + eta * pool.images[chosen].to(images.dtype)
 
 

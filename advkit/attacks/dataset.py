@@ -102,9 +102,10 @@ def pool_for(surrogates: Sequence[nn.Module], data: ImageSet, methods: Sequence[
         InputError: a method that the surrogates' task is not for; nothing in ``data`` to mix in.
     """
     mixing = [params for params in methods if params.method.hooked("mix")]
+    task = task_of(surrogates)
     for params in mixing:
-        check_method(task_of(surrogates), params.method)
-    return partner_pool(data, mixing[0].seed) if mixing else None
+        check_method(task, params.method)
+    return partner_pool(data, task, mixing[0].seed) if mixing else None
 
 
 def attack_set(
@@ -160,7 +161,7 @@ def attack_images(
         task, count = task_of(surrogates), clean.num_classes
         logits = partial(_outputs_in_parts, surrogates, images, at_once)
         aims = task.aim(target, truth, indices, logits, count, params.seed)
-    partners = None if pool is None else pool.partners(truth)
+    partners = None if pool is None else pool.partners(task_of(surrogates).strata(truth))
     began = time.perf_counter()
     found = attack(gradient_models, images, aims, indices, params, at_once=at_once, partners=partners)
     adversarial = found.images.cpu()

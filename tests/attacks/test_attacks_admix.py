@@ -18,6 +18,7 @@ from advkit.attacks.run import attack
 from advkit.data import counter_rng
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
+from advkit.tasks.classification import CLASSIFICATION
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -45,18 +46,18 @@ class Doubled(Tiny):
 def test_the_pool_holds_as_many_of_each_class_as_there_are() -> None:
     labels = torch.tensor([0] * 300 + [1] * 40 + [2] * 5)
     data = image_set(labels[torch.randperm(345, generator=torch.Generator().manual_seed(0))])
-    pool = partner_pool(data, 0)
+    pool = partner_pool(data, CLASSIFICATION, 0)
     assert pool.images.shape == (POOL_SIZE, 3, 7, 7)
-    assert torch.bincount(pool.targets).tolist() == [30, 29, 5] or torch.bincount(pool.targets).tolist() == [29, 30, 5]
+    assert torch.bincount(pool.strata).tolist() == [30, 29, 5] or torch.bincount(pool.strata).tolist() == [29, 30, 5]
     everything = data.batch(slice(None))[0]
     place = (pool.images[:, None] == everything[None]).flatten(2).all(2).int().argmax(1)
     assert torch.equal(everything[place], pool.images)
-    assert torch.equal(data.targets[place], pool.targets)
+    assert torch.equal(data.targets[place], pool.strata)
     assert len(set(place.tolist())) == POOL_SIZE
-    assert torch.equal(partner_pool(data, 0).images, pool.images)
-    assert not torch.equal(partner_pool(data, 1).images, pool.images)
+    assert torch.equal(partner_pool(data, CLASSIFICATION, 0).images, pool.images)
+    assert not torch.equal(partner_pool(data, CLASSIFICATION, 1).images, pool.images)
     order = torch.randperm(345, generator=torch.Generator().manual_seed(1))
-    other = partner_pool(data.subset(order), 0)
+    other = partner_pool(data.subset(order), CLASSIFICATION, 0)
     assert {tuple(one.flatten().tolist()) for one in other.images} == {
         tuple(one.flatten().tolist()) for one in pool.images
     }
@@ -64,7 +65,7 @@ def test_the_pool_holds_as_many_of_each_class_as_there_are() -> None:
 
 def test_a_small_set_is_its_own_pool() -> None:
     data = image_set(torch.tensor([3, 3, 1]))
-    pool = partner_pool(data, 5)
+    pool = partner_pool(data, CLASSIFICATION, 5)
     assert torch.equal(pool.images, data.batch(slice(None))[0])
     assert pool.partners(torch.tensor([1, 3])).allowed.tolist() == [[True, True, False], [False, False, True]]
 
@@ -123,8 +124,8 @@ def test_the_direction_is_the_mean_of_gradients_by_hand(start: int) -> None:
     """Two partners, three scales, in L2, where a step shows all of the direction; the second step has new partners."""
     data, eps, network = image_set(torch.arange(12) % 4), 1e-3, Doubled()
     images, labels = data.batch(slice(5))
-    keys, pool = data.indices[:5], partner_pool(data, 0)
-    allowed = labels[:, None] != pool.targets
+    keys, pool = data.indices[:5], partner_pool(data, CLASSIFICATION, 0)
+    allowed = labels[:, None] != pool.strata
     x = images.clone()
     method = "admix:partners=2:eta=0.3,si:scales=3"
     settings = {"norm": "l2", "eps": eps, "step_size": eps / 2, "loss": "logit"}
@@ -138,7 +139,7 @@ def test_the_direction_is_the_mean_of_gradients_by_hand(start: int) -> None:
         for row in range(5):
             others = allowed[row].nonzero().flatten()
             partner = pool.images[others[int(ranks[row] * len(others))]]
-            assert pool.targets[others].ne(labels[row]).all()
+            assert pool.strata[others].ne(labels[row]).all()
             for scale in range(3):
                 seen = (point[row] + 0.3 * partner) / 2**scale
                 losses = losses - network(seen[None])[0, labels[row]]
@@ -185,7 +186,7 @@ def test_partners_are_of_another_class_than_the_true_one_whatever_is_aimed_at(mo
     monkeypatch.setattr(dataset, "attack", watched)
     aimed = params("admix:partners=1,si:scales=1", targeted=True, steps=1)
     list(attack_set([Tiny()], [Tiny()], data, aimed, "next", **{**ONCE, "batch_size": 8}))
-    assert torch.equal(seen[0], data.targets[:, None] != partner_pool(data, 0).targets)
+    assert torch.equal(seen[0], data.targets[:, None] != partner_pool(data, CLASSIFICATION, 0).strata)
 
 
 def test_it_brings_the_scaled_copies_of_si() -> None:
@@ -200,7 +201,7 @@ def test_it_brings_the_scaled_copies_of_si() -> None:
 def test_each_part_of_a_composition_has_its_effect() -> None:
     data, parts = image_set(torch.arange(8) % 4), ["mi", "di:probability=1:shrink=0.5", "ti", "admix:partners=2"]
     images, labels = data.batch(slice(None))
-    mates = partner_pool(data, 0).partners(labels)
+    mates = partner_pool(data, CLASSIFICATION, 0).partners(labels)
 
     def made(method: str) -> Tensor:
         found = attack([Doubled()], images, labels, data.indices, params(method, steps=4), partners=mates)
