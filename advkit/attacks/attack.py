@@ -89,10 +89,12 @@ class Modifier(_Parametrised):
 
     Attributes:
         name, summary, function, limits: as of :class:`Attack`.
-        hook: where it works. ``look_ahead`` (x, momentum, length) is the point at which gradients are taken; ``view``
-            (images, indices, seed, stream) what networks see; ``copies`` (x, copy) one of several scaled copies;
-            ``variance`` (x, indices, seed, stream, eps, norm) points around x, whose gradients less that at x correct
-            the next one; ``filter`` (gradient) and ``accumulate`` (gradient, momentum) make a direction of a gradient.
+        hook: where it works. ``look_ahead`` (x, momentum, length) is the point at which gradients are taken; ``mix``
+            (images, indices, seed, stream, pool) puts something of another image into it; ``copies`` (x, copy) makes
+            one of several scaled copies; ``view`` (images, indices, seed, stream) is what networks see; ``backward``
+            (losses, x) marks the graph of a gradient that is about to be taken; ``variance`` (x, indices, seed, stream,
+            eps, norm) gives points around x, whose gradients less that at x correct the next one; ``filter`` (gradient)
+            and ``accumulate`` (gradient, momentum) make a direction of a gradient.
         copies: the parameter that says of how many views gradients are averaged; empty for one.
         brings: another modifier that comes along, with parameters of the same names.
     """
@@ -101,6 +103,6 @@ class Modifier(_Parametrised):
     summary: str
     function: Callable[..., Any]
     limits: Mapping[str, tuple[float, float]]
-    hook: Literal["look_ahead", "view", "copies", "variance", "filter", "accumulate"]
+    hook: Literal["look_ahead", "mix", "copies", "view", "backward", "variance", "filter", "accumulate"]
     brings: str | None = None
     copies: str = ""

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from advkit.attacks.admix import PartnerPool, partner_pool
 from advkit.attacks.params import AttackParams
-from advkit.attacks.run import AttackBatch, attack
+from advkit.attacks.run import AttackBatch, attack, check_method
 from advkit.data.images import ImageSet
 from advkit.tasks.prediction import outputs_of
 from advkit.tasks.task import FROM_DATA, Task, task_of
@@ -94,6 +95,19 @@ class AttackedBatch:
             )
 
 
+def pool_for(surrogates: Sequence[nn.Module], data: ImageSet, methods: Sequence[AttackParams]) -> PartnerPool | None:
+    """What ``methods`` (of one seed) mix into images of ``data``; None where none of them does.
+
+    Raises:
+        InputError: a method that the surrogates' task is not for; nothing in ``data`` to mix in.
+    """
+    mixing = [params for params in methods if params.method.hooked("mix")]
+    task = task_of(surrogates)
+    for params in mixing:
+        check_method(task, params.method)
+    return partner_pool(data, task, mixing[0].seed) if mixing else None
+
+
 def attack_set(
     surrogates: Sequence[nn.Module],
     gradient_models: Sequence[nn.Module],
@@ -115,9 +129,10 @@ def attack_set(
         batch_size: images that go through the networks, and that are yielded, together.
         device: where to work.
     """
+    pool = pool_for(surrogates, data, [params])
     for window in windows(data, params, task_of(surrogates), batch_size):
         clean = clean_batch(data, window)
-        done = attack_images(surrogates, gradient_models, clean, params, target, device, batch_size)
+        done = attack_images(surrogates, gradient_models, clean, params, target, device, batch_size, pool)
         yield from done.split(batch_size)
 
 
@@ -146,8 +161,9 @@ def attack_images(
     target: str | int | None,
     device: str,
     at_once: int | None = None,
+    pool: PartnerPool | None = None,
 ) -> AttackedBatch:
-    """Attack one batch, ``at_once`` images in a pass; the other arguments as :func:`attack_set`."""
+    """Attack one batch, ``at_once`` images in a pass, ``pool`` of :func:`pool_for`; the rest as :func:`attack_set`."""
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     aims = truth
     if target == FROM_DATA:
@@ -157,8 +173,9 @@ def attack_images(
         task, count = task_of(surrogates), clean.num_classes
         logits = partial(_outputs_in_parts, surrogates, images, at_once)
         aims = task.aim(target, truth, indices, logits, count, params.seed)
+    partners = None if pool is None else pool.partners(task_of(surrogates).strata(truth))
     began = time.perf_counter()
-    found = attack(gradient_models, images, aims, indices, params, at_once=at_once)
+    found = attack(gradient_models, images, aims, indices, params, at_once=at_once, partners=partners)
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
     return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, aims.cpu(), found, seconds)

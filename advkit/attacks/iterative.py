@@ -104,12 +104,15 @@ def _direction(
 def _mean_gradient(objective: Objective, batch: Batch, point: Tensor, restart: int, step: int) -> tuple[Tensor, Any]:
     """The mean of the gradients at all views of ``point``, and the outputs at the first."""
     params, method = objective.params, objective.params.method
-    changes = [one for one in method.modifiers if one.hook in ("copies", "view")]
+    changes = [one for one in method.modifiers if one.hook in ("mix", "copies", "view")]
 
     def seen(number: int) -> View | None:
         copy = method.numbered(number)
 
         def view(points: Tensor, part: Batch) -> Tensor:
+            for one in method.hooked("mix"):  # by its own number: the copies of a mixture share the partner
+                drawn = counter_rng.stream(one.name, restart, step, copy[one.name])
+                points = one.function(points, part.indices, params.seed, drawn, part.partners, **method.of(one.name))
             for one in method.hooked("copies"):
                 points = one.function(points, copy[one.name], **method.of(one.name))
             for one in method.hooked("view"):

@@ -40,6 +40,7 @@ def applies(params: AttackParams, networks: Sequence[nn.Module]) -> bool:
         and not params.targeted
         and not params.method.attack.minimal_norm
         and bool(params.method.attack.loss)
+        and not params.method.hooked("mix")  # which needs other images
         and 0.0 < params.eps < float("inf")
         and task_of(networks).stops_early
     )

@@ -45,7 +45,7 @@ class Method:
     @property
     def gradient_off_iterate(self) -> bool:
         """Whether gradients are taken beside the current point, so that its own logits cost a pass of their own."""
-        return any(modifier.hook in ("look_ahead", "view", "copies") for modifier in self.modifiers)
+        return any(modifier.hook in ("look_ahead", "mix", "copies", "view") for modifier in self.modifiers)
 
     @property
     def copies(self) -> int:

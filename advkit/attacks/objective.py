@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
+from advkit.attacks.admix import Partners
 from advkit.attacks.params import AttackParams
 from advkit.data import canvas
 from advkit.files.errors import InputError
@@ -24,7 +25,7 @@ class Batch:
     """Images on their way: ``rows`` are their positions in the batch that the attack was called with.
 
     ``targets`` (N, ...) are what to move away from, or towards when targeted; ``aims`` (N,) the classes that an attack
-    which chooses them itself is on its way to.
+    which chooses them itself is on its way to; ``partners`` what they may be mixed with, for methods that do so.
     """
 
     images: Tensor
@@ -32,11 +33,13 @@ class Batch:
     indices: Tensor
     rows: Tensor
     aims: Tensor | None = None
+    partners: Partners | None = None
 
     def take(self, which: Tensor | slice) -> Batch:
         """The images at ``which`` (positions, a mask or a slice)."""
         aims = None if self.aims is None else self.aims[which]
-        return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which], aims)
+        partners = None if self.partners is None else self.partners.take(which)
+        return Batch(self.images[which], self.targets[which], self.indices[which], self.rows[which], aims, partners)
 
     def copied(self, aims: Tensor) -> Batch:
         """Each image as often as (N, G) ``aims`` gives it classes to aim at: copies stand next to each other."""
@@ -216,7 +219,10 @@ class Objective:
         x = x.detach().requires_grad_()
         with torch.enable_grad(), self._autocast(x):
             outputs = self.task.outputs(self.networks, view(x, batch) if view is not None else x)
-            gradient = gradient_by(loss(outputs, batch), x, self.networks)
+            losses, method = loss(outputs, batch), self.params.method
+            for one in method.hooked("backward"):
+                one.function(losses, x, **method.of(one.name))
+            gradient = gradient_by(losses, x, self.networks)
         self.forwards += len(x) * len(self.networks)
         self.backwards += len(x) * len(self.networks)
         return gradient, outputs.detach()

@@ -34,6 +34,8 @@ MODIFIERS: dict[str, str] = {
     "vmi": "advkit.attacks.vmi:VMI",
     "ssa": "advkit.attacks.ssa:SSA",
     "bsr": "advkit.attacks.bsr:BSR",
+    "admix": "advkit.attacks.admix:ADMIX",
+    "sgm": "advkit.attacks.sgm:SGM",
 }
 
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
+from advkit.attacks.admix import Partners
 from advkit.attacks.methods import Method
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
+from advkit.attacks.sgm import has_branches
 from advkit.files.errors import InputError
+from advkit.models.network import Network
 from advkit.tasks.task import Task, task_of
 
 
@@ -46,6 +49,7 @@ def attack(
     params: AttackParams,
     *,
     at_once: int | None = None,
+    partners: Partners | None = None,
 ) -> AttackBatch:
     """Adversarial images for one batch.
 
@@ -56,14 +60,17 @@ def attack(
         indices: (N,) int64: identities of the images in their data set; they key the randomness.
         params: the attack.
         at_once: how many images go through the networks together; by default all.
+        partners: what the images may be mixed with; admix needs them.
 
     Raises:
-        InputError: surrogates of different tasks, without gradients where the method needs them, or of a task that the
-            method is not for; 8-bit results asked for where no level lies in reach.
+        InputError: surrogates of different tasks, without gradients or residual branches where the method needs them,
+            or of a task that the method is not for; 8-bit results asked for where no level lies in reach.
     """
     check_method(task_of(networks), params.method)
     if params.targeted and params.method.attack.chooses_targets:
         raise InputError(f"--target: {params.method.attack.name} chooses its targets itself; use apgd-ce or pgd")
+    if params.method.hooked("mix") and partners is None:
+        raise ValueError(f"{params.method.name}: nothing to mix in; see advkit.attacks.dataset.pool_for")
     objective = Objective(networks, params, len(images), images.device, at_once)
     if several := objective.task.strongest_of.get(objective.loss):
         made = [attack(networks, images, targets, indices, replace(params, loss=loss)) for loss in several]
@@ -72,11 +79,27 @@ def attack(
     if params.eps == 0.0:
         found = images.clone()
     else:
-        batch = Batch(images, targets, indices, torch.arange(len(images), device=images.device))
+        batch = Batch(images, targets, indices, torch.arange(len(images), device=images.device), partners=partners)
+        _check_branches(networks, batch.take(slice(1)), params)
         found = method.attack.function(objective, batch, params, **method.of(method.attack.name))
     if params.quantize and len(images):
         found = budget.from_levels(budget.quantize(found, images, params.eps, params.norm), images)
     return AttackBatch(found, objective.forwards, objective.backwards, objective.zero, objective.dead, objective.stages)
+
+
+def _check_branches(networks: Sequence[nn.Module], first: Batch, params: AttackParams) -> None:
+    """Raise InputError for a surrogate without the residual branches that sgm lives on, by a pass of one image."""
+    if "sgm" not in params.method or not len(first.rows):
+        return
+    for network in networks:
+        alone, x = Objective([network], params, 1, first.images.device), first.images.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            losses = alone.losses(alone.task.outputs([network], x), first.targets)
+        if not has_branches(losses, x):
+            who = network.spec.ref if isinstance(network, Network) else "the network"
+            raise InputError(
+                f"sgm: {who} has no residual branches; attack a residual network (a ResNet), or leave it out"
+            )
 
 
 def _strongest(made: Sequence[AttackBatch], objective: Objective, targets: Tensor) -> AttackBatch:
@@ -110,6 +133,8 @@ def check_method(task: Task, method: Method) -> None:
         raise InputError(f"{attack.name}: goes by whether an image is fooled, which {task.name} does not say; use pgd")
     if attack.logits and not task.exclusive:
         raise InputError(f"{attack.name}: needs classes of which an image has one, not {task.name}; use pgd")
+    if task.has_places and "admix" in method:
+        raise InputError(f"admix: mixes in images of another class, and {task.name} has several in one; leave it out")
     for name in ("di", "bsr"):
         if task.has_places and name in method:
             raise InputError(f"{name}: moves images, but not the boxes of {task.name}; leave it out")

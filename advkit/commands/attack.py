@@ -97,7 +97,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         raise InputError(f"--figure {config.figure}: is told by fmn, ddn, cw and fab-t without --eps alone")
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
-    from advkit.attacks.dataset import attack_images, clean_batch, windows
+    from advkit.attacks.dataset import attack_images, clean_batch, pool_for, windows
     from advkit.attacks.objective import settled
     from advkit.attacks.verdicts import judge
     from advkit.models.fuse import fuse_conv_bn
@@ -111,12 +111,13 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     gradient_models = [fuse_conv_bn(network) for network in networks]
     params = probed(config, params, gradient_models, chosen, device)
     task, size = task_of(networks), process_group.items_each(config.batch_size, len(chosen))
-    parts = windows(chosen, params, task, size, world)
+    parts, pool = windows(chosen, params, task, size, world), pool_for(networks, chosen, [params])
 
     def verdicts(k: int) -> Iterator[BatchVerdict]:
         clean = clean_batch(chosen, parts[k])
-        for done in attack_images(networks, gradient_models, clean, params, aim, device, size).split(size):
-            yield judge(done, networks, params, device, config.quantized)
+        done = attack_images(networks, gradient_models, clean, params, aim, device, size, pool)
+        for one in done.split(size):
+            yield judge(one, networks, params, device, config.quantized)
 
     with _writer(config, opened, chosen, params, rank) as write, Progress(config.quiet or rank > 0) as progress:
         flags = opened.sanity_flags(chosen, config.batch_size) if rank == 0 else []

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from advkit.attacks.dataset import pool_for
 from advkit.attacks.objective import settled
 from advkit.attacks.params import AttackParams
 from advkit.commands.attack_options import aim_at, attack_params, check_budget, probed
@@ -78,6 +79,7 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
         gradients=config.gradients and all(map(has_gradients, opened.networks)),
         batch_size=config.batch_size,
         device=device,
+        pool=None if only_sets else pool_for(opened.networks, chosen, methods),
     )
     return MatrixSetup(opened, chosen, plan)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advkit.attacks import budget
+from advkit.attacks.admix import PartnerPool
 from advkit.attacks.dataset import attack_images, clean_batch
 from advkit.attacks.gradient_similarity import input_gradient_cosines
 from advkit.attacks.params import AttackParams
@@ -32,6 +33,7 @@ class Plan:
         target: see :func:`advkit.attacks.dataset.attack_set`.
         gradients: whether to measure cosines.
         batch_size, device: how to work; no effect on results.
+        pool: of :func:`advkit.attacks.dataset.pool_for`.
     """
 
     names: list[str]
@@ -43,6 +45,7 @@ class Plan:
     gradients: bool
     batch_size: int
     device: str
+    pool: PartnerPool | None = None
 
 
 @dataclass
@@ -118,7 +121,7 @@ def measure_batch(plan: Plan, data: ImageSet, batch: slice) -> BatchOutcomes:
     verdicts, costs, adversarial, seconds = [], [], [], 0.0
     for number, (surrogate, params) in enumerate(_attempts(plan)):
         one, fused = [plan.networks[surrogate]], [plan.gradient_models[surrogate]]
-        done = attack_images(one, fused, clean, params, plan.target, plan.device)
+        done = attack_images(one, fused, clean, params, plan.target, plan.device, pool=plan.pool)
         seen = predicted(plan.networks, done.adversarial.to(plan.device), images, noise[number % len(plan.params)])
         verdicts.append(seen.verdicts(task, seen.adversarial[surrogate], done.aims, params.targeted))
         cost = done.batch

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from advkit.attacks import budget
+from advkit.attacks.admix import Partners
 from advkit.attacks.methods import NAMES, parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import attack
@@ -32,6 +33,7 @@ SHORT = {
     "vmi": "vmi:samples=2",
     "ssa": "ssa:views=2",
     "bsr": "bsr:views=2",
+    "admix": "admix:partners=2,si:scales=2",
     "autoattack": "autoattack:steps=3:queries=20",
 }
 
@@ -48,6 +50,28 @@ class Tiny(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = torch.tanh(torch.nn.functional.conv2d(images - 0.5, self.first, padding=1))
         return hidden.square().mean((2, 3)) @ self.last.T
+
+
+class Residual(Tiny):
+    """The same with a block around a skip, for methods that live on one."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.tanh(torch.nn.functional.conv2d(images - 0.5, self.first, padding=1))
+        hidden = hidden + torch.tanh(
+            torch.nn.functional.conv2d(hidden[:, : self.first.shape[1]], self.first, padding=1)
+        )
+        return hidden.square().mean((2, 3)) @ self.last.T
+
+
+def suited(method: str) -> type[Tiny]:
+    """A network that ``method`` can be made on."""
+    return Residual if "sgm" in parse_method(method) else Tiny
+
+
+def some_partners(images: Tensor, classes: Tensor) -> Partners:
+    """Eight images of noise, two of each of four classes."""
+    pool = torch.rand(8, *images.shape[1:], generator=torch.Generator().manual_seed(9))
+    return Partners(pool, classes[:, None] != torch.arange(8) % 4)
 
 
 class Scaled(nn.Module):
@@ -80,7 +104,8 @@ class Poisoned(nn.Module):
 def run(network: nn.Module, images: Tensor, classes: Tensor, first: int = 0, **settings: object) -> Tensor:
     name = settings.pop("method", "pgd")
     params = AttackParams(parse_method(str(name)), **settings)  # type: ignore[arg-type]
-    return attack([network], images, classes, torch.arange(first, first + len(images)), params).images
+    keys, mates = torch.arange(first, first + len(images)), some_partners(images, classes)
+    return attack([network], images, classes, keys, params, partners=mates).images
 
 
 @settings(max_examples=60, deadline=None)
@@ -121,7 +146,7 @@ def test_result_is_an_image_inside_the_budget(
     classes = torch.randint(0, 4, (count,), generator=generator)
     kept = images.clone()
     found = run(
-        Tiny(channels=channels),
+        suited(method)(channels=channels),
         images,
         classes,
         method=SHORT.get(method, method),

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from test_attacks_loop import Tiny
+from test_attacks_loop import some_partners, suited
 
 from advkit.attacks.attack import GENERAL
 from advkit.attacks.methods import NAMES, methods_table, parse_method
@@ -47,6 +47,9 @@ OTHER |= {
     "bsr:views": "2",
     "bsr:blocks": "3",
     "bsr:degrees": "1",
+    "admix:partners": "1",
+    "admix:eta": "0.5",
+    "sgm:gamma": "0.1",
     "square:rescale": "0",
     "apgd-ce:steps": "9",
     "apgd-ce:rho": "0.2",
@@ -91,11 +94,12 @@ def everything() -> list[tuple[str, str]]:
 
 def run(text: str, **settings: object) -> AttackBatch:
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    method, labels = parse_method(text), Tiny()(images).argmax(1)  # correct on all of them
+    method, network = parse_method(text), suited(text)()
+    labels = network(images).argmax(1)  # correct on all of them
     eps = float("inf") if method.attack.minimal_norm else 0.2
     settings = {"norm": method.attack.norms[0]} | settings
     params = AttackParams(method, **{"eps": eps, "steps": 4, **settings})  # type: ignore[arg-type]
-    return attack([Tiny()], images, labels, torch.arange(4), params)
+    return attack([network], images, labels, torch.arange(4), params, partners=some_partners(images, labels))
 
 
 @pytest.mark.parametrize(("name", "parameter"), everything())

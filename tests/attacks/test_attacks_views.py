@@ -83,7 +83,7 @@ def test_blocks_turn_either_way() -> None:
     assert int((rows < 9).sum()) >= 8
 
 
-@pytest.mark.parametrize("method", ["di", "bsr", "ssa"])
+@pytest.mark.parametrize("method", ["di", "bsr", "ssa", "admix"])
 def test_views_that_boxes_would_not_follow_are_refused(method: str) -> None:
     network = create("advkit/tiny-ssd", num_classes=2, input_size=(3, 96, 96), mean=(0.5,) * 3, std=(0.5,) * 3)
     params = AttackParams(parse_method(method))

@@ -66,5 +66,6 @@ def test_what_resists_is_attacked_again_with_all_room(folder: Path, inside: Run)
     common = ("attack", "models.py:plain", "--data", "grey.npz", "-q", "-o", "a.safetensors", "--json", "--force")
     result = json.loads(inside(*common, "--eps", "0.15").stdout)["result"]
     assert result["larger_eps"] == {"eps": 0.5, "fooled": 20, "total": 20}
-    for options in (("--eps", "0.45"), ("--eps", "0.15", "--goal", "transfer"), ("--method", "fmn")):
+    none = ("--goal transfer", "--method admix", "--target next")
+    for options in (("--eps", "0.45"), ("--method", "fmn"), *(("--eps", "0.15", *more.split()) for more in none)):
         assert json.loads(inside(*common, *options).stdout)["result"]["larger_eps"] is None, options

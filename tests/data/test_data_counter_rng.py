@@ -41,6 +41,8 @@ USES = {
     "vmi": [range(10), range(100), range(20)],  # restart, step, sample
     "vmi radius": [range(10), range(100), range(20)],
     "ssa mask": [range(2)],  # another stream
+    "admix": [range(10), range(100), range(3)],  # restart, step, partner
+    "admix pool": [()],
     "domain classifier": [range(20)],
     "local domain classifier": [range(20)],
     "global domain classifier": [range(20)],
