@@ -170,8 +170,8 @@ def _loss(objective: Objective) -> BatchLoss:
 
 
 def _losses(objective: Objective, outputs: Any, batch: Batch) -> Tensor:
-    """(N,) losses at ``outputs``; NaN is as large as can be."""
-    return _loss(objective)(outputs, batch).to(batch.images.dtype).nan_to_num(nan=torch.inf)
+    """(N,) losses at ``outputs``, without NaN."""
+    return objective.comparable(_loss(objective)(outputs, batch).to(batch.images.dtype))
 
 
 def _edge_start(batch: Batch, params: AttackParams, streams: Tensor) -> Tensor:

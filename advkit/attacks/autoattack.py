@@ -40,7 +40,8 @@ def autoattack(
         (SQUARE, {"queries": queries, "rescale": 0}),
     ]
     found = batch.images.clone()
-    wrong = objective.verdict(objective.outputs(found), found, batch)[0]
+    with objective.in_float32():
+        wrong = objective.verdict(objective.outputs(found), found, batch)[0]
     places = (~wrong).nonzero().squeeze(1)  # what is wrong already needs nothing, and counts with no attack
     for attack, given in stages:
         if not len(places):
@@ -48,6 +49,7 @@ def autoattack(
         part = batch.take(places)
         with objective.using(attack.loss):
             images = attack.function(objective, part, params, **given)
+        with objective.in_float32():  # what a stage found, no rounding takes back
             hit = objective.verdict(objective.outputs(images), images, part)[0]
         found[places] = images
         objective.stages[attack.name] = objective.stages.get(attack.name, 0) + int(hit.sum())

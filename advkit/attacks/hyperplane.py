@@ -20,6 +20,8 @@ def to_hyperplane(x: Tensor, w: Tensor, c: Tensor, norm: Norm) -> Tensor:
         c: (N,).
         norm: that is smallest.
     """
+    largest = w.abs().amax(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)  # whose square may not be a number
+    w, c = w / largest, c / largest.squeeze(1)
     weight, way = w.abs(), w.sign() * c.sign()[:, None]
     room = torch.where(way > 0, 1.0 - x, torch.where(way < 0, x, torch.zeros_like(x))).clamp_min(0.0)
     speed = torch.ones_like(weight) if norm == "linf" else weight  # of each entry with t
@@ -32,5 +34,5 @@ def to_hyperplane(x: Tensor, w: Tensor, c: Tensor, norm: Norm) -> Tensor:
         if not bool(short.any()):
             break
         t = torch.where(short, t + (need - gained) / slope.clamp_min(torch.finfo(x.dtype).tiny), t)
-        moved = torch.minimum(t * speed, room)
+        moved = torch.minimum((t * speed).nan_to_num(nan=0.0), room)  # NaN: an infinite t where nothing moves
     return way * moved

@@ -147,7 +147,7 @@ def keep_better(
         objective, batch: as of the attack.
     """
     hit, loss, written = objective.verdict(outputs, x, batch)
-    loss = loss.to(result_loss.dtype).nan_to_num(nan=torch.inf)
+    loss = objective.comparable(loss.to(result_loss.dtype))
     if objective.params.goal == "robustness":
         loss = torch.where(hit, torch.inf, loss)
     better = loss > result_loss[places]

@@ -1,4 +1,4 @@
-"""An attack with all room there is, on images that resisted it: it has to succeed, or gradients are masked."""
+"""An unbounded attack on images that resisted a bounded one: it has to succeed, or gradients are masked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HALF = 0.5  # of the range of pixels: from every image to the grey one
 
 
 @dataclass(frozen=True)
-class Beyond:
+class Unbounded:
     """What came of it: ``fooled`` of ``total`` images at ``eps``."""
 
     eps: float
@@ -33,28 +33,29 @@ def unbounded_eps(norm: Norm, size: tuple[int, ...]) -> float:
     return _HALF if norm == "linf" else _HALF * math.sqrt(math.prod(size))
 
 
-def applies(params: AttackParams, networks: Sequence[nn.Module]) -> bool:
-    """Whether robust accuracy at ``params.eps`` has a larger radius to be held against."""
+def applies(params: AttackParams, networks: Sequence[nn.Module], size: tuple[int, ...]) -> bool:
+    """Whether robust accuracy at ``params.eps`` on images of ``size`` has a larger radius to be held against."""
     return (
         params.goal == "robustness"
         and not params.targeted
         and not params.method.attack.minimal_norm
         and bool(params.method.attack.loss)
         and not params.method.hooked("mix")  # which needs other images
-        and 0.0 < params.eps < float("inf")
+        and 0.0 < params.eps < unbounded_eps(params.norm, size)
         and task_of(networks).stops_early
     )
 
 
-def attack_beyond(
+def attack_unbounded(
     networks: Sequence[nn.Module],
     gradient_models: Sequence[nn.Module],
     images: Tensor,
     targets: Tensor,
     indices: Tensor,
     params: AttackParams,
-) -> Beyond:
-    """The same attack with the radius of :func:`unbounded_eps` (Carlini et al. 2019, an unbounded attack must succeed).
+    at_once: int,
+) -> Unbounded:
+    """The same attack with the radius of :func:`unbounded_eps`, once (Carlini et al. 2019: unbounded ones succeed).
 
     Args:
         networks: as loaded; they judge, as an ensemble.
@@ -63,11 +64,12 @@ def attack_beyond(
         targets: (N, ...) what is true of them.
         indices: (N,) int64.
         params: the attack; the step is that of the larger radius.
+        at_once: images in a pass.
     """
     eps = unbounded_eps(params.norm, tuple(images.shape[1:]))
     wide = replace(params, eps=eps, step_size=None, restarts=1, quantize=False)
-    found = attack(gradient_models, images, targets, indices, wide).images
+    found = attack(gradient_models, images, targets, indices, wide, at_once=at_once).images
     with torch.no_grad():
-        predictions = predict(networks, found)
+        predictions = torch.cat([predict(networks, part) for part in torch.split(found, at_once)])
     hit = task_of(networks).is_success(predictions, targets, targeted=False)
-    return Beyond(eps, int(hit.sum()), len(images))
+    return Unbounded(eps, int(hit.sum()), len(images))

@@ -149,6 +149,10 @@ class Objective:
         """(N,) larger is better for the attacker."""
         return self.task.attack_losses[self.loss](outputs, targets, self.params.targeted)
 
+    def comparable(self, losses: Tensor) -> Tensor:
+        """``losses`` without NaN: outputs that are no numbers are what an untargeted attack wants, a targeted never."""
+        return losses.nan_to_num(nan=-torch.inf if self.params.targeted else torch.inf)
+
     def fooled(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) bool: the attack's aim is reached at ``outputs``, and there is nothing more to gain."""
         if not self.task.stops_early:

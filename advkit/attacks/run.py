@@ -73,7 +73,9 @@ def attack(
         raise ValueError(f"{params.method.name}: nothing to mix in; see advkit.attacks.dataset.pool_for")
     objective = Objective(networks, params, len(images), images.device, at_once)
     if several := objective.task.strongest_of.get(objective.loss):
-        made = [attack(networks, images, targets, indices, replace(params, loss=loss)) for loss in several]
+        made = [
+            attack(networks, images, targets, indices, replace(params, loss=loss), at_once=at_once) for loss in several
+        ]
         return _strongest(made, objective, targets)
     method = params.method
     if params.eps == 0.0:

@@ -30,7 +30,7 @@ def square(
     p_init: float = 0.8,
     rescale: int = 1,
 ) -> Tensor:
-    """The best image (N, C, H, W) found for each of ``batch`` with ``queries`` looks at the surrogates.
+    """The best image (N, C, H, W) found for each of ``batch`` with ``queries`` looks at the surrogates that count.
 
     ``p_init`` is the part of the image that the first square covers: 0.8 as in AutoAttack (Croce and Hein 2020). With
     ``rescale`` the schedule of 10,000 queries by which squares shrink is fitted to ``queries``; with 0 its beginning is
@@ -79,7 +79,7 @@ def _run(
             part, propose = batch.take(rows), _linf_square if params.norm == "linf" else _l2_square
             candidate = _inside(propose(x[rows], part, params, plan, asked), part, params)
         hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, part)
-        losses = losses.nan_to_num(nan=torch.inf)
+        losses = objective.comparable(losses)
         if params.goal == "robustness":
             losses = torch.where(hit, torch.inf, losses)
         losses = torch.where(asked < queries, losses, -torch.inf).view(len(places), -1)

@@ -16,4 +16,4 @@ def ranked_targets(objective: Objective, batch: Batch, most: int) -> Tensor:
 
 def likeliest_first(targets: int) -> list[slice]:
     """Which of ``targets`` ranks are tried together: the likeliest class by itself, which often does, then the rest."""
-    return [slice(0, 1), *([slice(1, targets)] if targets > 1 else [])]
+    return [group for group in (slice(0, 1), slice(1, targets)) if targets > group.start]

@@ -93,8 +93,11 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     if config.goal == "transfer" and params.method.attack.worst_case:
         name = params.method.attack.name
         raise InputError(f"--goal transfer: {name} looks for the worst case of each image; leave it out")
-    if config.figure is not None and not (params.method.attack.minimal_norm and params.eps == float("inf")):
-        raise InputError(f"--figure {config.figure}: is told by fmn, ddn, cw and fab-t without --eps alone")
+    from advkit.reports import attack as reports
+
+    if config.figure is not None and not reports.tells_curve(params):
+        methods = "fmn, ddn, cw and fab-t, without --eps and --target,"
+        raise InputError(f"--figure {config.figure}: only {methods} tell robust accuracy over eps; leave it out")
     opened = open_all(config, config.models, device)
     check_budget(config, opened.images)
     from advkit.attacks.dataset import attack_images, clean_batch, pool_for, windows
@@ -102,14 +105,13 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     from advkit.attacks.verdicts import judge
     from advkit.models.fuse import fuse_conv_bn
     from advkit.parallel import process_group
-    from advkit.reports import attack as reports
     from advkit.reports import envelope
     from advkit.tasks.task import task_of
 
     params, networks = settled(params, opened.networks), opened.networks
     aim, chosen = aim_at(config, networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in networks]
-    params = probed(config, params, gradient_models, chosen, device)
+    params = probed(config, params, gradient_models, chosen, device, config.batch_size)
     task, size = task_of(networks), process_group.items_each(config.batch_size, len(chosen))
     parts, pool = windows(chosen, params, task, size, world), pool_for(networks, chosen, [params])
 
@@ -128,13 +130,13 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
             progress.step("attack", summary.images, len(chosen))
     if rank > 0:
         return 0
-    summary.look_beyond(networks, gradient_models, chosen, device)
+    summary.attack_unbounded(networks, gradient_models, chosen, device, config.batch_size)
     left_out = len(opened.images) - len(chosen)
     result = summary.result(
         config.out, config.quantized, left_out, chosen.class_names, fail_on_flag=config.fail_on_flag
     )
     if config.figure is not None:
-        _draw(config.figure, result.robust_accuracy, params)
+        _draw(config.figure, result.robust_accuracy, params, opened.names)
     return envelope.finish(
         "attack",
         result,
@@ -160,7 +162,7 @@ def _check(config: AttackConfig) -> None:
     names_of(config.models)
 
 
-def _draw(path: Path, curve: Sequence[RobustAccuracy], params: AttackParams) -> None:
+def _draw(path: Path, curve: Sequence[RobustAccuracy], params: AttackParams, names: Sequence[str]) -> None:
     from advkit.figures.robust_accuracy import draw
 
     rates = [point.accuracy for point in curve]
@@ -169,7 +171,7 @@ def _draw(path: Path, curve: Sequence[RobustAccuracy], params: AttackParams) -> 
         [point.eps for point in curve],
         [one.rate or 0.0 for one in rates],
         [one.interval or (0.0, 1.0) for one in rates],
-        title=f"{params.method.name}, {rates[0].total} images",
+        title=f"{', '.join(names)}: {params.method.name}, {rates[0].total} images",
         norm=params.norm,
     )
 

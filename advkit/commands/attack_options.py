@@ -104,6 +104,9 @@ def attack_params(
     general = ("steps", "step_size", "random_start", "restarts", "loss")
     unused = [name for name in general if name not in parsed.attack.uses]
     asked.refuse(unused, f"does nothing with {parsed.attack.name}; leave it out")
+    exact = parsed.attack.minimal_norm  # lives on small differences of logits near a boundary
+    if exact and asked.precision == "bfloat16":
+        raise InputError(f"--precision bfloat16: {parsed.attack.name} takes float32; leave it out")
     return AttackParams(
         method=parsed,
         eps=eps,
@@ -116,7 +119,7 @@ def attack_params(
         restarts=asked.restarts,
         goal=goal,
         seed=seed,
-        precision=pick_precision(asked.precision, device),
+        precision="float32" if exact else pick_precision(asked.precision, device),
         quantize=quantize,
     )
 
@@ -132,7 +135,12 @@ def check_budget(options: BudgetOptions, images: ImageSet) -> None:
 
 
 def probed(
-    options: AttackOptions, params: AttackParams, gradient_models: Sequence[nn.Module], images: ImageSet, device: str
+    options: AttackOptions,
+    params: AttackParams,
+    gradient_models: Sequence[nn.Module],
+    images: ImageSet,
+    device: str,
+    batch_size: int,
 ) -> AttackParams:
     """``params`` with the precision that ``auto`` is here: what the device computes in, if that is faster.
 
@@ -142,6 +150,7 @@ def probed(
         gradient_models: that the attack runs on.
         images: that it is for.
         device: where it runs.
+        batch_size: images in a pass.
     """
     from advkit.parallel import process_group
 
@@ -149,7 +158,7 @@ def probed(
         return params  # several processes might measure otherwise, each for itself
     from advkit.attacks.faster_precision import IMAGES, faster_precision
 
-    pixels, targets = (one.to(device) for one in images.batch(slice(0, IMAGES)))
+    pixels, targets = (one.to(device) for one in images.batch(slice(0, min(IMAGES, batch_size))))
     return replace(params, precision=faster_precision(gradient_models, pixels, targets, params, len(images)))
 
 

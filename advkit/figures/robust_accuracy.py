@@ -10,6 +10,7 @@ from advkit.figures.canvas import canvas
 _WIDTH, _HEIGHT = 3.4, 2.5  # inches
 _AXES = (0.14, 0.17, 0.83, 0.73)  # left, bottom, width, height, as parts
 _COLOUR = "#0072b2"
+_OUTLIER = 1.5  # times the radius that nine in ten need: what lies beyond is left to the report
 
 
 def draw(
@@ -25,7 +26,7 @@ def draw(
 
     Args:
         path: ``.png``, ``.svg`` or ``.pdf``; written atomically, equal input gives equal bytes.
-        eps: radii, ascending, in pixels of [0, 1]; Linf ones are labelled in 255ths too.
+        eps: radii at which it falls, ascending, in pixels of [0, 1]; Linf ones are labelled in 255ths too.
         accuracies, intervals: at each of them, in [0, 1].
         title: printed above.
         norm: ``linf`` or ``l2``.
@@ -44,9 +45,10 @@ def draw(
             color=_COLOUR,
             alpha=0.2,
             lw=0,
+            step="post",
         )
-        plot.plot(x, [100 * one for one in accuracies], color=_COLOUR, lw=1.2)
-        plot.set_xlim(0, max(x[-1], 1e-12))
+        plot.plot(x, [100 * one for one in accuracies], color=_COLOUR, lw=1.2, drawstyle="steps-post")
+        plot.set_xlim(0, max(min(x[-1], _OUTLIER * x[9 * len(x) // 10]), 1e-12))
         plot.set_ylim(0, 100)
         plot.set_xlabel("eps, Linf, 255ths" if norm == "linf" else "eps, L2", labelpad=3)
         plot.set_ylabel("robust accuracy, %", labelpad=3)

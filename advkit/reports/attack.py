@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from advkit.attacks.dataset import ROBUST
-from advkit.attacks.larger_eps import MOST, Beyond, applies, attack_beyond
+from advkit.attacks.larger_eps import MOST, Unbounded, applies, attack_unbounded
 from advkit.attacks.params import AttackParams
 from advkit.attacks.verdicts import BatchVerdict
 from advkit.data.images import ImageSet
@@ -63,7 +63,7 @@ class AttackStage(StrictModel):
 
 
 class LargerEps(StrictModel):
-    """Some of the images that resisted, attacked again with all room there is."""
+    """Some of the images that resisted, attacked again without a bound."""
 
     eps: float = Field(description="within which the grey image lies for every image")
     fooled: int
@@ -90,10 +90,12 @@ class AttackResult(StrictModel):
     norms: Norms
     larger_eps: LargerEps | None = Field(
         default=None,
-        description="null where all are fooled, for transfer, targeted attacks, those of minimal norm, and detectors",
+        description="null where all are fooled or eps is that large; for transfer, targeted attacks, those of minimal "
+        "norm, admix, methods without a loss, and detectors",
     )
     robust_accuracy: list[RobustAccuracy] = Field(
-        default=[], description="over eps, of the surrogates together; of attacks of minimal norm without --eps"
+        default=[],
+        description="over eps, of the surrogates together; of untargeted attacks of minimal norm without --eps",
     )
     forwards_per_image: float
     backwards_per_image: float
@@ -114,6 +116,11 @@ def step_flags(params: AttackParams) -> list[str]:
     return [f"--step-size {params.step_size:.4g} is {times}: every step ends in a corner of the budget"]
 
 
+def tells_curve(params: AttackParams) -> bool:
+    """Whether norms found are the least that fool: robust accuracy over eps follows from them."""
+    return params.method.attack.minimal_norm and params.eps == float("inf") and not params.targeted
+
+
 class AttackSummary:
     """Counts over the batches of one attack."""
 
@@ -132,7 +139,7 @@ class AttackSummary:
         self._metrics: dict[tuple[str, str], Metric] = {}
         self._levels = True  # whether 8 bits can hold the budget
         self._resisting: list[int] = []  # places in the data of a few images
-        self._beyond: Beyond | None = None
+        self._unbounded: Unbounded | None = None
 
     def add(self, verdict: BatchVerdict) -> None:
         """Count one batch, which comes after those before it."""
@@ -163,23 +170,30 @@ class AttackSummary:
                 elif metric is not None:
                     self._metrics[name, kind] = metric
 
-    def look_beyond(
-        self, networks: list[Network], gradient_models: Sequence[nn.Module], data: ImageSet, device: str
+    def attack_unbounded(
+        self,
+        networks: list[Network],
+        gradient_models: Sequence[nn.Module],
+        data: ImageSet,
+        device: str,
+        batch_size: int,
     ) -> None:
-        """Attack a few of the images of ``data`` that resisted with all room: robust accuracy has to fall with eps."""
-        if self._resisting and applies(self._params, networks):
+        """Attack a few images of ``data`` that resisted, without a bound: robust accuracy has to fall with eps."""
+        if self._resisting and applies(self._params, networks, data.size):
             places = torch.tensor(self._resisting)
             images, targets = (one.to(device) for one in data.batch(places))
             indices = data.indices[places].to(device)
-            self._beyond = attack_beyond(networks, gradient_models, images, targets, indices, self._params)
+            self._unbounded = attack_unbounded(
+                networks, gradient_models, images, targets, indices, self._params, batch_size
+            )
 
     def _curve(self) -> list[RobustAccuracy]:
         """Robust accuracy over eps, from the norms that were needed."""
-        if not (self._params.method.attack.minimal_norm and self._params.eps == float("inf")):
+        if not tells_curve(self._params):
             return []
         needed, right = torch.tensor(self._fooled[self._params.norm]), self._ensemble[1]
-        most = float(needed.max()) if len(needed) else 0.0
-        radii = [most * k / _CURVE for k in range(_CURVE + 1)] if most else [0.0]
+        ranks = [len(needed) * k // _CURVE for k in range(1, _CURVE + 1)]  # as many images between any two
+        radii = [0.0, *(float(needed.sort().values[rank - 1]) for rank in ranks if rank)]
         return [
             RobustAccuracy(eps=eps, accuracy=rate(right - int((needed <= eps).sum()), self.images)) for eps in radii
         ]
@@ -201,11 +215,11 @@ class AttackSummary:
         for name, counts in zip(self._names, self._counts, strict=True):
             found += self._doubts(name, counts, classes)
         fooled, right = self._ensemble
-        beyond = self._beyond
-        if beyond is not None and 2 * beyond.fooled < beyond.total:
+        wide = self._unbounded
+        if wide is not None and 2 * wide.fooled < wide.total:
             found.append(
-                f"accuracy does not fall with eps: {beyond.total - beyond.fooled} of {beyond.total} images that resist "
-                f"still do at {beyond.eps:.4g}, where a grey image is in reach: masked gradients, or a failing attack"
+                f"accuracy does not fall with eps: {wide.total - wide.fooled} of {wide.total} images that resist "
+                f"still do at {wide.eps:.4g}, where a grey image is in reach: masked gradients, or a failing attack"
             )
         if self._params.eps == float("inf") and fooled < right:
             found.append(f"nothing found on {right - fooled} of {right} images at any distance: more steps are needed")
@@ -227,8 +241,8 @@ class AttackSummary:
         chance = not task.figures and task.near_chance(right, self.images, classes)
         if chance and right < halfway * self.images:
             found.append(
-                f"{name}: right on {counts['right']} of {self.images} clean images, no better than chance: other "
-                "normalisation, classes or weights?"
+                f"{name}: right on {counts['right']} of {self.images} clean images, not clearly better than chance: "
+                "other normalisation, classes or weights?"
             )
         if 0 < counts["noise"] >= counts["fooled"] and self._params.method.attack.loss:
             found.append(
@@ -279,7 +293,7 @@ class AttackSummary:
                 linf_median_fooled=statistics.median(self._fooled["linf"]) if self._fooled["linf"] else None,
                 l2_median_fooled=statistics.median(self._fooled["l2"]) if self._fooled["l2"] else None,
             ),
-            larger_eps=None if self._beyond is None else LargerEps(**vars(self._beyond)),
+            larger_eps=None if self._unbounded is None else LargerEps(**vars(self._unbounded)),
             robust_accuracy=self._curve(),
             forwards_per_image=self._forwards / self.images,
             backwards_per_image=self._backwards / self.images,

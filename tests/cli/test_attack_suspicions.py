@@ -15,7 +15,7 @@ from advkit.attacks.dataset import AttackedBatch
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch
-from advkit.attacks.verdicts import judge
+from advkit.attacks.verdicts import BatchVerdict, judge
 from advkit.models import reference
 from advkit.reports.attack import AttackSummary
 from advkit.tasks.classification import CLASSIFICATION
@@ -97,7 +97,7 @@ def test_nothing_is_said_where_nothing_is_wrong(attack: Any) -> None:
         ("random", ["--eps", "0.3"], "random-forward"),
         ("softmax", ["--eps", "0.3"], "softmax-output"),
         ("stubborn", ["--eps", "0.3"], "train-mode"),
-        ("wrong", ["--eps", "0.3"], "no better than chance: other normalisation, classes or weights?"),
+        ("wrong", ["--eps", "0.3"], "not clearly better than chance: other normalisation, classes or weights?"),
         ("staircase", ["--eps", "0.3"], "masked gradients, or a dead network"),
         (
             "misleading",
@@ -119,6 +119,13 @@ def test_each_suspicion_and_its_gate(model: str, options: list[str], words: str,
 
 
 def summary(moved: float, eps: float, towards: float = 1.0, method: str = "pgd", change: Any = None) -> AttackSummary:
+    """Of one batch of :func:`verdict`."""
+    found = AttackSummary(["M"], AttackParams(parse_method(method), eps=eps), CLASSIFICATION)
+    found.add(verdict(moved, eps, towards, method, change))
+    return found
+
+
+def verdict(moved: float, eps: float, towards: float = 1.0, method: str = "pgd", change: Any = None) -> BatchVerdict:
     """Of images at 0.45 and 0.55 that are ``moved`` ``towards`` the threshold (1), or away from it (-1)."""
     network = reference.load("models.py:plain", num_classes=10, input_size=(1, 8, 8))
     clean = torch.tensor([0.45, 0.55]).repeat(8).view(16, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
@@ -127,13 +134,11 @@ def summary(moved: float, eps: float, towards: float = 1.0, method: str = "pgd",
     nothing = torch.zeros(16, dtype=torch.bool)
     batch = AttackBatch(clean, 16, 16, nothing, nothing)
     params = AttackParams(parse_method(method), eps=eps)
-    found = AttackSummary(["M"], params, CLASSIFICATION)
     written = clean + moved * way
     if change is not None:
         change(written, labels)
     done = AttackedBatch(clean, written, labels, torch.arange(16), labels, batch, 0.1)
-    found.add(judge(done, [network], params, "cpu", False))
-    return found
+    return judge(done, [network], params, "cpu", False)
 
 
 @pytest.fixture
