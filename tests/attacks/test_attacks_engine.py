@@ -141,10 +141,10 @@ def test_hyperplanes_are_reached_in_float32_too(norm: str) -> None:
 def test_targets_side_by_side_belong_to_their_image(
     method: str, goal: str, double: Network, test_digits: Digits
 ) -> None:
-    """Each image alone, in a batch of seven, whose copies need two blocks, and among others in another order."""
+    """Each image alone, among others, and among them in another order in small blocks."""
     images, labels, indices = test_digits[0][:7].double(), test_digits[1][:7], torch.arange(7)
     params = AttackParams(parse_method(method), eps=0.06, goal=goal)  # type: ignore[arg-type]
-    together = attack([double], images, labels, indices, params).images
+    together = attack([double], images, labels, indices, params, at_once=64).images  # all copies in one block
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     shuffled = attack([double], images[order], labels[order], indices[order], params, at_once=3).images
     assert torch.allclose(shuffled, together[order], atol=1e-9)
