@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 LOSSES = ("sum", "cls", "loc")
 
@@ -89,6 +90,7 @@ def draw(path: str, rows: list[Row]) -> None:
         x, y = row.clean, row.robust["sum"]
         ends = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
         axes.errorbar(x[0], y[0], fmt="osD^vP*X"[number % 8], capsize=2, lw=0.8, label=row.name, **ends)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("mAP@.5, clean")
     axes.set_ylabel("mAP@.5, PGD-20 on the whole loss")
     axes.legend(fontsize=7)
