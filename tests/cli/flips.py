@@ -187,6 +187,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "goal": Flip("--goal transfer"),
         "methods": Elsewhere("test_methods_are_listed"),
         "fail_on_flag": Elsewhere("test_each_suspicion_and_its_gate"),
+        "figure": Elsewhere("test_the_curve_counts_what_resists_within_each_radius"),
         "quantize": Flip("--quantize"),
         "force": Elsewhere("test_attack_replaces_only_what_it_may"),
     },
