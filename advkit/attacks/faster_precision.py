@@ -14,7 +14,8 @@ from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 
 IMAGES, ROUNDS = 64, 3
-_SHARE = 20  # times what it costs to measure, or an attack is not worth measuring for
+_SHARE = 8  # times what it costs to measure, or an attack is not worth measuring for
+_MANY = 500  # passes of an image by an attack that has a number of its own
 _CLEARLY = 0.95  # times float32's seconds, or rounding is not worth it
 
 
@@ -30,7 +31,7 @@ def faster_precision(
         count: how many images it is for; where they take few passes, float32 without a measurement.
     """
     images, targets = images[:IMAGES], targets[:IMAGES]
-    steps = params.step_count if "steps" in params.method.attack.uses else IMAGES
+    steps = params.step_count if "steps" in params.method.attack.uses else _MANY
     passes = 2 * (ROUNDS + 1) * len(images)
     if not len(images) or count * steps * params.method.copies < _SHARE * passes:
         return "float32"
