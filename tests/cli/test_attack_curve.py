@@ -109,3 +109,21 @@ def test_places_of_what_resists_go_on_over_batches(folder: Path) -> None:
     for _ in range(2):
         found.add(verdict(0.0, 0.1))
     assert found._resisting == list(range(32))
+
+
+def test_what_goes_by_small_differences_takes_float32(folder: Path, inside: Run) -> None:
+    common = (
+        "attack",
+        "models.py:plain",
+        "--data",
+        "grey.npz",
+        "--method",
+        "fmn",
+        "-q",
+        "-o",
+        "a.safetensors",
+        "--json",
+    )
+    refused = inside(*common, "--precision", "bfloat16")
+    assert one_line(refused) == "advkit: --precision bfloat16: fmn takes float32; leave it out"
+    assert json.loads(inside(*common, "--precision", "auto").stdout)["params"]["precision"] == "float32"
