@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
 import re
@@ -92,7 +94,10 @@ def main() -> NoReturn:
     os.environ["MPLBACKEND"] = "Agg"  # a notebook's, inherited, is not to be had here; matplotlib reads this likewise
     if sys.stdout is None or sys.stderr is None:  # closed by the caller: files must not get its numbers
         sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if os.environ.get("WORLD_SIZE", "1") != "1" and sys.argv[1:2] and sys.argv[1] in SHARED:
+        _end_of_rank(status)
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -127,6 +132,18 @@ def run(arguments: list[str]) -> int:
     if status == 128 + signal.SIGINT:  # what the option parser makes of Ctrl-C
         _complain("interrupted")
     return status if isinstance(status, int) else 0
+
+
+def _end_of_rank(status: int) -> NoReturn:
+    """End the process without Python's shutdown, which the threads of its process group may outlive.
+
+    One that lets go of a tensor meanwhile (gloo's do, after the last collective) would abort a process that is done.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

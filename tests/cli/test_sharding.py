@@ -43,6 +43,29 @@ def net():
     return Brittle(64, 10)
 """
 
+SHUTDOWN = """
+import atexit
+import builtins
+import os
+import sys
+
+import torch
+from torch import nn
+
+
+class Last:
+    def __del__(self):
+        os.write(2, b"shutdown")
+        os.abort()
+
+
+def net():
+    builtins.last = Last()
+    atexit.register(print, "at exit", file=sys.stderr)
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -208,3 +231,14 @@ def test_a_process_that_fails_ends_all_and_nothing_is_written(
         assert not others[0].stderr
     assert not list(tmp_path.glob("*.safetensors"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_process_ends_before_threads_of_its_group_can_be_in_the_way(tmp_path: Path) -> None:
+    """Those of gloo outlive the group and abort a process that they meet in Python's shutdown; so does this."""
+    (tmp_path / "late.py").write_text(SHUTDOWN)
+    write_images(tmp_path / "few.npz", 6)
+    found = torchrun("evaluate", f"{tmp_path / 'late.py'}:net", "--data", tmp_path / "few.npz")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["result"]["images"] == 6
+    assert "shutdown" not in found.stderr
+    assert found.stderr.count("at exit") == 2
