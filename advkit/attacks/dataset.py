@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +170,7 @@ def attack_images(
         aims = clean.aims.to(device)
     elif target is not None:
         task, count = task_of(surrogates), clean.num_classes
-        logits = partial(_outputs_in_parts, surrogates, images, at_once)
+        logits = partial(outputs_of, surrogates, images, at_once)
         aims = task.aim(target, truth, indices, logits, count, params.seed)
     partners = None if pool is None else pool.partners(task_of(surrogates).strata(truth))
     began = time.perf_counter()
@@ -179,13 +178,6 @@ def attack_images(
     adversarial = found.images.cpu()
     seconds = time.perf_counter() - began
     return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, aims.cpu(), found, seconds)
-
-
-def _outputs_in_parts(networks: Sequence[nn.Module], images: Tensor, at_once: int | None) -> Any:
-    """Raw outputs for ``images``, ``at_once`` of them in a pass."""
-    step = at_once or max(1, len(images))
-    found = [outputs_of(networks, images[start : start + step]) for start in range(0, len(images), step)]
-    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def outcomes(correct: Tensor, fooled: Tensor) -> Tensor:

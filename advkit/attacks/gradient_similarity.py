@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advkit.metrics.gradient_similarity import pairwise_cosines
+from advkit.models.passes import in_parts
 from advkit.tasks.task import task_of
 
 
@@ -40,4 +41,11 @@ def margin_gradients(
 
 def input_gradient_cosines(networks: Sequence[nn.Module], images: Tensor, targets: Tensor) -> Tensor:
     """Sums over the batch of the cosines between all networks' input gradients; see :func:`pairwise_cosines`."""
-    return pairwise_cosines([margin_gradients(network, images, targets)[0] for network in networks])
+
+    def gradients(network: nn.Module) -> Tensor:
+        found = in_parts(
+            lambda part: margin_gradients(network, images[part], targets[part])[0], len(images), max(1, len(images))
+        )
+        return torch.cat(found)
+
+    return pairwise_cosines([gradients(network) for network in networks])

@@ -17,6 +17,7 @@ from advkit.data import canvas
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.network import Network
+from advkit.models.passes import in_parts
 from advkit.tasks.task import Task, task_of
 
 
@@ -81,8 +82,8 @@ BatchLoss = Callable[[Any, Batch], Tensor]  # (N,) larger is better for the atta
 class Objective:
     """The surrogates and the loss for one batch, counting what it costs.
 
-    Networks look at no more than ``at_once`` images in a pass, however many are on their way: as these leave the batch,
-    passes stay full.
+    Networks look at no more than ``at_once`` images in a pass (and than memory holds), however many are on their way:
+    as these leave the batch, passes stay full.
 
     Attributes:
         precision: of passes whose outcome is judged again.
@@ -130,7 +131,7 @@ class Objective:
     def outputs(self, x: Tensor) -> Any:
         """Raw outputs at ``x`` (N, C, H, W), no gradient."""
         with torch.no_grad(), self._autocast(x):
-            found = [self.task.outputs(self.networks, x[part]) for part in self._parts(len(x))]
+            found = in_parts(lambda part: self.task.outputs(self.networks, x[part]), len(x), self.at_once)
         self.forwards += len(x) * len(self.networks)
         return found[0] if len(found) == 1 else torch.cat(found)
 
@@ -139,11 +140,6 @@ class Objective:
         size = max(1, max(len(self.zero), self.at_once) // copies)
         for start in range(0, len(places), size):
             yield places[start : start + size]
-
-    def _parts(self, count: int) -> list[slice]:
-        """Which of ``count`` images go through the networks together."""
-        starts = range(0, max(1, count), self.at_once)
-        return [slice(start, start + self.at_once) for start in starts]
 
     def losses(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) larger is better for the attacker."""
@@ -213,10 +209,14 @@ class Objective:
 
     def _passes(self, batch: Batch, x: Tensor, view: View | None, loss: BatchLoss) -> tuple[Tensor, Any]:
         """A forward and a backward pass of all images, :attr:`at_once` of them together."""
-        parts = self._parts(len(x))
-        if len(parts) == 1:
-            return self._pass(batch, x, view, loss)
-        found = [self._pass(batch.take(part), x[part], view, loss) for part in parts]
+
+        def run(part: slice) -> tuple[Tensor, Any]:
+            whole = part.stop - part.start == len(x)
+            return self._pass(batch if whole else batch.take(part), x if whole else x[part], view, loss)
+
+        found = in_parts(run, len(x), self.at_once)
+        if len(found) == 1:
+            return found[0]
         return torch.cat([gradient for gradient, _ in found]), torch.cat([outputs for _, outputs in found])
 
     def _pass(self, batch: Batch, x: Tensor, view: View | None, loss: BatchLoss) -> tuple[Tensor, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from advkit.models.passes import in_parts
 from advkit.tasks.task import task_of
 
 
@@ -19,6 +22,11 @@ def sanity_checks(network: nn.Module, images: Tensor) -> list[str]:
         images: (N, C, H, W) float in [0, 1].
     """
     task = task_of([network])
+
+    def outputs() -> Any:
+        found = in_parts(lambda part: task.outputs([network], images[part]), len(images), max(1, len(images)))
+        return torch.cat(found)
+
     with torch.no_grad():
-        found = task.output_flags(task.outputs([network], images), task.outputs([network], images))
+        found = task.output_flags(outputs(), outputs())
     return ["train-mode", *found] if any(module.training for module in network.modules()) else found

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import advkit
-from advkit.files.errors import InputError, Interrupted
+from advkit.files.errors import InputError, Interrupted, is_out_of_memory
 from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
@@ -169,7 +169,9 @@ def _line(error: Exception, tool: str) -> str:
             known = choice[3].replace("'", "")
             return f"{choice[1]} {choice[2]}: choose from {known}"
         return f"{told} (see --help)"
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
+    if is_out_of_memory(error):
+        if "at a single image" in str(error):
+            return "out of memory at a single image; take smaller images or a smaller model"
         return "out of memory; lower --batch-size"
     if isinstance(error, OSError):
         return f"{error.filename or 'input/output'}: {error.strerror or error}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _LONGEST = 600  # characters: names and lists in a message may be any length, the terminal is not
 
+_EXHAUSTED = ("t allocate memory", "not enough memory", "out of memory")
+
 
 class InputError(Exception):
     """Something the user gave is wrong: one line that says what, where, and what to do.
@@ -20,7 +22,8 @@ class InputError(Exception):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out: Python's, numpy's or torch's way. Nothing is damaged then."""
-    return isinstance(error, MemoryError) or "t allocate memory" in str(error) or "out of memory" in str(error)
+    words = str(error)
+    return isinstance(error, MemoryError) or any(one in words for one in _EXHAUSTED)
 
 
 class Interrupted(BaseException):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from advkit.files.errors import InputError
+from advkit.files.errors import InputError, is_out_of_memory
 from advkit.parallel.task import WorkerTask
 
 LONGEST = 300  # characters of an error that are worth a line
@@ -86,7 +86,7 @@ def attempt(work: Callable[[], Any]) -> bytes:
     except Exception as error:  # whatever an item does wrong is that item's result
         if os.environ.get("ADVKIT_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
-        if _memory(error):
+        if is_out_of_memory(error):
             return pickle.dumps(Message("exhausted", text="out of memory", seconds=spent()))
         return pickle.dumps(Message("failed", text=one_line(error), seconds=spent()))
 
@@ -95,8 +95,3 @@ def one_line(error: Exception) -> str:
     """``ValueError: what it says``, on one line of bearable length."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def _memory(error: Exception) -> bool:
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words

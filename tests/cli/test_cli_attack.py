@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from executable import Run, one_line
+from executable import Run, advkit, one_line
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -182,3 +182,46 @@ def test_an_ensemble_is_fooled_more_than_by_an_attack_on_one(two: Path, inside: 
     outcome = load_file(out)["outcome"]
     assert both["ensemble_success"]["successes"] == int((outcome == 1).sum())
     assert both["ensemble_success"]["total"] == int((outcome != 0).sum()) == 100
+
+
+NARROW = """
+import torch
+from torch import nn
+
+
+class Narrow(nn.Linear):
+    def forward(self, images):
+        if len(images) > {most}:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
+        return super().forward(images.flatten(1))
+
+
+def net():
+    torch.manual_seed(0)
+    return Narrow(64, 10)
+"""
+
+
+def test_where_memory_ends_the_images_go_on_in_halves(tmp_path: Path) -> None:
+    for name, most in (("narrow", 3), ("wide", 99), ("none", 0)):
+        (tmp_path / f"{name}.py").write_text(NARROW.format(most=most))
+    options = ["--data", "digits", "--limit", "20", "--batch-size", "16", "--eps", "0.1", "--goal", "transfer"]
+    told = {}
+    for name in ("narrow", "wide"):
+        out = tmp_path / f"{name}.safetensors"
+        done = advkit("attack", f"{tmp_path / name}.py:net", *options, "-q", "-o", out)
+        assert done.returncode == 0, done.stderr
+        told[name] = json.loads(done.stdout)["result"]["ensemble_success"], done.stderr
+    assert told["narrow"][0] == told["wide"][0]
+    assert told["wide"][0]["successes"] > 0
+    assert not told["wide"][1]
+    sizes = (16, 8, 4)
+    assert told["narrow"][1].splitlines() == [
+        f"advkit: memory ends at {size} images in a pass; going on with {size // 2}" for size in sizes
+    ]
+    narrow, wide = (load_file(tmp_path / f"{name}.safetensors") for name in ("narrow", "wide"))
+    assert (narrow["images"] - wide["images"]).abs().max() < 1e-6
+    assert torch.equal(narrow["outcome"], wide["outcome"])
+    refused = one_line(advkit("evaluate", f"{tmp_path / 'none.py'}:net", *options[:4]))
+    assert "none.py:net: fails on 1x8x8 images" in refused
+    assert "t allocate memory" in refused

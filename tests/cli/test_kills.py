@@ -15,7 +15,7 @@ import handmade
 import pytest
 from executable import REPOSITORY, TIMEOUT, environment, start
 
-KILLS = 20
+KILLS = 12
 HOOK = Path(__file__).parent / "killed"
 TRAIN = ("train", "--arch", "advkit/cnn", "--data", "digits", "--limit", "200", "--batch-size", "32", "--epochs", "5")
 EVOLVE = (

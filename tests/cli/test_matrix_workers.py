@@ -27,7 +27,7 @@ from torch import nn
 
 class Net(nn.Sequential):
     def forward(self, images):
-        if multiprocessing.parent_process() is not None and len(images) == 16:
+        if multiprocessing.parent_process() is not None and {most} < len(images) <= 16:
             Path({folder!r}, str(os.getpid())).touch()
             {what}
         return super().forward(images)
@@ -92,23 +92,30 @@ def test_a_cluster_changes_nothing(ray_cluster: str, matrix: list[str | Path], a
     assert report(*matrix, "--ray", ray_cluster) == (alone, 1)
 
 
-def options(r: Path, folder: Path, what: str, seed: str = "0") -> list[str | Path]:
+def options(r: Path, folder: Path, what: str, seed: str = "0", most: int = 15) -> list[str | Path]:
     (folder / "seen").mkdir(exist_ok=True)
-    (folder / "net.py").write_text(NET.format(folder=str(folder / "seen"), what=what, seed=seed))
+    (folder / "net.py").write_text(NET.format(folder=str(folder / "seen"), what=what, seed=seed, most=most))
     data = ("--data", "digits", "--limit", "40", "--batch-size", "16")
     return ["transfer-matrix", r, f"{folder / 'net.py'}:net", *data, "--workers", "2"]
 
 
-@pytest.mark.parametrize(
-    ("what", "line"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", "worker died (signal 9)"),
-        pytest.param("raise MemoryError", "out of memory; lower --batch-size", marks=pytest.mark.slow),
-    ],
-)
-def test_a_batch_that_fails_twice_is_one_line(what: str, line: str, r: Path, tmp_path: Path) -> None:
-    found = one_line(advkit(*options(r, tmp_path, what), forked_workers=True))
-    assert found in {f"advkit: images {first} to {first + 15}: {line}" for first in (0, 16)}
+def test_a_batch_that_fails_twice_is_one_line(r: Path, tmp_path: Path) -> None:
+    found = one_line(advkit(*options(r, tmp_path, "os.kill(os.getpid(), signal.SIGKILL)"), forked_workers=True))
+    assert found in {f"advkit: images {first} to {first + 15}: worker died (signal 9)" for first in (0, 16)}
+
+
+@pytest.mark.slow
+def test_a_worker_whose_memory_ends_goes_on_in_halves(r: Path, tmp_path: Path) -> None:
+    found = [done(*options(r, tmp_path, what), forked_workers=True) for what in ("raise MemoryError", "pass")]
+    narrow, wide = (settled(json.loads(one.stdout))["result"] for one in found)
+    assert narrow == wide
+    note = "advkit: memory ends at 16 images in a pass; going on with 8"
+    assert set(found[0].stderr.splitlines()) == {note}
+    assert not found[1].stderr
+    none = advkit(*options(r, tmp_path, "raise MemoryError", most=0), forked_workers=True)
+    last = none.stderr.splitlines()[-1]
+    assert (none.returncode, none.stdout) == (2, "")
+    assert last in {f"advkit: images {first} to {first + 15}: out of memory; lower --batch-size" for first in (0, 16)}
 
 
 def test_another_network_in_a_worker_is_noticed(r: Path, tmp_path: Path) -> None:
