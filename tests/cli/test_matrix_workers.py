@@ -112,7 +112,8 @@ def test_a_worker_whose_memory_ends_goes_on_in_halves(r: Path, tmp_path: Path) -
     note = "advkit: memory ends at 16 images in a pass; going on with 8"
     assert set(found[0].stderr.splitlines()) == {note}
     assert not found[1].stderr
-    none = advkit(*options(r, tmp_path, "raise MemoryError", most=0), forked_workers=True)
+    after_loading = "Net.seen = getattr(Net, 'seen', 0) + 1\n            if Net.seen > 1: raise MemoryError"
+    none = advkit(*options(r, tmp_path, after_loading, most=0), forked_workers=True)
     last = none.stderr.splitlines()[-1]
     assert (none.returncode, none.stdout) == (2, "")
     assert last in {f"advkit: images {first} to {first + 15}: out of memory; lower --batch-size" for first in (0, 16)}
