@@ -39,11 +39,17 @@ def autoattack(
         (FAB_T, {"steps": steps, "targets": targets}),
         (SQUARE, {"queries": queries, "rescale": 0}),
     ]
-    found = batch.images.clone()
-    with objective.in_float32():
-        wrong = objective.verdict(objective.outputs(found), found, batch)[0]
-    places = (~wrong).nonzero().squeeze(1)  # what is wrong already needs nothing, and counts with no attack
-    for attack, given in stages:
+    kept = objective.kept_stage()
+    if kept is None:
+        done, found = 0, batch.images.clone()
+        with objective.in_float32():
+            wrong = objective.verdict(objective.outputs(found), found, batch)[0]
+        places = (~wrong).nonzero().squeeze(1)  # what is wrong already needs nothing, and counts with no attack
+    else:
+        done, (found, places) = kept[0], (kept[1][name] for name in ("found", "places"))
+    for number, (attack, given) in enumerate(stages):
+        if number < done:
+            continue
         if not len(places):
             break
         part = batch.take(places)
@@ -54,6 +60,7 @@ def autoattack(
         found[places] = images
         objective.stages[attack.name] = objective.stages.get(attack.name, 0) + int(hit.sum())
         places = places[~hit]
+        objective.keep_stage(number + 1, found=found, places=places)
     return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advkit.attacks.admix import PartnerPool, partner_pool
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack, check_method
+from advkit.attacks.unfinished import UnfinishedWindow
 from advkit.data.images import ImageSet
 from advkit.tasks.prediction import outputs_of
 from advkit.tasks.task import FROM_DATA, Task, task_of
@@ -161,8 +162,17 @@ def attack_images(
     device: str,
     at_once: int | None = None,
     pool: PartnerPool | None = None,
+    window: UnfinishedWindow | None = None,
 ) -> AttackedBatch:
-    """Attack one batch, ``at_once`` images in a pass, ``pool`` of :func:`pool_for`; the rest as :func:`attack_set`."""
+    """Attack one batch, or take from ``window`` what was found before it was interrupted.
+
+    Args:
+        clean: the batch.
+        at_once: images in a pass; by default all.
+        pool: of :func:`pool_for`.
+        window: where what is found is kept.
+        surrogates, gradient_models, params, target, device: as of :func:`attack_set`.
+    """
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
     aims = truth
     if target == FROM_DATA:
@@ -173,11 +183,18 @@ def attack_images(
         logits = partial(outputs_of, surrogates, images, at_once)
         aims = task.aim(target, truth, indices, logits, count, params.seed)
     partners = None if pool is None else pool.partners(task_of(surrogates).strata(truth))
-    began = time.perf_counter()
-    found = attack(gradient_models, images, aims, indices, params, at_once=at_once, partners=partners)
-    adversarial = found.images.cpu()
-    seconds = time.perf_counter() - began
-    return AttackedBatch(clean.images, adversarial, clean.targets, clean.indices, aims.cpu(), found, seconds)
+    if window is not None and (kept := window.result()) is not None:
+        found, seconds = AttackBatch.from_kept(kept), kept.values["seconds"]
+    else:
+        began = time.perf_counter()
+        found = attack(
+            gradient_models, images, aims, indices, params, at_once=at_once, partners=partners, window=window
+        )
+        found.images = found.images.cpu()
+        seconds = time.perf_counter() - began
+        if window is not None:
+            window.keep_result(found.to_kept(seconds))
+    return AttackedBatch(clean.images, found.images, clean.targets, clean.indices, aims.cpu(), found, seconds)
 
 
 def outcomes(correct: Tensor, fooled: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from advkit.attacks import budget
 from advkit.attacks.admix import Partners
 from advkit.attacks.params import AttackParams
+from advkit.attacks.unfinished import UnfinishedWindow
 from advkit.data import canvas
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
@@ -91,6 +92,7 @@ class Objective:
         zero: (N,) bool, images whose loss gave an all-zero or NaN gradient at some step.
         dead: (N,) bool, those for which the task's fallback loss gave none either.
         stages: of an attack that is made of others, how many images each of them fooled.
+        window: where such an attack keeps how far it came, if anywhere.
     """
 
     def __init__(
@@ -109,6 +111,24 @@ class Objective:
         self.zero = torch.zeros(count, dtype=torch.bool, device=device)
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
         self.stages: dict[str, int] = {}
+        self.window: UnfinishedWindow | None = None
+
+    def keep_stage(self, done: int, **tensors: Tensor) -> None:
+        """``done`` stages of the attack are over and left ``tensors``; what was counted is kept with them."""
+        if self.window is not None:
+            counts = {"forwards": self.forwards, "backwards": self.backwards, "stages": self.stages}
+            self.window.keep_stage({**tensors, "zero": self.zero, "dead": self.dead}, done=done, **counts)
+
+    def kept_stage(self) -> tuple[int, dict[str, Tensor]] | None:
+        """What :meth:`keep_stage` kept, with which counting goes on; None where nothing is kept."""
+        kept = None if self.window is None else self.window.stage()
+        if kept is None:
+            return None
+        tensors = {name: one.to(self.zero.device) for name, one in kept.tensors.items()}
+        self.zero, self.dead = tensors.pop("zero"), tensors.pop("dead")
+        self.forwards, self.backwards = kept.values["forwards"], kept.values["backwards"]
+        self.stages = dict(kept.values["stages"])
+        return kept.values["done"], tensors
 
     @contextlib.contextmanager
     def using(self, loss: str) -> Iterator[None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,11 +19,14 @@ from advkit.commands.loading import Opened, device_of_rank, names_of, open_all
 from advkit.commands.output import Progress
 from advkit.commands.run_options import ForceOption, TestOptions
 from advkit.files.atomic import require_writable
-from advkit.files.errors import InputError
+from advkit.files.errors import InputError, Interrupted
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from advkit.attacks.params import AttackParams
+    from advkit.attacks.unfinished import UnfinishedAttack
     from advkit.attacks.verdicts import BatchVerdict
     from advkit.data.images import ImageSet
     from advkit.reports.attack import RobustAccuracy
@@ -57,6 +62,7 @@ class AttackConfig(AttackOptions, TestOptions, ForceOption):
         Path | None, typer.Option(metavar="FILE", help="Draw robust accuracy over eps: .png, .svg or .pdf.")
     ] = None
     quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted attack.")] = False
 
     @property
     def png(self) -> bool:
@@ -111,17 +117,23 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     params, networks = settled(params, opened.networks), opened.networks
     aim, chosen = aim_at(config, networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in networks]
-    params = probed(config, params, gradient_models, chosen, device, config.batch_size)
+    params = _probed(config, params, gradient_models, chosen, device)
     task, size = task_of(networks), process_group.items_each(config.batch_size, len(chosen))
     parts, pool = windows(chosen, params, task, size, world), pool_for(networks, chosen, [params])
 
     def verdicts(k: int) -> Iterator[BatchVerdict]:
         clean = clean_batch(chosen, parts[k])
-        done = attack_images(networks, gradient_models, clean, params, aim, device, size, pool)
+        window = unfinished.window(parts[k])
+        done = attack_images(networks, gradient_models, clean, params, aim, device, size, pool, window)
         for one in done.split(size):
             yield judge(one, networks, params, device, config.quantized)
 
-    with _writer(config, opened, chosen, params, rank) as write, Progress(config.quiet or rank > 0) as progress:
+    unfinished = _unfinished(config, opened, chosen, params, size)
+    with (
+        _told(unfinished),
+        _writer(config, opened, chosen, params, rank) as write,
+        Progress(config.quiet or rank > 0) as progress,
+    ):
         flags = opened.sanity_flags(chosen, config.batch_size) if rank == 0 else []
         summary = reports.AttackSummary(opened.names, params, task, flags)
         for verdict in process_group.shared(verdicts, len(parts)):
@@ -130,6 +142,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
             progress.step("attack", summary.images, len(chosen))
     if rank > 0:
         return 0
+    unfinished.remove()
     summary.attack_unbounded(networks, gradient_models, chosen, device, config.batch_size)
     left_out = len(opened.images) - len(chosen)
     result = summary.result(
@@ -150,6 +163,51 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         passed=result.gates,
         processes=world,
     )
+
+
+def _probed(
+    config: AttackConfig, params: AttackParams, gradient_models: Sequence[nn.Module], images: ImageSet, device: str
+) -> AttackParams:
+    """``params`` with the precision that ``auto`` was when the attack began, or is now."""
+    from advkit.attacks.unfinished import kept_precision, unfinished_path
+
+    known = kept_precision(unfinished_path(config.out)) if config.resume and config.precision == "auto" else None
+    if known in ("float32", "bfloat16"):
+        return replace(params, precision=known)  # type: ignore[arg-type]
+    return probed(config, params, gradient_models, images, device, config.batch_size)
+
+
+def _unfinished(
+    config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams, size: int
+) -> UnfinishedAttack:
+    """Where what is done is kept; with --force what another run left is gone, whichever process comes first."""
+    from advkit.attacks.unfinished import UnfinishedAttack, unfinished_path
+    from advkit.files.tensors import fingerprint
+    from advkit.parallel import process_group
+
+    settings = {
+        "params": params.to_json() | {"target": config.target, "limit": config.limit, "batch-size": size},
+        "models": [fingerprint(network.net.state_dict()) for network in opened.networks],
+        "mean and std": [[*network.spec.mean, *network.spec.std] for network in opened.networks],
+        "data": images.fingerprint,
+    }
+    folder = unfinished_path(config.out)
+    with process_group.first_rank_first():
+        if config.force and not config.resume and process_group.rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        return UnfinishedAttack(folder, settings, resume=config.resume)
+
+
+@contextlib.contextmanager
+def _told(unfinished: UnfinishedAttack) -> Iterator[None]:
+    """Whoever interrupts the block is told what it left, if anything."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        if not unfinished.folder.exists():
+            raise
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted(signum, f"{unfinished.folder} has what was done; go on with --resume") from error
 
 
 def _check(config: AttackConfig) -> None:

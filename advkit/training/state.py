@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.files.checkpoint import canonical_json, parse_metadata
 from advkit.files.errors import InputError
-from advkit.files.tensors import fingerprint, first_not_finite, read_tensors, write_tensors
+from advkit.files.state_file import read_state_file, write_state_file
+from advkit.files.tensors import first_not_finite
 
 SPEC = "advkit/resume/1"
 
@@ -45,30 +43,8 @@ def resume_path(output: Path) -> Path:
 
 def write_state(path: Path, state: State, settings: dict[str, Any]) -> None:
     """Write ``state`` atomically, with a checksum over all of it."""
-    meta: dict[str, Any] = {
-        "spec": SPEC,
-        "epoch": state.epoch,
-        "step": state.step,
-        "tallies": state.running_sums,
-        "history": state.history,
-        "settings": settings,
-    }
-    meta["sha256"] = _checksum(meta, state.tensors)
-    write_tensors(path, state.tensors, canonical_json(meta))
-
-
-def _checksum(meta: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """sha256 of the metadata (but for the checksum itself) and the tensors."""
-    told = canonical_json({name: value for name, value in meta.items() if name != "sha256"})
-    return hashlib.sha256(f"{told}\0{fingerprint(tensors)}".encode()).hexdigest()
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names, so that a difference can be named."""
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    pairs = (_flat(value, f"{prefix}.{name}".lstrip(".").removeprefix("params.")) for name, value in settings.items())
-    return {name: value for pair in pairs for name, value in pair.items()}
+    more = {"epoch": state.epoch, "step": state.step, "tallies": state.running_sums, "history": state.history}
+    write_state_file(path, SPEC, state.tensors, more, settings)
 
 
 def read_state(
@@ -88,18 +64,10 @@ def read_state(
     """
     if not path.exists():
         raise InputError(f"{path}: nothing to resume; start without --resume")
-    tensors, metadata = read_tensors(path)
-    meta = parse_metadata(path, metadata, SPEC, "training state")
-    _verify(path, meta, tensors)
-    before, now = _flat(meta.get("settings", {})), _flat(json.loads(canonical_json(settings)))
-    changed = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
-    if changed:
-        first = changed[0]
-        raise InputError(
-            f"{path}: belongs to a run with another {', '.join(changed)} "
-            f"({first}: {str(before.get(first))[:80]} there, {str(now.get(first))[:80]} here); "
-            "resume with the same options or start anew with --force"
-        )
+    tensors, meta = read_state_file(path, SPEC, settings, "training state")
+    bad = first_not_finite(tensors)
+    if bad:
+        raise InputError(f"{path}: tensor {bad!r} holds NaN or infinity: the run diverged; start anew with --force")
     epoch, step, running, history = meta.get("epoch"), meta.get("step"), meta.get("tallies"), meta.get("history")
     # A run stopped after the last step of an epoch is still in that epoch: it has yet to be measured.
     if not (
@@ -110,21 +78,6 @@ def read_state(
     if not isinstance(running, dict) or not _adds_up(running, sums, step * batch_size):
         raise InputError(f"{path}: its sums are not those of {step} steps; start anew with --force")
     return State(epoch, step, tensors, running, history)
-
-
-def _verify(path: Path, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Refuse a state that is not what was written, or that no run should go on from."""
-    if "sha256" not in meta:
-        raise InputError(f"{path}: training state of an earlier advkit, without checksum; start anew with --force")
-    try:
-        same = meta["sha256"] == _checksum(meta, tensors)
-    except ValueError:  # NaN or infinity, which JSON has no words for
-        same = False
-    if not same:
-        raise InputError(f"{path}: damaged training state (its checksum does not fit); start anew with --force")
-    bad = first_not_finite(tensors)
-    if bad:
-        raise InputError(f"{path}: tensor {bad!r} holds NaN or infinity: the run diverged; start anew with --force")
 
 
 def _adds_up(running: dict[str, Any], names: Collection[str], images: int) -> bool:

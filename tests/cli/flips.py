@@ -189,6 +189,7 @@ FLIPS: dict[str, dict[str, Flip | Elsewhere]] = {
         "fail_on_flag": Elsewhere("test_each_suspicion_and_its_gate"),
         "figure": Elsewhere("test_the_curve_counts_what_resists_within_each_radius"),
         "quantize": Flip("--quantize"),
+        "resume": Elsewhere("test_an_attack_goes_on_to_the_same_bytes"),
         "force": Elsewhere("test_attack_replaces_only_what_it_may"),
     },
     "transfer-matrix": DATA

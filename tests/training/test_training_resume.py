@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.data.sampling import hold_out
+from advkit.files import state_file
 from advkit.files.errors import InputError, Interrupted
 from advkit.files.signals import Stop
 from advkit.files.tensors import read_header, read_tensors, write_tensors
@@ -22,7 +23,7 @@ from advkit.models.fuse import fuse_conv_bn
 from advkit.models.network import Network
 from advkit.tasks.classification import CLASSIFICATION
 from advkit.tasks.sampling import limited
-from advkit.training import loop, state
+from advkit.training import loop
 from advkit.training.loop import train
 from advkit.training.optimizer import make_optimizer
 from advkit.training.order import epoch_order
@@ -171,7 +172,7 @@ def rewritten(path: Path, change: dict[str, Any], tensors: dict[str, Tensor], *,
     old, meta = read_tensors(path)[0], json.loads(read_header(path)[1]["advkit"])
     meta, new = {**meta, **change}, {**old, **tensors}
     if honest:
-        meta["sha256"] = state._checksum(meta, new)
+        meta["sha256"] = state_file.checksum(meta, new)
     write_tensors(path, new, json.dumps(meta))
 
 
@@ -248,7 +249,7 @@ def test_a_state_without_checksum_or_of_another_network_is_refused(
     for part, message in (("model.", "does not fit the network"), ("ema.", "do not fit the network")):
         first = next(name for name in tensors if name.startswith(part))
         fewer = {name: tensor for name, tensor in tensors.items() if name != first}
-        write_tensors(path, fewer, json.dumps(meta | {"sha256": state._checksum(meta, fewer)}))
+        write_tensors(path, fewer, json.dumps(meta | {"sha256": state_file.checksum(meta, fewer)}))
         with pytest.raises(InputError, match=f"{message}.*--force"):
             go(a_run(digits, params, path), resume=True)
     del meta["sha256"]

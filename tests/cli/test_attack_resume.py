@@ -1,0 +1,165 @@
+"""``attack --resume``: an interrupted attack goes on, from whichever moment, to the bytes of one that was not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executable import Run, one_line
+from handmade import write_images
+
+from advkit.attacks import dataset, unfinished
+
+# Its forward pass number STOP_AT is interrupted; what it counts lies beside it.
+NET = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class Net(nn.Sequential):
+    passes = 0
+
+    def forward(self, images):
+        Net.passes += 1
+        Path("passes").write_text(str(Net.passes))
+        if Path("stop").exists() and Net.passes == int(Path("stop").read_text()):
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+def net():
+    torch.manual_seed(0)
+    return Net(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
+"""
+AUTOATTACK = ("--method", "autoattack:steps=3:targets=2:queries=12", "--eps", "0.06")
+
+KEPT = {"0000000-0000024.safetensors", "0000024-0000040.stage.safetensors"}
+
+
+@pytest.fixture
+def attack(inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``attack OPTIONS``, on two windows of 24 and 16 images, in an empty directory; all that is done is kept."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(dataset, "_WINDOW", 24 * 64 * 4)
+    Path("net.py").write_text(NET)
+    write_images(Path("images.npz"), 40)
+
+    def run(*options: str | Path, stop: int = 0) -> Any:
+        Path("stop").write_text(str(stop))
+        return inside("attack", "net.py:net", "--data", "images.npz", "--batch-size", "8", "-q", *options)
+
+    return run
+
+
+def result(done: Any) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["result"]
+    return found | {"attack_seconds": None, "output": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        (AUTOATTACK, "a.safetensors"),
+        ((*AUTOATTACK, "--quantize"), "pngs"),
+        (("--method", "pgd", "--eps", "0.05", "--steps", "4", "--restarts", "2"), "a.safetensors"),
+        (("--method", "di", "--eps", "0.05", "--steps", "3", "--goal", "transfer"), "a.safetensors"),
+    ],
+)
+def test_an_attack_goes_on_to_the_same_bytes(options: tuple[str, ...], out: str, attack: Run) -> None:
+    Path("whole").mkdir()
+    whole = result(attack(*options, "-o", Path("whole") / out))
+    passes = int(Path("passes").read_text())
+    assert not list(Path("whole").glob("*.resume"))
+    kept = 0
+    for number, stop in enumerate(range(passes // 3, passes, passes // 4)):
+        folder = Path(f"part{number}")
+        folder.mkdir()
+        stopped = attack(*options, "-o", folder / out, stop=stop)
+        assert (stopped.returncode, (folder / out).exists()) == (130, False), stopped.stderr
+        left = list(folder.glob("*.resume"))
+        resume = ["--resume"] if left else []
+        assert stopped.stderr == (
+            f"advkit: interrupted: {left[0]} has what was done; go on with --resume\n"
+            if left
+            else "advkit: interrupted\n"
+        )
+        again = attack(*options, "-o", folder / out, *resume)
+        assert result(again) == whole
+        assert [path.name for path in folder.iterdir()] == [out], "what is finished leaves nothing else"
+        if left:
+            kept += 1
+            assert int(Path("passes").read_text()) < passes, "what was done is not done again"
+        for path in filter(Path.is_file, [Path("whole") / out, *(Path("whole") / out).rglob("*")]):
+            assert path.read_bytes() == (folder / path.relative_to("whole")).read_bytes()
+    assert kept >= 2
+
+
+def stopped_in_the_middle(attack: Run) -> Path:
+    """The folder of an attack that was stopped in the second window, after a stage."""
+    result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
+    passes, folder = int(Path("passes").read_text()), Path("a.resume")
+    for stop in range(passes // 2, passes, 2):
+        assert attack(*AUTOATTACK, "-o", "a.safetensors", "--force", stop=stop).returncode == 130
+        if {path.name for path in folder.iterdir()} == KEPT:
+            return folder
+    raise AssertionError("it was never in the middle")
+
+
+def test_what_is_unfinished_is_neither_forgotten_nor_taken_for_another_attack(attack: Run) -> None:
+    folder = stopped_in_the_middle(attack)
+    assert "go on with --resume, or start anew" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors"))
+    other = [*AUTOATTACK[:-1], "0.05", "-o", "a.safetensors", "--resume"]
+    assert "another eps (eps: 0.06 there, 0.05 here)" in one_line(attack(*other))
+    for more, told in ((["--seed", "1"], "another seed"), (["--batch-size", "7"], "another batch-size")):
+        assert told in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume", *more))
+    Path("net.py").write_text(NET.replace("manual_seed(0)", "manual_seed(1)"))
+    assert "another models" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+    write_images(Path("images.npz"), 39)
+    assert "data" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+    assert {path.name for path in folder.iterdir()} == KEPT
+    assert not Path("a.safetensors").exists()
+    result(attack(*AUTOATTACK, "-o", "a.safetensors", "--force"))
+    assert not folder.exists()
+
+
+def test_a_damaged_file_of_an_unfinished_attack_is_refused(attack: Run) -> None:
+    folder = stopped_in_the_middle(attack)
+    path = folder / "0000000-0000024.safetensors"
+    content = path.read_bytes()
+    for damaged in (content[:-3], content[:-1] + bytes([content[-1] ^ 1])):
+        path.write_bytes(damaged)
+        assert path.name in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+
+
+def test_nothing_to_resume(attack: Run) -> None:
+    found = one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+    assert found == "advkit: a.resume: nothing to resume; start without --resume"
+
+
+def test_the_precision_that_auto_was_goes_on(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("advkit.commands.attack_options.pick_precision", lambda asked, device: "bfloat16")
+    probes = []
+
+    def probe(*arguments: object) -> str:
+        probes.append(arguments)
+        return "bfloat16"
+
+    monkeypatch.setattr("advkit.attacks.faster_precision.faster_precision", probe)
+    options = ["--method", "pgd", "--eps", "0.05", "--steps", "4", "--precision", "auto", "-o", "a.safetensors"]
+    assert attack(*options, stop=30).returncode == 130
+    assert (len(probes), Path("a.resume").exists()) == (1, True)
+    done = attack(*options, "--resume")
+    assert json.loads(done.stdout)["params"]["precision"] == "bfloat16"
+    assert len(probes) == 1
+
+
+def test_a_short_attack_writes_nothing_on_the_way(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "EVERY", 3600.0)
+    assert attack(*AUTOATTACK, "-o", "a.safetensors", stop=20).stderr == "advkit: interrupted\n"
+    assert not list(Path().glob("a*"))
