@@ -25,7 +25,7 @@ from advkit.tasks.task import Metric, Task
 
 _COUNTS = ("right", "still", "fooled", "fooled_8bit", "noise")  # of each surrogate
 _CURVE = 32  # steps of the curve of robust accuracy
-_SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
+SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
 
 
 class Norms(StrictModel):
@@ -226,7 +226,7 @@ class AttackSummary:
         if "fab-t" in self._stages and "apgd-t" not in self._stages:
             found.append(f"apgd-t is left out, whose loss needs 4 classes, not {classes}: not the standard AutoAttack")
         square = self._stages.get("square", 0)
-        if square > max(1.0, _SURPRISING * self.images):
+        if square > max(1.0, SURPRISING * self.images):
             found.append(
                 f"square, without gradients, fools {square} of {self.images} images that the others did not: gradients "
                 "may be masked"

@@ -12,7 +12,7 @@ from advkit.attacks.sanity_checks import sanity_checks
 from advkit.data.images import ImageSet
 from advkit.metrics.gradient_similarity import expected_abs_cosine
 from advkit.metrics.paired_tests import holm, paired_test
-from advkit.reports.attack import step_flags
+from advkit.reports.attack import SURPRISING, step_flags
 from advkit.reports.gates import Gate, gates
 from advkit.reports.rates import Rate, StrictModel, rate
 from advkit.reports.transfer_precisions import TransferPrecisions, transfer_precisions
@@ -281,6 +281,23 @@ def flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixRes
             continue
         if noise.rate and noise.rate >= cond.rate:
             told.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
+    return told + _stronger_transfers(result.pairs)
+
+
+def _stronger_transfers(pairs: Sequence[Pair]) -> list[str]:
+    """Of networks that others' adversarial examples fool more often than their own (Athalye et al. 2018)."""
+    told = []
+    own = {pair.victim: pair for pair in headline(pairs) if pair.white_box}
+    for pair in headline(pairs):
+        best = own.get(pair.victim)
+        if pair.white_box or best is None:
+            continue
+        more, total = pair.raw.successes - best.raw.successes, best.raw.total
+        if more > max(1.0, SURPRISING * total):
+            told.append(
+                f"{pair.victim}: {pair.surrogate}'s examples fool it on {pair.raw.successes} of {total} images, "
+                f"those made on itself on {best.raw.successes}: its gradients may be masked"
+            )
     return told
 
 

@@ -1,11 +1,13 @@
 """The attack engine against torchattacks and foolbox: the same CIFAR-10 images, network, budget and steps.
 
     python tests/benchmarks/engine.py RESNET20.th ROBUST.safetensors CIFAR_DIR [--rounds 5] [--only NAME ...]
+        [--also advkit/resnet32@RESNET32.th advkit/resnet44@RESNET44.th]
 
-RESNET20 is a normally trained state dict, ROBUST a checkpoint of adv-pretrain. The commands of advkit run whole:
-opening files, the attack, every verdict and control, writing images and report; the libraries' loops take images that
-are in memory already, attack them in batches of 128 and judge the result. All ways of a row run in this process,
-interleaved; imports are not counted. Ratios are medians over rounds of the same round's times.
+RESNET20 is a normally trained state dict, ROBUST a checkpoint of adv-pretrain; row `matrix` has those of --also too.
+The commands of advkit run whole: opening files, the attack, every verdict and control, writing images and report; the
+libraries' loops take images that are in memory already, attack them in batches of 128 and judge the result. All ways of
+a row run in this process, interleaved; imports are not counted. Ratios are medians over rounds of the same round's
+times.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import statistics
 import tempfile
 import time
@@ -51,8 +54,6 @@ class Bench:
         with contextlib.redirect_stdout(io.StringIO()):
             status = advkit([*call, "-o", str(self.folder / "a.safetensors"), "--report", str(report)])
         assert status == 0, call
-        import json
-
         return float(json.loads(report.read_text())["result"]["surrogates"][0]["adversarial_accuracy"]["rate"])
 
     def library(self, model: str, count: int, make: Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]) -> Way:
@@ -104,6 +105,45 @@ class Bench:
             "advkit, auto": lambda: self.command(self.plain, count, *ours, "--precision", "auto"),
         }
 
+    def matrix(self, count: int, also: Sequence[str]) -> dict[str, Way]:
+        """PGD and MI-DI with 10 steps on each of several networks, judged on all of them."""
+        models = [self.plain, self.robust, *also]
+        images, labels = self.images(count)
+        networks = [load(model, num_classes=10, input_size=(3, 32, 32)) for model in models]
+
+        def theirs() -> float:
+            right = cells = 0
+            for network in networks:
+                for attack in (
+                    torchattacks.PGD(network, eps=EPS, alpha=0.25 * EPS, steps=10, random_start=True),
+                    torchattacks.DIFGSM(network, eps=EPS, alpha=EPS / 10, steps=10, decay=1.0),
+                ):
+                    for start in range(0, count, BATCH):
+                        x, y = images[start : start + BATCH], labels[start : start + BATCH]
+                        found = attack(x, y)
+                        with torch.no_grad():
+                            for victim in networks:
+                                right += int((victim(found).argmax(1) == y).sum())
+                                cells += len(y)
+            return right / cells
+
+        def ours(*more: str) -> float:
+            report = self.folder / "matrix.json"
+            named = [f"m{k}={model}" for k, model in enumerate(models)]
+            options = ["--data", self.data, "--limit", str(count), "--eps", "8/255", "--no-gradients", "-q", *more]
+            methods = ["--method", "pgd", "--method", "mi,di", "--report", str(report)]
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert advkit(["transfer-matrix", *named, *options, *methods]) == 0
+            pairs = json.loads(report.read_text())["result"]["pairs"]
+            kept = [1 - one["raw"]["rate"] for one in pairs if one["method"] in ("pgd", "mi,di")]
+            return statistics.mean(kept)
+
+        return {
+            "torchattacks": theirs,
+            "advkit": ours,
+            "advkit, auto": lambda: ours("--precision", "auto"),
+        }
+
     def autoattack(self, count: int) -> dict[str, Way]:
         """The standard four; torchattacks takes fewer steps unless it is told."""
 
@@ -135,7 +175,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--autoattack-images", type=int, default=200)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", nargs="*", default=["pgd", "robust-pgd", "crafting", "autoattack"])
+    parser.add_argument("--also", nargs="*", default=[], help="further models, for the row matrix")
+    parser.add_argument("--only", nargs="*", default=["pgd", "robust-pgd", "crafting", "matrix", "autoattack"])
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, torch {torch.__version__}")
@@ -145,6 +186,7 @@ def main() -> None:
             "pgd": lambda: bench.pgd(bench.plain, options.images),
             "robust-pgd": lambda: bench.pgd(bench.robust, options.images),
             "crafting": lambda: bench.crafting(options.images),
+            "matrix": lambda: bench.matrix(options.images, options.also),
             "autoattack": lambda: bench.autoattack(options.autoattack_images),
         }
         for name in options.only:

@@ -92,6 +92,44 @@ def test_a_bound_needs_a_transfer_to_judge(inside: Run, r: Path, r2: Path, tmp_p
     assert "no pair" in one_line(inside("transfer-matrix", r, *FEW, "--fail-above", "0.5"))
 
 
+MASKED = """
+import torch
+from torch import nn
+
+from advkit.models.reference import load
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = load({weights!r})
+
+    def forward(self, images):
+        return self.net(torch.round({levels} * images) / {levels} if {levels} else images)
+
+
+def net():
+    return Masked()
+"""
+
+
+def test_transfer_that_beats_the_attack_on_the_network_itself_is_told(
+    inside: Run, r: Path, r2: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for levels in (32, 0):  # the first has no gradients, and the same outputs but for rounding
+        (tmp_path / f"v{levels}.py").write_text(MASKED.format(weights=str(r2), levels=levels))
+        done = inside("transfer-matrix", f"R={r}", f"V={tmp_path}/v{levels}.py:net", *FEW, "--method", "fgsm")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        found[levels] = [flag for flag in report["flags"] if "masked" in flag]
+        fooled = {(p["surrogate"], p["victim"]): p["raw"]["successes"] for p in report["result"]["pairs"]}
+        assert (fooled["R", "V"] > fooled["V", "V"] + 1) == (levels > 0)
+    assert len(found[32]) == 1
+    assert "V: R's examples fool it on" in found[32][0]
+    assert not found[0]
+
+
 @pytest.mark.parametrize("pixel", [float("nan"), 1.5, -0.1])
 def test_pixels_that_no_image_has_are_refused(inside: Run, r: Path, tmp_path: Path, pixel: float) -> None:
     from safetensors.torch import load_file
