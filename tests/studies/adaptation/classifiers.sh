@@ -13,7 +13,7 @@ advkit=${ADVKIT:-advkit} python=${PYTHON:-python3}
 targets="$pacs/art_painting $pacs/cartoon $pacs/sketch"
 mkdir -p "$out/gains"
 
-[ -f "$out/pacs-distances.json" ] || $advkit domain-distance "$pacs/photo" $targets --limit 800 \
+[ -f "$out/pacs-distances.json" ] || $advkit domain-distance "$pacs/photo" $targets --limit 300 \
     --features "timm/tf_efficientnet_lite0@$weights" --mean 0.498,0.498,0.498 --std 0.502,0.502,0.502 --report "$out/pacs-distances.json"
 pretrain() { # NAME OPTIONS...
     name=pacs-$1
