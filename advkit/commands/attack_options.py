@@ -141,6 +141,7 @@ def probed(
     images: ImageSet,
     device: str,
     batch_size: int,
+    attacks: int = 1,
 ) -> AttackParams:
     """``params`` with the precision that ``auto`` is here: what the device computes in, if that is faster.
 
@@ -151,6 +152,7 @@ def probed(
         images: that it is for.
         device: where it runs.
         batch_size: images in a pass.
+        attacks: how many there are, about as long as this one.
     """
     from advkit.parallel import process_group
 
@@ -159,7 +161,7 @@ def probed(
     from advkit.attacks.faster_precision import IMAGES, faster_precision
 
     pixels, targets = (one.to(device) for one in images.batch(slice(0, min(IMAGES, batch_size))))
-    return replace(params, precision=faster_precision(gradient_models, pixels, targets, params, len(images)))
+    return replace(params, precision=faster_precision(gradient_models, pixels, targets, params, attacks * len(images)))
 
 
 def aim_at(options: AttackOptions, networks: Sequence[Network], images: ImageSet) -> tuple[str | int | None, ImageSet]:

@@ -68,7 +68,8 @@ def open_setup(config: MatrixConfig, device: str) -> MatrixSetup:
         first = [gradient_models[opened.names.index(wanted[0])]]
         longest = max(params, key=lambda one: one.step_count * one.method.copies)
         # One for all: what stands in one matrix is to be compared.
-        precision = probed(config, longest, first, chosen, device, config.batch_size).precision
+        attacks = len(wanted) * len(params)
+        precision = probed(config, longest, first, chosen, device, config.batch_size, attacks).precision
         params = [dataclasses.replace(one, precision=precision) for one in params]
     plan = Plan(
         names=opened.names,

@@ -275,3 +275,20 @@ def test_classes_in_another_order_are_found_by_name_and_other_names_are_told(
         told = flags(command, other)
         assert [flag for flag in told if "1 classes otherwise" in flag and "jackdaw" in flag], told
         assert "otherwise" not in inside(command[0], r, "--data", data, *command[1:]).stdout, "digits have no names"
+
+
+def test_precision_is_measured_for_all_attacks_of_the_matrix(
+    inside: Run, r: Path, r2: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+
+    def probe(networks: object, images: object, targets: object, params: object, count: int) -> str:
+        counted.append(count)
+        return "float32"
+
+    monkeypatch.setattr("advkit.commands.attack_options.pick_precision", lambda asked, device: "bfloat16")
+    monkeypatch.setattr("advkit.attacks.faster_precision.faster_precision", probe)
+    options = [*FEW, "--precision", "auto", "--method", "fgsm", "--method", "pgd", "--method", "mi", "--steps", "2"]
+    assert inside("transfer-matrix", f"R={r}", f"V={r2}", *options).returncode == 0
+    assert inside("transfer-matrix", f"R={r}", f"V={r2}", *options, "--surrogate", "R").returncode == 0
+    assert counted == [60 * 2 * 3, 60 * 3]
