@@ -60,7 +60,7 @@ def autoattack(
         found[places] = images
         objective.stages[attack.name] = objective.stages.get(attack.name, 0) + int(hit.sum())
         places = places[~hit]
-        objective.keep_stage(number + 1, found=found, places=places)
+        objective.keep_stage(number + 1, attack.name, found=found, places=places)
     return found
 
 

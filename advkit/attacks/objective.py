@@ -113,11 +113,18 @@ class Objective:
         self.stages: dict[str, int] = {}
         self.window: UnfinishedWindow | None = None
 
-    def keep_stage(self, done: int, **tensors: Tensor) -> None:
-        """``done`` stages of the attack are over and left ``tensors``; what was counted is kept with them."""
+    def keep_stage(self, done: int, name: str, *, found: Tensor, places: Tensor) -> None:
+        """``done`` stages of the attack are over, the last called ``name``; what was counted is kept with its results.
+
+        Args:
+            done, name: of the stages.
+            found: (N, C, H, W) images so far.
+            places: of those that are not fooled.
+        """
         if self.window is not None:
             counts = {"forwards": self.forwards, "backwards": self.backwards, "stages": self.stages}
-            self.window.keep_stage({**tensors, "zero": self.zero, "dead": self.dead}, done=done, **counts)
+            tensors = {"found": found, "places": places, "zero": self.zero, "dead": self.dead}
+            self.window.keep_stage(name, len(places), tensors, done=done, **counts)
 
     def kept_stage(self) -> tuple[int, dict[str, Tensor]] | None:
         """What :meth:`keep_stage` kept, with which counting goes on; None where nothing is kept."""

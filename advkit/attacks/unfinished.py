@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,11 @@ class UnfinishedAttack:
         settings: all that decides the attack; files of another one are refused.
         resume: whether what lies there already is gone on with.
 
+    Attributes:
+        tell: what happens is said there.
+
     Raises:
-        InputError: nothing to resume, or something that is not to be forgotten.
+        InputError: nothing to resume, or of another attack; something that is not to be forgotten.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
@@ -63,12 +66,15 @@ class UnfinishedAttack:
         if not resume and folder.exists():
             raise InputError(f"{folder}: an unfinished attack; go on with --resume, or start anew with --force")
         self.folder, self._settings, self._resume = folder, dict(settings), resume
+        self.tell: Callable[[str], None] = lambda text: None
         self._waiting: dict[str, Kept] = {}
         self._written = time.monotonic()
+        for path in sorted(folder.glob("*.safetensors"))[:1]:  # of other windows none would be found by its name
+            self.read(path.stem)
 
     def window(self, part: slice) -> UnfinishedWindow:
         """What is kept of the images at ``part``."""
-        return UnfinishedWindow(self, f"{part.start:07}-{part.stop:07}")
+        return UnfinishedWindow(self, part)
 
     def read(self, name: str) -> Kept | None:
         """What lies there under ``name``; None without it.
@@ -108,8 +114,10 @@ class UnfinishedAttack:
 class UnfinishedWindow:
     """The images of one window: their result, or the last stage that all of them have been through."""
 
-    def __init__(self, attack: UnfinishedAttack, name: str) -> None:
-        self._attack, self._name, self._stage = attack, name, f"{name}{_STAGE}"
+    def __init__(self, attack: UnfinishedAttack, part: slice) -> None:
+        self._attack, self._part = attack, part
+        self._name = f"{part.start:07}-{part.stop:07}"
+        self._stage = f"{self._name}{_STAGE}"
 
     def result(self) -> Kept | None:
         """What the attack found, if it was done with them."""
@@ -124,6 +132,8 @@ class UnfinishedWindow:
         """Where they stood after the last stage that was kept."""
         return self._attack.read(self._stage)
 
-    def keep_stage(self, tensors: Mapping[str, Tensor], **values: Any) -> None:
-        """A stage is over."""
+    def keep_stage(self, name: str, left: int, tensors: Mapping[str, Tensor], **values: Any) -> None:
+        """The stage called ``name`` is over, and ``left`` images are not fooled."""
+        images = f"images {self._part.start + 1} to {self._part.stop}"
+        self._attack.tell(f"{images}: {name} done, {left} not fooled")
         self._attack.keep(self._stage, Kept({name: one.detach().cpu() for name, one in tensors.items()}, values))

@@ -134,6 +134,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         _writer(config, opened, chosen, params, rank) as write,
         Progress(config.quiet or rank > 0) as progress,
     ):
+        unfinished.tell = progress.note
         flags = opened.sanity_flags(chosen, config.batch_size) if rank == 0 else []
         summary = reports.AttackSummary(opened.names, params, task, flags)
         for verdict in process_group.shared(verdicts, len(parts)):

@@ -1,4 +1,4 @@
-"""Progress for people: on a terminal's stderr only."""
+"""Progress for people, on stderr."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from advkit.files.streams import duration
+from advkit.files.streams import duration, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _PERIOD = 0.1  # seconds between two drawings
+_LINE = 30.0  # and between two lines of a log
 
 
 class Progress:
-    """A line on the terminal that goes when the block ends; nothing where stderr is no terminal."""
+    """A line on the terminal that goes when the block ends; in a log, a line every half minute of :meth:`step`."""
 
     def __init__(self, quiet: bool) -> None:
         self._on = not quiet and sys.stderr.isatty()
+        self._lines = not quiet and not self._on
         self._last, self._began = 0.0, time.perf_counter()
+        self._said = self._began
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
@@ -46,6 +49,20 @@ class Progress:
         """``what``, the share that is done, and the time left."""
         left = (time.perf_counter() - self._began) / max(done, 1) * (total - done)
         self.show(f"{what}  {done}/{total}", done, total, left)
+        self._log(f"{what} {done}/{total}, {duration(left)} left")
+
+    def note(self, text: str) -> None:
+        """What was done meanwhile, in between two steps."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=text, visible=True)
+            self._bar.refresh()
+        self._log(text)
+
+    def _log(self, text: str) -> None:
+        now = time.perf_counter()
+        if self._lines and now - self._said > _LINE:
+            self._said = now
+            say(f"advkit: {text}")
 
     def show(self, text: str, done: float, total: float, left: float) -> None:
         """Any text, a share, and the seconds left."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from executable import Run, one_line
-from handmade import write_images
+from torch import nn
 
 from advkit.attacks import dataset, unfinished
 
@@ -35,9 +38,18 @@ def net():
     torch.manual_seed(0)
     return Net(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
 """
-AUTOATTACK = ("--method", "autoattack:steps=3:targets=2:queries=12", "--eps", "0.06")
+AUTOATTACK = ("--method", "autoattack:steps=3:targets=2:queries=12", "--eps", "0.02")
 
 KEPT = {"0000000-0000024.safetensors", "0000024-0000040.stage.safetensors"}
+
+
+def write(count: int) -> None:
+    """Images that the network is right on: by all its classes, as it sees them."""
+    images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
+    labels = net(images).argmax(1)
+    np.savez("images.npz", images=images.numpy(), labels=labels.numpy(), class_names=[*map(str, range(10))])
 
 
 @pytest.fixture
@@ -47,11 +59,13 @@ def attack(inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(unfinished, "EVERY", 0.0)
     monkeypatch.setattr(dataset, "_WINDOW", 24 * 64 * 4)
     Path("net.py").write_text(NET)
-    write_images(Path("images.npz"), 40)
+    write(40)
 
-    def run(*options: str | Path, stop: int = 0) -> Any:
+    def run(*options: str | Path, stop: int = 0, quiet: bool = True) -> Any:
         Path("stop").write_text(str(stop))
-        return inside("attack", "net.py:net", "--data", "images.npz", "--batch-size", "8", "-q", *options)
+        return inside(
+            "attack", "net.py:net", "--data", "images.npz", "--batch-size", "8", *(["-q"] if quiet else []), *options
+        )
 
     return run
 
@@ -115,12 +129,12 @@ def test_what_is_unfinished_is_neither_forgotten_nor_taken_for_another_attack(at
     folder = stopped_in_the_middle(attack)
     assert "go on with --resume, or start anew" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors"))
     other = [*AUTOATTACK[:-1], "0.05", "-o", "a.safetensors", "--resume"]
-    assert "another eps (eps: 0.06 there, 0.05 here)" in one_line(attack(*other))
+    assert "another eps (eps: 0.02 there, 0.05 here)" in one_line(attack(*other))
     for more, told in ((["--seed", "1"], "another seed"), (["--batch-size", "7"], "another batch-size")):
         assert told in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume", *more))
     Path("net.py").write_text(NET.replace("manual_seed(0)", "manual_seed(1)"))
     assert "another models" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
-    write_images(Path("images.npz"), 39)
+    write(39)
     assert "data" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
     assert {path.name for path in folder.iterdir()} == KEPT
     assert not Path("a.safetensors").exists()
@@ -163,3 +177,23 @@ def test_a_short_attack_writes_nothing_on_the_way(attack: Run, monkeypatch: pyte
     monkeypatch.setattr(unfinished, "EVERY", 3600.0)
     assert attack(*AUTOATTACK, "-o", "a.safetensors", stop=20).stderr == "advkit: interrupted\n"
     assert not list(Path().glob("a*"))
+
+
+def test_a_log_gets_a_line_now_and_then(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("advkit.commands.output._LINE", 0.0)
+    told = attack(*AUTOATTACK, "-o", "a.safetensors", quiet=False).stderr.splitlines()
+    stages = ("apgd-ce", "apgd-t", "fab-t", "square")
+    expected = [
+        rf"advkit: images {window}: {stage} done, \d+ not fooled"
+        for window in ("1 to 24", "25 to 40")
+        for stage in stages
+    ]
+    found = [line for line in told if ": images " in line]
+    assert len(found) == len(expected)
+    assert all(re.fullmatch(pattern, line) for pattern, line in zip(expected, found, strict=True))
+    assert [line.split(",")[0] for line in told if "attack " in line] == [
+        f"advkit: attack {done}/40" for done in (8, 16, 24, 32, 40)
+    ]
+    monkeypatch.setattr("advkit.commands.output._LINE", 3600.0)
+    assert not attack(*AUTOATTACK, "-o", "a.safetensors", quiet=False).stderr
+    assert not attack(*AUTOATTACK, "-o", "a.safetensors").stderr
