@@ -2,7 +2,8 @@
 
     python grid.py RESULTS DOMAIN FIGURE.png
 
-Takes every training DOMAIN-from-NAME-seedN of RESULTS that was measured; one without an attack has no robust figure.
+Takes every training DOMAIN-from-NAME-seedN of RESULTS that was measured; one without an attack has no robust figure. Of
+several seeds the values stand beside each other, in their order; of one its interval, by resampling the test images.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ LOSSES = ("sum", "cls", "loc")
 
 @dataclass(frozen=True)
 class Row:
-    """One training.
+    """One training of one seed.
 
     Attributes:
-        name: as run.sh calls it.
+        name: as run.sh calls it, without the seed.
         clean: mAP@.5 on the test images, and its interval.
         robust: the same under PGD-20 by each loss, on the first of them.
         passes: forward and backward passes of training, for each image of each epoch.
@@ -40,10 +41,13 @@ def main(results: str, domain: str, figure: str) -> None:
     """Print the table as Markdown and draw clean against robust."""
     rows = [read(path, domain) for path in sorted(Path(results).glob(f"{domain}-from-*-seed?-test.json"))]
     print("| training | mAP@.5 | under PGD-20, whole loss | cls | loc | passes |\n|---|---|---|---|---|---|")
-    for row in rows:
-        attacked = " | ".join(told(row.robust[loss]) if loss in row.robust else "" for loss in LOSSES)
-        print(f"| {row.name} | {told(row.clean)} | {attacked} | {row.passes:.2f} |")
-    draw(figure, [row for row in rows if "sum" in row.robust])
+    names = list(dict.fromkeys(row.name for row in rows))
+    for name in names:
+        seeds = [row for row in rows if row.name == name]
+        cells = [told([row.clean for row in seeds])]
+        cells += [told([row.robust[loss] for row in seeds if loss in row.robust]) for loss in LOSSES]
+        print(f"| {name} | {' | '.join(cells)} | {seeds[0].passes:.2f} |")
+    draw(figure, names, [row for row in rows if "sum" in row.robust])
 
 
 def read(test: Path, domain: str) -> Row:
@@ -57,7 +61,7 @@ def read(test: Path, domain: str) -> Row:
         if path.exists()
     }
     return Row(
-        stem.removeprefix(f"{domain}-from-"),
+        stem.removeprefix(f"{domain}-from-").rpartition("-seed")[0],
         precision(result(test)["models"][0]["detection"]),
         robust,
         (cost["forwards"] + cost["backwards"]) / 2,
@@ -76,20 +80,32 @@ def precision(found: dict[str, Any]) -> tuple[float, float, float]:
     return found["map50"], low, high
 
 
-def told(found: tuple[float, float, float]) -> str:
-    """``0.912 [0.900, 0.920]``."""
-    value, low, high = found
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+def told(found: list[tuple[float, float, float]]) -> str:
+    """``0.912 [0.900, 0.920]`` of one seed, ``0.912, 0.908`` of several."""
+    if len(found) == 1:
+        value, low, high = found[0]
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return ", ".join(f"{value:.3f}" for value, _, _ in found)
 
 
-def draw(path: str, rows: list[Row]) -> None:
-    """Clean (x) against robust (y), a mark for each training."""
-    figure = Figure(figsize=(5, 4), layout="constrained")
+def draw(path: str, names: list[str], rows: list[Row]) -> None:
+    """Clean (x) against robust (y): a mark for each training, and as many of it as there are seeds."""
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for number, row in enumerate(rows):
-        x, y = row.clean, row.robust["sum"]
-        ends = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
-        axes.errorbar(x[0], y[0], fmt="osD^vP*X"[number % 8], capsize=2, lw=0.8, label=row.name, **ends)
+    told: set[str] = set()
+    for row in rows:
+        number, (x, y) = names.index(row.name), (row.clean, row.robust["sum"])
+        axes.errorbar(
+            *(x[0], y[0]),
+            xerr=[[x[0] - x[1]], [x[2] - x[0]]],
+            yerr=[[y[0] - y[1]], [y[2] - y[0]]],
+            fmt="osD^vP*X"[number % 8],
+            color=f"C{number % 10}",
+            elinewidth=0.5,
+            capsize=2,
+            label=None if row.name in told else row.name,
+        )
+        told.add(row.name)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("mAP@.5, clean")
     axes.set_ylabel("mAP@.5, PGD-20 on the whole loss")
