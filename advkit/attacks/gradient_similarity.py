@@ -43,9 +43,7 @@ def input_gradient_cosines(networks: Sequence[nn.Module], images: Tensor, target
     """Sums over the batch of the cosines between all networks' input gradients; see :func:`pairwise_cosines`."""
 
     def gradients(network: nn.Module) -> Tensor:
-        found = in_parts(
-            lambda part: margin_gradients(network, images[part], targets[part])[0], len(images), max(1, len(images))
-        )
-        return torch.cat(found)
+        parts, _ = in_parts(lambda part: margin_gradients(network, images[part], targets[part])[0], len(images))
+        return torch.cat(parts)
 
     return pairwise_cosines([gradients(network) for network in networks])

@@ -158,9 +158,9 @@ class Objective:
     def outputs(self, x: Tensor) -> Any:
         """Raw outputs at ``x`` (N, C, H, W), no gradient."""
         with torch.no_grad(), self._autocast(x):
-            found = in_parts(lambda part: self.task.outputs(self.networks, x[part]), len(x), self.at_once)
+            parts = in_parts(lambda part: self.task.outputs(self.networks, x[part]), len(x), self.at_once)
         self.forwards += len(x) * len(self.networks)
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return self.task.joined(*parts)
 
     def blocks(self, places: Tensor, copies: int) -> Iterator[Tensor]:
         """``places`` (N,) in parts so small that ``copies`` of each image take no more room than the whole batch."""
@@ -241,10 +241,11 @@ class Objective:
             whole = part.stop - part.start == len(x)
             return self._pass(batch if whole else batch.take(part), x if whole else x[part], view, loss)
 
-        found = in_parts(run, len(x), self.at_once)
+        found, sizes = in_parts(run, len(x), self.at_once)
         if len(found) == 1:
             return found[0]
-        return torch.cat([gradient for gradient, _ in found]), torch.cat([outputs for _, outputs in found])
+        outputs = self.task.joined([outputs for _, outputs in found], sizes)
+        return torch.cat([gradient for gradient, _ in found]), outputs
 
     def _pass(self, batch: Batch, x: Tensor, view: View | None, loss: BatchLoss) -> tuple[Tensor, Any]:
         x = x.detach().requires_grad_()

@@ -24,8 +24,7 @@ def sanity_checks(network: nn.Module, images: Tensor) -> list[str]:
     task = task_of([network])
 
     def outputs() -> Any:
-        found = in_parts(lambda part: task.outputs([network], images[part]), len(images), max(1, len(images)))
-        return torch.cat(found)
+        return task.joined(*in_parts(lambda part: task.outputs([network], images[part]), len(images)))
 
     with torch.no_grad():
         found = task.output_flags(outputs(), outputs())

@@ -14,8 +14,10 @@ T = TypeVar("T")
 _room: list[int] = []  # how many images a pass of this process may take, once memory has ended at more
 
 
-def in_parts(run: Callable[[slice], T], count: int, at_once: int) -> list[T]:
-    """What ``run`` returns for each part of ``count`` images, ``at_once`` of them or the rest (one part without any).
+def in_parts(run: Callable[[slice], T], count: int, at_once: int | None = None) -> tuple[list[T], list[int]]:
+    """What ``run`` returns for each part of ``count`` images, and how many images each part has.
+
+    A part is ``at_once`` images, by default all, or the rest; without any image there is one part.
 
     Where memory ends, the same images go on in halves, and no later pass of this process takes more; stderr says so.
 
@@ -23,9 +25,10 @@ def in_parts(run: Callable[[slice], T], count: int, at_once: int) -> list[T]:
         MemoryError: it ends at a single image.
     """
     found: list[T] = []
-    start = 0
+    sizes: list[int] = []
+    start, most = 0, at_once or max(1, count)
     while start < count or not found:
-        stop = min(start + min([at_once, *_room]), count)
+        stop = min(start + min([most, *_room]), count)
         try:
             found.append(run(slice(start, stop)))
         except Exception as error:
@@ -34,10 +37,11 @@ def in_parts(run: Callable[[slice], T], count: int, at_once: int) -> list[T]:
             if stop - start <= 1:
                 raise MemoryError("out of memory at a single image") from error
         else:
+            sizes.append(stop - start)
             start = stop
             continue
         _halve(stop - start)  # out of reach of the exception, which holds on to what the pass had made
-    return found
+    return found, sizes
 
 
 def _halve(size: int) -> None:

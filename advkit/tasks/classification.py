@@ -71,6 +71,10 @@ class Classification:
         """(N, K) mean of the networks' logits, float32 at least."""
         return ensemble_logits(networks, images)
 
+    def joined(self, outputs: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+        """(N, K)."""
+        return outputs[0] if len(outputs) == 1 else torch.cat(list(outputs))
+
     def losses(
         self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:

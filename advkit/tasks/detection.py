@@ -16,6 +16,7 @@ from advkit.data import augment_boxes, boxes, canvas, counter_rng
 from advkit.files.errors import InputError
 from advkit.metrics.box_matching import images_right
 from advkit.metrics.detection import DetectionMetric
+from advkit.models.detectors.joined import JoinedOutput
 from advkit.models.detectors.output import DetectorOutput
 from advkit.tasks import box_marks, class_targets
 from advkit.tasks.box_marks import BoxMark
@@ -88,6 +89,10 @@ class Detection:
         if len(networks) > 1:
             raise InputError(f"{len(networks)} detectors: they make no ensemble here; give one")
         return networks[0](images)
+
+    def joined(self, outputs: Sequence[DetectorOutput], sizes: Sequence[int]) -> DetectorOutput:
+        """The ``DetectorOutput`` of all parts."""
+        return outputs[0] if len(outputs) == 1 else JoinedOutput(outputs, sizes)
 
     def losses(
         self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0

@@ -76,6 +76,10 @@ class Task(Protocol):
         """Raw outputs of a network, or of an ensemble as one network, for ``images`` (N, C, H, W) in [0, 1]."""
         ...
 
+    def joined(self, outputs: Sequence[Any], sizes: Sequence[int]) -> Any:
+        """The outputs of a batch whose parts, of ``sizes`` images each, gave ``outputs``."""
+        ...
+
     def losses(
         self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
