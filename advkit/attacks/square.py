@@ -18,6 +18,7 @@ from advkit.metrics.norms import flat_norm, per_image
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
 _SCHEDULE = 10_000
 _MOST_AHEAD = 32  # queries of an image in one pass
+_BEYOND = 3.0  # times its share of an L1 budget that a moved bump has: projected, the smallest entries vanish
 _BLOCK = 256  # queries that are planned together
 
 
@@ -239,7 +240,7 @@ def _moved_bump(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, quer
         room = (params.eps**2 - used.square()).clamp_min(0.0)[:, None] / channels
         length = (freed.square().sum(2) + room).sqrt()
     else:
-        length = freed.abs().sum(2) + (params.eps - used).clamp_min(0.0)[:, None] / channels
+        length = _BEYOND * (freed.abs().sum(2) + (params.eps - used).clamp_min(0.0)[:, None] / channels)
     delta = torch.where(filled, fresh * length.view(count, channels, 1, 1), delta * ~emptied)
     return batch.images + _of_length(delta, batch.images, params)
 
