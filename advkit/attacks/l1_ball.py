@@ -13,7 +13,8 @@ from advkit.data import canvas
 from advkit.metrics.norms import flat_norm
 
 _INSIDE = 1.0 - 1e-6  # of the radius: a sum of many roundings stays below it
-_SPREAD = 0.01  # part of an image's entries that a step is spread over, of Tramèr and Boneh 2019
+_SPARSITY = 100  # one of so many entries of an image shares a step, as in Tramèr and Boneh 2019
+_LEVELS = 255.0  # of 8 bits
 _ON_GRID = 1e-3  # of a level: pixels that were 8-bit ones lie this near
 
 
@@ -70,7 +71,8 @@ def steepest_step(gradient: Tensor, x: Tensor, length: float) -> Tensor:
     slope = canvas.where_pixels(gradient, x)
     room = torch.where(slope < 0, x, torch.where(slope > 0, 1.0 - x, torch.zeros_like(x)))
     room = canvas.where_pixels(room, x).flatten(1).clamp_min(0.0)
-    share = length / (canvas.is_pixel(x).flatten(1).sum(1, keepdim=True) * x.shape[1] * _SPREAD).floor().clamp_min(1.0)
+    entries = canvas.is_pixel(x).flatten(1).sum(1, keepdim=True) * x.shape[1]
+    share = length / (entries // _SPARSITY).clamp_min(1).to(x.dtype)
     taken = largest_first(slope.abs().flatten(1), torch.minimum(room, share), torch.full_like(share, length))
     return slope.sign() * taken.view_as(slope)
 
@@ -85,10 +87,11 @@ def largest_first(weight: Tensor, amount: Tensor, total: Tensor) -> Tensor:
 
 
 def round_within(pixels: Tensor, clean: Tensor, budget: float, slack: float) -> Tensor | None:
-    """``pixels`` on whole levels no further than ``budget`` from ``clean``; None where no rounding is.
+    """Whole levels near ``pixels`` and no further than ``budget`` from ``clean``; None where there are none.
 
-    Every entry goes towards the clean one; of those whose nearest level is the outer, the ones that are nearest to it
-    then go there, while the budget lasts.
+    What ``clean`` itself is off the levels is taken from the budget first. Entries go to the level towards the clean
+    one; of those whose nearest level is the outer, the ones that are nearest to it then go there, while the budget
+    lasts.
 
     Args:
         pixels, clean: (N, C, H, W) in levels of 8 bits.
@@ -96,20 +99,22 @@ def round_within(pixels: Tensor, clean: Tensor, budget: float, slack: float) -> 
         slack: of a level, for what float32 makes of eps.
     """
     level = torch.round(clean)
-    clean = torch.where((clean - level).abs() < _ON_GRID, level, clean)
-    nearest = torch.round(pixels)
-    inward = torch.where(pixels >= clean, torch.floor(pixels + slack), torch.ceil(pixels - slack))
-    inward = torch.where((inward - clean) * (pixels - clean) < 0, level, inward)  # a clean pixel between two levels
-    used = flat_norm(canvas.where_pixels(inward - clean, clean), "l1")
-    if bool((used > budget + slack).any()):
+    off = (clean - level).abs()
+    off = canvas.where_pixels(torch.where(off < _ON_GRID, 0.0, off), clean)
+    left = budget - flat_norm(off, "l1")
+    if bool((left < -slack).any()):
         return None
-    closer = (inward - pixels).abs() - (nearest - pixels).abs()
-    closer = canvas.where_pixels(torch.where(nearest == inward, 0.0, closer), clean).flatten(1)
-    cost = canvas.where_pixels((nearest - clean).abs() - (inward - clean).abs(), clean).flatten(1).clamp_min(0.0)
-    order = closer.sort(dim=1, descending=True, stable=True).indices
-    spent = torch.zeros_like(cost, dtype=torch.float64).scatter(1, order, cost.gather(1, order).double().cumsum(1))
-    outward = (closer > 0) & (spent <= (budget + slack - used)[:, None])
-    return torch.where(outward.view_as(pixels), nearest, inward)
+    wanted = canvas.where_pixels(pixels - level, clean)
+    wanted = torch.where(wanted.abs() < _ON_GRID, 0.0, wanted)
+    if bool((flat_norm(wanted, "l1") > left).any()):
+        wanted = project(wanted / _LEVELS, level / _LEVELS, left.clamp_min(0.0) / _LEVELS) * _LEVELS
+        wanted = canvas.where_pixels(wanted, clean)
+    size = wanted.abs().flatten(1)
+    inward = torch.floor(size + slack)
+    short = torch.where(torch.round(size) > inward, size - inward, 0.0)
+    rank = short.sort(dim=1, descending=True, stable=True).indices.argsort(dim=1)
+    outward = (short > 0) & (rank < torch.floor(left + slack - inward.sum(1))[:, None])
+    return level + wanted.sign() * (inward + outward.to(size.dtype)).view_as(wanted)
 
 
 def ranked_signs(gradient: Tensor, count: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_small_differences_of_logits_are_taken_in_float32(trained: Network, test
         assert (network.halves > 0) == halves
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_hyperplanes_are_reached_in_float32_too(norm: str) -> None:
     """3,072 pixels, many of them black or white, and slopes over many orders of magnitude."""
     generator = torch.Generator().manual_seed(0)
