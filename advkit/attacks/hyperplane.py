@@ -27,8 +27,9 @@ def to_hyperplane(x: Tensor, w: Tensor, c: Tensor, norm: Norm) -> Tensor:
     weight, way = w.abs(), w.sign() * c.sign()[:, None]
     room = torch.where(way > 0, 1.0 - x, torch.where(way < 0, x, torch.zeros_like(x))).clamp_min(0.0)
     if norm == "l1":
-        gains = largest_first(weight, weight * room, c.abs()[:, None])
-        return way * torch.minimum(gains / weight.clamp_min(torch.finfo(x.dtype).tiny), room)
+        exact = weight.double()  # one entry takes what all others round
+        gains = largest_first(weight, exact * room, c.abs()[:, None])
+        return way * torch.minimum((gains / exact.clamp_min(torch.finfo(x.dtype).tiny)).to(x.dtype), room)
     speed = torch.ones_like(weight) if norm == "linf" else weight  # of each entry with t
     need, enough = c.abs()[:, None], 1.0 - 4.0 * torch.finfo(x.dtype).eps
     t, moved = torch.zeros_like(need), torch.zeros_like(room)
