@@ -54,6 +54,9 @@ def test_random_start_fills_the_ball(norm: Norm) -> None:
     expected = torch.linspace(0, 1, 4000)
     assert float((volume.sort().values - expected).abs().max()) < 1.95 / 4000**0.5  # KS, 0.1 %
     assert float(start.mean((0, 1)).abs().max()) < 0.01
+    if norm == "l1":  # of a direction's entries, which are as parts of a stick broken at random (Dirichlet, all 1)
+        parts = (start.abs() / radius.view(-1, 1, 1, 1) / eps).flatten(1)
+        assert float(parts.square().sum(1).mean()) == pytest.approx(2 / (4 + 1), rel=0.03)
 
 
 def test_flipped_is_the_other_side() -> None:

@@ -15,7 +15,7 @@ from test_attacks_peers import quietly
 from test_attacks_square import Lines, margins_in_steps
 from torch import Tensor, nn
 
-from advkit.attacks import apgd, apgd_l1, autoattack
+from advkit.attacks import apgd, apgd_l1, autoattack, square
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
@@ -121,10 +121,11 @@ def test_points_beyond_eps_are_passed_through_but_never_kept(
     goal: str, trained: Network, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = some_digits(trained, test_digits, 20)
-    radii, inside = [], apgd_l1._inside
+    radii, counts, inside = [], [], apgd_l1._inside
 
     def noted(x: Tensor, clean: Tensor, radius: float) -> Tensor:
         found = inside(x, clean, radius)
+        counts.append((radius, len(x)))
         radii.append((radius, float(flat_norm(found - clean, "l1").max())))
         return found
 
@@ -134,6 +135,7 @@ def test_points_beyond_eps_are_passed_through_but_never_kept(
     for radius, reached in radii:
         assert reached <= radius * (1 + 1e-5)
     assert max(reached for _, reached in radii) > 5.0
+    assert all(count == 20 for radius, count in counts if radius > 2.0), "beyond eps none has fooled"
     size = flat_norm(done.images - images, "l1")
     assert float(size.max()) <= 2.0 * (1 + 1e-5)
     assert 0 < robust(trained, done.images, labels) < 20
@@ -207,6 +209,10 @@ def test_square_moves_and_sparsifies_what_it_has(trained: Network, test_digits: 
     size = flat_norm(found - images, "l1")
     assert float(size.max()) <= 6.0 * (1 + 1e-5)
     assert float(((found - images) != 0).flatten(1).float().mean()) < 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(square, "_BEYOND", 1.0)
+        dense = run(trained, images, labels, "square:queries=300", eps=6.0, goal="robustness").images
+    assert robust(trained, found, labels) <= robust(trained, dense, labels) - 3
 
 
 @pytest.mark.parametrize(

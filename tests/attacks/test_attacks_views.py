@@ -99,6 +99,9 @@ def test_neighbours_fill_the_ball(norm: Norm) -> None:
     assert float(size.max()) <= 0.15 * (1 + 1e-5)
     assert float(size.max()) > 0.149
     assert abs(float(found.mean())) < 0.01
+    if norm == "l1":
+        parts = found.flatten(2).abs() / size[..., None]
+        assert float(parts.square().sum(2).mean()) == pytest.approx(2 / (parts.shape[2] + 1), rel=0.06)
     assert torch.equal(found[:, 0], found[:, 1])
     assert not torch.equal(found[:, 0], found[:, 2])
     assert not torch.equal(found[0], found[1])
