@@ -50,7 +50,7 @@ def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | No
     Raises:
         InputError: ``eps`` bounds nothing.
     """
-    hint = "" if "/" in text else f"; did you mean {text}/255?"
+    hint = "" if "/" in text or norm == "l1" else f"; did you mean {text}/255?"
     if norm == "linf" and eps > 1.0 + _SLACK:
         raise InputError(f"--{what} {text}: pixels lie in [0, 1], so this is no bound{hint}")
     if norm == "linf" or size is None:

@@ -114,5 +114,8 @@ def test_what_reaches_from_any_image_to_any_other_is_refused() -> None:
     for norm, widest, text in (("l2", 60**0.5, "7.746"), ("l1", 60.0, "60")):
         budget.check_eps(8000.0, norm, "8000")  # type: ignore[arg-type]
         budget.check_eps(widest, norm, str(widest), size)  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"--eps 61: no two images of 3x4x5 are further apart than {text}, so"):
+        with pytest.raises(
+            InputError, match=f"--eps 61: no two images of 3x4x5 are further apart than {text}, so"
+        ) as told:
             budget.check_eps(61.0, norm, "61", size)  # type: ignore[arg-type]
+        assert ("61/255" in str(told.value)) == (norm == "l2"), "in L1 a 255th is next to nothing"
