@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advkit.attacks import budget
+from advkit.attacks import apgd_l1, budget
 from advkit.attacks.attack import Attack
 from advkit.attacks.iterative import keep_better
 from advkit.attacks.objective import Batch, BatchLoss, Objective
 from advkit.attacks.params import AttackParams
 from advkit.attacks.target_ranks import likeliest_first, ranked_targets
 from advkit.data import canvas, counter_rng
-from advkit.metrics.norms import flat_norm, per_image
+from advkit.metrics.norms import Norm, flat_norm, per_image
 from advkit.tasks.dlr import targeted_dlr
 
 _MOMENTUM = 0.75  # share of the new step, of which the last one has the rest
@@ -28,7 +28,8 @@ def apgd(objective: Objective, batch: Batch, params: AttackParams, *, steps: int
 
     From a random start on the budget's edge, with steps of twice eps at first. The step halves, and the best point is
     returned to, where the loss rose in no more than ``rho`` of the steps since the last check, or where neither the
-    step nor the best loss changed since. Checks come sooner and sooner.
+    step nor the best loss changed since. Checks come sooner and sooner. In L1 the steps are sparse, from radii of three
+    and two times eps down to eps, and ``rho`` says nothing (:mod:`~advkit.attacks.apgd_l1`).
     """
     streams = [counter_rng.streams("apgd start", [(restart,)]) for restart in range(params.restarts)]
     return _best_of(objective, batch, params, [(one, None) for one in streams], steps, rho)
@@ -125,6 +126,8 @@ def _run(
 
     The loss of that one is infinite. ``streams`` (N,) key the starts.
     """
+    if params.norm == "l1":
+        return apgd_l1.run(objective, batch, params, streams, steps, _loss(objective))
     result, result_loss = batch.images.clone(), batch.images.new_full((len(batch.rows),), float("-inf"))
     places = torch.arange(len(batch.rows), device=result.device)
     x = (batch.images + _edge_start(batch, params, streams)).clamp(0.0, 1.0)
@@ -220,15 +223,24 @@ def _halve(state: _State, enough: float) -> None:
 
 _STEPS: dict[str, tuple[float, float]] = {"steps": (1, 100_000), "rho": (0.0, 1.0)}
 _CITED = "steps that halve by themselves (Croce and Hein 2020)"
-APGD_CE = Attack("apgd-ce", f"cross-entropy, {_CITED}", apgd, _STEPS, uses=("restarts",), logits=True)
+_IDLE: dict[Norm, tuple[str, ...]] = {"l1": ("rho",)}
+APGD_CE = Attack("apgd-ce", f"cross-entropy, {_CITED}", apgd, _STEPS, idle=_IDLE, uses=("restarts",), logits=True)
 APGD_DLR = Attack(
-    "apgd-dlr", f"difference of logits ratio, {_CITED}", apgd, _STEPS, uses=("restarts",), loss="dlr", logits=True
+    "apgd-dlr",
+    f"difference of logits ratio, {_CITED}",
+    apgd,
+    _STEPS,
+    idle=_IDLE,
+    uses=("restarts",),
+    loss="dlr",
+    logits=True,
 )
 APGD_T = Attack(
     "apgd-t",
     f"towards each of the likeliest wrong classes, {_CITED}",
     apgd_t,
     {**_STEPS, "targets": (1, 100_000)},
+    idle=_IDLE,
     uses=("restarts",),
     loss="margin",
     logits=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ class Attack(_Parametrised):
         function: ``(objective, batch, params, *, own parameters) -> (N, C, H, W)``: images inside the budget.
         limits: smallest and largest sensible value of each own parameter.
         norms: that it can bound.
+        idle: own parameters without effect in a norm.
         uses: those of :data:`GENERAL` that have an effect.
         loss: what it maximises unless told otherwise; empty when it follows none.
         gradients: whether it needs them.
@@ -72,7 +73,8 @@ class Attack(_Parametrised):
     summary: str
     function: Callable[..., Tensor]
     limits: Mapping[str, tuple[float, float]]
-    norms: tuple[Norm, ...] = ("linf", "l2")
+    norms: tuple[Norm, ...] = ("linf", "l2", "l1")
+    idle: Mapping[Norm, tuple[str, ...]] = field(default_factory=dict)
     uses: tuple[str, ...] = GENERAL
     loss: str = "ce"
     gradients: bool = True

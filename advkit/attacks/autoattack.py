@@ -14,6 +14,7 @@ from advkit.attacks.params import AttackParams
 from advkit.attacks.square import SQUARE
 
 _LEAST_CLASSES = 4  # of the targeted difference of logits ratio
+_L1_RESTARTS, _L1_TARGETS = 5, 5  # of the standard version in L1: of apgd-ce, and of apgd-t
 
 
 def autoattack(
@@ -28,16 +29,17 @@ def autoattack(
     """A fooling image (N, C, H, W) for each of ``batch`` that has one; the others as the last attack left them.
 
     The standard four in their order (Croce and Hein 2020): apgd-ce, apgd-t, fab-t with ``steps`` each, the latter two
-    towards ``targets`` classes, and square with ``queries``. With fewer than 4 classes apgd-t has no loss and is left
-    out.
+    towards ``targets`` classes, and square with ``queries``. In L1 apgd-ce has 5 restarts and apgd-t 5 classes at most
+    (Croce and Hein 2021). With fewer than 4 classes apgd-t has no loss and is left out.
     """
     params = replace(params, goal="robustness")
     several = objective.outputs(batch.images[:1]).shape[1] >= _LEAST_CLASSES
-    stages: list[tuple[Attack, dict[str, int]]] = [
-        (APGD_CE, {"steps": steps}),
-        *([(APGD_T, {"steps": steps, "targets": targets})] if several else []),
-        (FAB_T, {"steps": steps, "targets": targets}),
-        (SQUARE, {"queries": queries, "rescale": 0}),
+    restarts, likeliest = (_L1_RESTARTS, min(targets, _L1_TARGETS)) if params.norm == "l1" else (1, targets)
+    stages: list[tuple[Attack, int, dict[str, int]]] = [
+        (APGD_CE, restarts, {"steps": steps}),
+        *([(APGD_T, 1, {"steps": steps, "targets": likeliest})] if several else []),
+        (FAB_T, 1, {"steps": steps, "targets": targets}),
+        (SQUARE, 1, {"queries": queries, "rescale": 0}),
     ]
     kept = objective.kept_stage()
     if kept is None:
@@ -47,14 +49,14 @@ def autoattack(
         places = (~wrong).nonzero().squeeze(1)  # what is wrong already needs nothing, and counts with no attack
     else:
         done, (found, places) = kept[0], (kept[1][name] for name in ("found", "places"))
-    for number, (attack, given) in enumerate(stages):
+    for number, (attack, restarts, given) in enumerate(stages):
         if number < done:
             continue
         if not len(places):
             break
         part = batch.take(places)
         with objective.using(attack.loss):
-            images = attack.function(objective, part, params, **given)
+            images = attack.function(objective, part, replace(params, restarts=restarts), **given)
         with objective.in_float32():  # what a stage found, no rounding takes back
             hit = objective.verdict(objective.outputs(images), images, part)[0]
         found[places] = images

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from advkit.attacks import l1_ball
 from advkit.data import canvas, counter_rng
 from advkit.files.errors import InputError
 from advkit.metrics.norms import Norm, flat_norm, per_image
@@ -35,31 +36,39 @@ def parse_eps(text: str, what: str = "eps") -> float:
 
 
 def check_eps(eps: float, norm: Norm, text: str, size: tuple[int, int, int] | None = None, what: str = "eps") -> None:
-    """Refuse a radius that covers more than all images: over 1 in Linf, over sqrt(C H W) in L2 (by more than 1e-6).
+    """Refuse a radius that covers more than all images (by more than 1e-6).
+
+    That is over 1 in Linf, over sqrt(C H W) in L2, over C H W in L1.
 
     Args:
         eps: the radius.
         norm: its norm.
         text: what the user wrote.
-        size: (C, H, W) of the images; without it an L2 radius passes.
+        size: (C, H, W) of the images; without it an L2 or L1 radius passes.
         what: the option.
 
     Raises:
         InputError: ``eps`` bounds nothing.
     """
-    hint = "" if "/" in text else f"; did you mean {text}/255?"
+    hint = "" if "/" in text or norm == "l1" else f"; did you mean {text}/255?"
     if norm == "linf" and eps > 1.0 + _SLACK:
         raise InputError(f"--{what} {text}: pixels lie in [0, 1], so this is no bound{hint}")
-    if norm == "l2" and size is not None and eps > math.sqrt(math.prod(size)) * (1.0 + _SLACK):
-        widest = f"no two images of {'x'.join(map(str, size))} are further apart than {math.prod(size) ** 0.5:.4g}"
-        raise InputError(f"--{what} {text}: {widest}, so this is no bound{hint}")
+    if norm == "linf" or size is None:
+        return
+    widest = math.sqrt(math.prod(size)) if norm == "l2" else float(math.prod(size))
+    if eps > widest * (1.0 + _SLACK):
+        apart = f"no two images of {'x'.join(map(str, size))} are further apart than {widest:.4g}"
+        raise InputError(f"--{what} {text}: {apart}, so this is no bound{hint}")
 
 
 def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Tensor:
     """Nearest perturbation in the ball, then into the box: ``images + result`` lies in [0, 1].
 
-    The second step only shrinks entries, so the result stays in the ball.
+    The second step only shrinks entries, so the result stays in the ball. In L1 it is the nearest in both at once,
+    which those steps would miss by far.
     """
+    if norm == "l1":
+        return l1_ball.project(perturbation, images, eps)
     if norm == "linf":
         perturbation = perturbation.clamp(-eps, eps)
     else:
@@ -68,8 +77,21 @@ def project(perturbation: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
     return (images + perturbation).clamp(0.0, 1.0) - images
 
 
+def ascent(gradient: Tensor, x: Tensor, length: float, norm: Norm) -> Tensor:
+    """A step from ``x`` of ``length`` in ``norm`` up ``gradient``: the steepest, or in L1 a sparse one in the box."""
+    if norm == "l1":
+        return l1_ball.steepest_step(gradient, x, length)
+    return length * steepest_ascent(gradient, norm)
+
+
 def steepest_ascent(gradient: Tensor, norm: Norm) -> Tensor:
-    """The unit step that gains most on a linear function: sign for Linf, g / ||g|| for L2; 0 where g is 0."""
+    """The unit step that gains most on a linear function: sign for Linf, g / ||g|| for L2; 0 where g is 0.
+
+    Raises:
+        ValueError: L1, where it is one entry, which the box may stop: see :func:`ascent`.
+    """
+    if norm == "l1":
+        raise ValueError("l1: the box decides too; see budget.ascent")
     if norm == "linf":
         return gradient.sign()
     length = flat_norm(gradient, norm)
@@ -84,16 +106,14 @@ def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: 
     if norm == "linf":
         drawn = (counter_rng.uniform(seed, indices, stream, size) * 2.0 - 1.0) * eps
     else:
-        drawn = counter_rng.normal(seed, indices, stream, size + 1)[:, :size]
-        drawn = canvas.where_pixels(drawn.view_as(images), images).flatten(1)
         pixels = canvas.is_pixel(images).flatten(1).sum(1, keepdim=True) * images.shape[1]
         radius = counter_rng.uniform(seed, indices, counter_rng.stream("random radius", restart), 1) ** (1.0 / pixels)
-        drawn = drawn / drawn.norm(dim=1, keepdim=True) * radius * eps
+        drawn = _direction(images, indices, norm, seed, stream, size + 1) * radius * eps
     return project(drawn.view_as(images), images, eps, norm)
 
 
 def noise(images: Tensor, indices: Tensor, eps: float | Tensor, norm: Norm, seed: int) -> Tensor:
-    """Images moved by noise of full norm: random signs times eps, or a random direction of length eps.
+    """Images moved by noise of full norm: random signs times eps, or in L2 and L1 a random direction of length eps.
 
     The control for an attack of the same budget: what it fools, any step of that size fools. ``eps`` is one radius, or
     (N,) of them.
@@ -104,10 +124,17 @@ def noise(images: Tensor, indices: Tensor, eps: float | Tensor, norm: Norm, seed
     if norm == "linf":
         drawn = counter_rng.signs(seed, indices, stream, size)
     else:
-        drawn = counter_rng.normal(seed, indices, stream, size)
-        drawn = canvas.where_pixels(drawn.view_as(images), images).flatten(1)
-        drawn = drawn / drawn.norm(dim=1, keepdim=True)
+        drawn = _direction(images, indices, norm, seed, stream, size)
     return (images + drawn.view_as(images) * eps).clamp(0.0, 1.0)
+
+
+def _direction(images: Tensor, indices: Tensor, norm: Norm, seed: int, stream: int, count: int) -> Tensor:
+    """(N, C H W) of norm 1, L2 or L1, in uniform directions of its ball; ``count`` numbers are drawn, or one more."""
+    size = images[0].numel()
+    draw = counter_rng.normal if norm == "l2" else counter_rng.laplace
+    drawn = draw(seed, indices, stream, count)[:, :size]
+    drawn = canvas.where_pixels(drawn.view_as(images), images).flatten(1)
+    return drawn / (drawn.norm(dim=1, keepdim=True) if norm == "l2" else drawn.abs().sum(1, keepdim=True))
 
 
 def negated_perturbation(adversarial: Tensor, images: Tensor) -> Tensor:
@@ -119,7 +146,8 @@ def quantize(adversarial: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
     """Round to the 256 levels of an 8-bit file without leaving the budget.
 
     Linf rounds to the nearest level whose distance to the clean pixel is at most eps. L2 rounds to nearest where that
-    stays in the ball, and towards the clean image in the others.
+    stays in the ball, and towards the clean image in the others. L1 rounds towards the clean image but for the entries
+    nearest to their outer level, as many as the ball has room for.
 
     Returns:
         (N, C, H, W) uint8; 0 where there is no pixel, see :func:`from_levels`.
@@ -136,6 +164,11 @@ def quantize(adversarial: Tensor, images: Tensor, eps: float, norm: Norm) -> Ten
             raise _no_level(eps)
         nearest = torch.minimum(torch.maximum(torch.round(pixels), low), high)
         return canvas.where_pixels(nearest, images).to(torch.uint8)
+    if norm == "l1":
+        within = l1_ball.round_within(pixels, clean, eps * LEVELS, slack)
+        if within is None:
+            raise _no_level(eps)
+        return canvas.where_pixels(within.clamp(0.0, LEVELS), images).to(torch.uint8)
     rounded = torch.round(pixels)
     outside = flat_norm(canvas.where_pixels(rounded - clean, images), norm) > eps * LEVELS + slack
     if bool(outside.any()):

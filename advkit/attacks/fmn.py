@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from advkit.attacks import l1_ball
 from advkit.attacks.attack import Attack
 from advkit.attacks.budget import steepest_ascent
 from advkit.attacks.objective import Batch, Objective
@@ -31,7 +32,7 @@ def fmn(
     for the first time, it is where the boundary of a linear model would lie. ``step`` is the L2 length of the first of
     ``steps`` steps; step and gamma fall along a cosine. With an eps, images that need more stay clean.
     """
-    images, dual = batch.images, 1 if params.norm == "linf" else 2
+    images, dual = batch.images, {"linf": 1.0, "l2": 2.0, "l1": math.inf}[params.norm]
     best = images.clone()
     best_norm = images.new_full((len(images),), torch.inf)
     radius = best_norm.clone()
@@ -59,13 +60,15 @@ def fmn(
             hit, torch.minimum(radius.clamp_max(torch.finfo(x.dtype).max) * (1.0 - now), best_norm), wider
         )
         length = step * (_FINAL_STEP + (1.0 - _FINAL_STEP) * fall)
-        delta = _projected(delta + length * steepest_ascent(gradient, "l2"), radius, params)
+        delta = _projected(delta + length * steepest_ascent(gradient, "l2"), images, radius, params)
         delta = (images + delta).clamp(0.0, 1.0) - images
     return best
 
 
-def _projected(delta: Tensor, radius: Tensor, params: AttackParams) -> Tensor:
+def _projected(delta: Tensor, images: Tensor, radius: Tensor, params: AttackParams) -> Tensor:
     """``delta`` in each image's own ball, which lies in that of eps."""
+    if params.norm == "l1":
+        return l1_ball.project(delta, images, radius.clamp_max(params.eps))
     bound = per_image(radius.clamp_max(params.eps))
     if params.norm == "linf":
         return torch.minimum(torch.maximum(delta, -bound), bound)

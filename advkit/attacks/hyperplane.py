@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from advkit.attacks.l1_ball import largest_first
 from advkit.metrics.norms import Norm
 
 
@@ -13,7 +14,8 @@ def to_hyperplane(x: Tensor, w: Tensor, c: Tensor, norm: Norm) -> Tensor:
 
     Every entry goes the way that c needs, to ``t`` (Linf) or ``t |w|`` (L2) or its edge of the box, whichever comes
     first. What that gains is concave and piecewise linear in ``t``, so that Newton's steps from 0 pass at least one
-    kink each, never go too far, and soon end on the right piece.
+    kink each, never go too far, and soon end on the right piece. In L1 the entries with the largest ``|w|`` go to the
+    edge, the last of them only as far as c needs.
 
     Args:
         x, w: (N, D), ``x`` in [0, 1].
@@ -24,6 +26,10 @@ def to_hyperplane(x: Tensor, w: Tensor, c: Tensor, norm: Norm) -> Tensor:
     w, c = w / largest, c / largest.squeeze(1)
     weight, way = w.abs(), w.sign() * c.sign()[:, None]
     room = torch.where(way > 0, 1.0 - x, torch.where(way < 0, x, torch.zeros_like(x))).clamp_min(0.0)
+    if norm == "l1":
+        exact = weight.double()  # one entry takes what all others round
+        gains = largest_first(weight, exact * room, c.abs()[:, None])
+        return way * torch.minimum((gains / exact.clamp_min(torch.finfo(x.dtype).tiny)).to(x.dtype), room)
     speed = torch.ones_like(weight) if norm == "linf" else weight  # of each entry with t
     need, enough = c.abs()[:, None], 1.0 - 4.0 * torch.finfo(x.dtype).eps
     t, moved = torch.zeros_like(need), torch.zeros_like(room)

@@ -57,7 +57,7 @@ def run_restart(objective: Objective, batch: Batch, params: AttackParams, restar
                 direction, variance = direction[left], variance[left]
                 if not len(places):
                     return result, result_loss
-        moved = x - batch.images + params.step * budget.steepest_ascent(direction, params.norm)
+        moved = x - batch.images + budget.ascent(direction, x, params.step, params.norm)
         x = (batch.images + budget.project(moved, batch.images, params.eps, params.norm)).clamp(0.0, 1.0)
     if params.goal == "transfer" and params.restarts == 1:
         return x, torch.zeros_like(result_loss)  # nothing to compare with: no pass spent on its loss

@@ -30,7 +30,7 @@ class Unbounded:
 
 def unbounded_eps(norm: Norm, size: tuple[int, ...]) -> float:
     """The radius within which the grey image lies for every image of ``size`` (C, H, W)."""
-    return _HALF if norm == "linf" else _HALF * math.sqrt(math.prod(size))
+    return _HALF * {"linf": 1.0, "l2": math.sqrt(math.prod(size)), "l1": float(math.prod(size))}[norm]
 
 
 def applies(params: AttackParams, networks: Sequence[nn.Module], size: tuple[int, ...]) -> bool:

@@ -165,7 +165,7 @@ def methods_table() -> list[str]:
         lines.append(f"{name:10} {one.summary}")
         facts = []
         if isinstance(one, Attack):
-            facts.append(" and ".join({"linf": "Linf", "l2": "L2"}[norm] for norm in one.norms))
+            facts.append(", ".join({"linf": "Linf", "l2": "L2", "l1": "L1"}[norm] for norm in one.norms))
             facts += [] if one.gradients else ["no gradients"]
             facts += ["minimal norm"] if one.minimal_norm else []
         facts += [

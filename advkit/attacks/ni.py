@@ -13,9 +13,10 @@ from advkit.metrics.norms import Norm
 def look_ahead(x: Tensor, momentum: Tensor, step: float, norm: Norm, *, decay: float = 1.0) -> Tensor:
     """The point (N, C, H, W) one step ahead of ``x`` along ``momentum``.
 
-    The momentum's mean entry is about 1: a step's length in Linf, but sqrt(C H W) of them in L2.
+    The momentum's mean entry is about 1: a step's length in Linf, but sqrt(C H W) of them in L2, and C H W in L1.
     """
-    return x + step * decay / (math.sqrt(x[0].numel()) if norm == "l2" else 1.0) * momentum
+    size = x[0].numel()
+    return x + step * decay / {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[norm] * momentum
 
 
 NI = Modifier(

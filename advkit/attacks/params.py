@@ -16,7 +16,7 @@ class AttackParams:
     Attributes:
         method: what to do, with its own parameters.
         eps: radius in pixel units of [0, 1]; infinite for no bound, which methods of minimal norm can do with.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
         steps: gradient steps in each restart; 1 for ``fgsm`` whatever stands here.
         step_size: in pixel units, as eps; None takes eps (fgsm), 2.5 eps/steps (pgd) or eps/steps (the others).
         loss: a name in the task's ``attack_losses``; None takes the method's own.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.attack import Attack
-from advkit.attacks.budget import LEVELS, quantize
+from advkit.attacks.budget import LEVELS, project, quantize
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 from advkit.data import counter_rng
@@ -18,6 +18,7 @@ from advkit.metrics.norms import flat_norm, per_image
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
 _SCHEDULE = 10_000
 _MOST_AHEAD = 32  # queries of an image in one pass
+_BEYOND = 3.0  # times its share of an L1 budget that a moved bump has: projected, the smallest entries vanish
 _BLOCK = 256  # queries that are planned together
 
 
@@ -76,7 +77,7 @@ def _run(
         else:
             rows = torch.arange(len(places), device=x.device).repeat_interleave(ahead)
             asked = (query[:, None] + torch.arange(ahead, device=x.device)).flatten()
-            part, propose = batch.take(rows), _linf_square if params.norm == "linf" else _l2_square
+            part, propose = batch.take(rows), _linf_square if params.norm == "linf" else _moved_bump
             candidate = _inside(propose(x[rows], part, params, plan, asked), part, params)
         hit, losses, _ = objective.verdict(objective.outputs(candidate), candidate, part)
         losses = objective.comparable(losses)
@@ -197,7 +198,7 @@ def bump(side: int, like: Tensor) -> Tensor:
 
 
 def _bumps(batch: Batch, params: AttackParams, stream: int) -> Tensor:
-    """A grid of five by five bumps of random sign in each channel, scaled to length eps."""
+    """A grid of five by five bumps of random sign in each channel, of length eps."""
     count, channels, height, width = batch.images.shape
     side = max(1, min(height, width) // 5)
     rows, columns = height // side, width // side
@@ -208,14 +209,14 @@ def _bumps(batch: Batch, params: AttackParams, stream: int) -> Tensor:
     )
     delta = torch.zeros_like(batch.images)
     delta[:, :, : rows * side, : columns * side] = tiles
-    return batch.images + _of_length(delta, params.eps)
+    return batch.images + _of_length(delta, batch.images, params)
 
 
-def _l2_square(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, query: Tensor) -> Tensor:
+def _moved_bump(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, query: Tensor) -> Tensor:
     """``x`` with the perturbation of one square moved to another: that one's, and what the budget has left.
 
     A square that is emptied gives its share of the norm to the one that is filled with a bump beside what lay there.
-    All images are at the same query.
+    All images are at the same query; the norm is L2, or L1 (Croce and Hein 2021).
     """
     count, channels = x.shape[:2]
     side = int(plan.sides(query[:1]))
@@ -229,14 +230,19 @@ def _l2_square(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, query
     drawn = counter_rng.uniform(params.seed, batch.indices, stream, channels + 1)
     signs = torch.where(drawn[:, :channels] < 0.5, -1.0, 1.0).view(count, channels, 1, 1)
     shape = bump(side, x)
+    shape = shape / shape.abs().sum() if params.norm == "l1" else shape
     shapes = torch.where(per_image(drawn[:, channels] < 0.5), shape.T, shape)
-    old = (delta * filled).flatten(2).norm(dim=2).clamp_min(1e-12).view(count, channels, 1, 1)
+    old = _lengths(delta * filled, params).clamp_min(1e-12)
     fresh = _placed(signs * shapes, top, left, x) + torch.where(filled, delta / old, 0.0)
-    fresh = fresh / fresh.flatten(2).norm(dim=2).clamp_min(1e-12).view(count, channels, 1, 1)
-    freed = (delta * (filled | emptied)).flatten(2).square().sum(2)
-    room = (params.eps**2 - flat_norm(delta, "l2").square()).clamp_min(0.0)[:, None] / channels
-    delta = torch.where(filled, fresh * (freed + room).sqrt().view(count, channels, 1, 1), delta * ~emptied)
-    return batch.images + _of_length(delta, params.eps)
+    fresh = fresh / _lengths(fresh, params).clamp_min(1e-12)
+    freed, used = (delta * (filled | emptied)).flatten(2), flat_norm(delta, params.norm)
+    if params.norm == "l2":
+        room = (params.eps**2 - used.square()).clamp_min(0.0)[:, None] / channels
+        length = (freed.square().sum(2) + room).sqrt()
+    else:
+        length = _BEYOND * (freed.abs().sum(2) + (params.eps - used).clamp_min(0.0)[:, None] / channels)
+    delta = torch.where(filled, fresh * length.view(count, channels, 1, 1), delta * ~emptied)
+    return batch.images + _of_length(delta, batch.images, params)
 
 
 def _placed(tiles: Tensor, top: Tensor, left: Tensor, like: Tensor) -> Tensor:
@@ -250,9 +256,17 @@ def _placed(tiles: Tensor, top: Tensor, left: Tensor, like: Tensor) -> Tensor:
     return found
 
 
-def _of_length(delta: Tensor, eps: float) -> Tensor:
-    """``delta`` scaled so that each image's has length eps."""
-    return delta * per_image(eps / flat_norm(delta, "l2").clamp_min(1e-12))
+def _lengths(delta: Tensor, params: AttackParams) -> Tensor:
+    """(N, C, 1, 1) norms of each channel of ``delta``."""
+    rows = delta.flatten(2)
+    return (rows.norm(dim=2) if params.norm == "l2" else rows.abs().sum(2)).view(*delta.shape[:2], 1, 1)
+
+
+def _of_length(delta: Tensor, images: Tensor, params: AttackParams) -> Tensor:
+    """``delta`` scaled so that each image's has length eps; in L1 the nearest in the ball and the box."""
+    if params.norm == "l1":
+        return project(delta, images, params.eps, "l1")
+    return delta * per_image(params.eps / flat_norm(delta, "l2").clamp_min(1e-12))
 
 
 SQUARE = Attack(

@@ -18,7 +18,7 @@ from advkit.models.network import Network
 from advkit.tasks.prediction import predict
 from advkit.tasks.task import Metric, task_of
 
-NORMS: tuple[Norm, ...] = ("linf", "l2")
+NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 
 @dataclass(frozen=True)

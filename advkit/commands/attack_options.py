@@ -28,7 +28,7 @@ class BudgetOptions(Config):
     """How far and how long an attack goes."""
 
     eps: Annotated[str, typer.Option(help="Radius in pixel units of [0, 1]: 8/255 or 0.03.")] = "8/255"
-    norm: Annotated[Literal["linf", "l2"], typer.Option(help="Of the radius.")] = "linf"
+    norm: Annotated[Literal["linf", "l2", "l1"], typer.Option(help="Of the radius.")] = "linf"
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps in each restart.")] = 10
 
 
@@ -97,6 +97,9 @@ def attack_params(
     norm = asked.norm if "norm" in asked.explicit or asked.norm in parsed.attack.norms else parsed.attack.norms[0]
     if norm not in parsed.attack.norms:
         raise InputError(f"--norm {norm}: {parsed.attack.name} has {' and '.join(parsed.attack.norms)} only")
+    for name in parsed.attack.idle.get(norm, ()):
+        if parsed.of(parsed.attack.name)[name] != parsed.attack.parameters[name].default:
+            raise InputError(f"--method {method}: {parsed.attack.name}:{name} does nothing in {norm}; leave it out")
     if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
         eps = math.inf
     if asked.target is not None and parsed.attack.chooses_targets:

@@ -126,11 +126,12 @@ def _precomputed(setup: MatrixSetup, path: Path, limit: int | None) -> Surrogate
     if found.meta["attack"]["eps"] is None:
         raise InputError(f"{path}: made without a bound, so its noise has no size to have; attack again with --eps")
     bound, norm = float(found.meta["attack"]["eps"]), found.meta["attack"]["norm"]
+    slack = 1e-5 * max(1.0, bound)  # of float32, which an L1 norm sums many roundings of
 
     def check(adversarial: Any, clean: Any) -> None:
         if not bool(((adversarial >= 0) & (adversarial <= 1)).all()):  # NaN is neither
             raise InputError(f"{path}: pixels outside [0, 1]; write it again")
-        if adversarial.shape != clean.shape or not bool((flat_norm(adversarial - clean, norm) <= bound + 1e-5).all()):
+        if adversarial.shape != clean.shape or not bool((flat_norm(adversarial - clean, norm) <= bound + slack).all()):
             raise InputError(f"{path}: lies further than its eps {bound:.4g} from {images.ref}; made from other data")
 
     made_on = {one["sha256"] for one in found.meta["surrogates"]}

@@ -83,3 +83,9 @@ def normal(seed: int, indices: Tensor, stream: int | Tensor, count: int) -> Tens
     both = uniform(seed, indices, stream, 2 * count)
     radius = (-2.0 * torch.log1p(-both[:, :count])).sqrt()
     return radius * torch.cos(2.0 * math.pi * both[:, count:])
+
+
+def laplace(seed: int, indices: Tensor, stream: int | Tensor, count: int) -> Tensor:
+    """Laplace numbers of scale 1, (N, count) float32: exponential, of either sign; arguments as :func:`uniform`."""
+    both = uniform(seed, indices, stream, count) * 2.0 - 1.0
+    return -both.sign() * torch.log1p(-both.abs().clamp_max(1.0 - 2.0**-24))

@@ -29,7 +29,7 @@ def draw(
         eps: radii at which it falls, ascending, in pixels of [0, 1]; Linf ones are labelled in 255ths too.
         accuracies, intervals: at each of them, in [0, 1].
         title: printed above.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
 
     Raises:
         InputError: unknown suffix, or the file can't be written.
@@ -50,7 +50,7 @@ def draw(
         plot.plot(x, [100 * one for one in accuracies], color=_COLOUR, lw=1.2, drawstyle="steps-post")
         plot.set_xlim(0, max(min(x[-1], _OUTLIER * x[9 * len(x) // 10]), 1e-12))
         plot.set_ylim(0, 100)
-        plot.set_xlabel("eps, Linf, 255ths" if norm == "linf" else "eps, L2", labelpad=3)
+        plot.set_xlabel("eps, Linf, 255ths" if norm == "linf" else f"eps, {norm.upper()}", labelpad=3)
         plot.set_ylabel("robust accuracy, %", labelpad=3)
         plot.set_title(title, fontsize=8, pad=5, parse_math=False)
         plot.tick_params(length=2, width=0.5, labelsize=6.5, pad=2)

@@ -183,7 +183,7 @@ def _check_metadata(path: Path, meta: dict[str, Any]) -> None:
     sound = [
         eps is None or (isinstance(eps, (int, float)) and 0 <= eps < math.inf),
         [type(value) for value in told] == [int, str, bool],
-        attack.get("norm") in ("linf", "l2") and attack.get("goal") in ("robustness", "transfer"),
+        attack.get("norm") in ("linf", "l2", "l1") and attack.get("goal") in ("robustness", "transfer"),
         all(isinstance(one, dict) and isinstance(one.get("sha256"), str) for one in surrogates),
     ]
     if not all(sound):

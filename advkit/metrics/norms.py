@@ -7,12 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1"]
 
 
 def flat_norm(x: Tensor, norm: Norm) -> Tensor:
     """(N,) norms of the images of ``x``; the L2 norm neither under- nor overflows."""
     rows = x.flatten(1)
+    if norm == "l1":
+        return rows.abs().sum(1)
     largest = rows.abs().amax(1)
     if norm == "linf":
         return largest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,30 +13,19 @@ from torch import nn
 from advkit.attacks.dataset import ROBUST
 from advkit.attacks.larger_eps import MOST, Unbounded, applies, attack_unbounded
 from advkit.attacks.params import AttackParams
-from advkit.attacks.verdicts import BatchVerdict
+from advkit.attacks.verdicts import NORMS, BatchVerdict
 from advkit.data.images import ImageSet
 from advkit.metrics.norms import Norm
 from advkit.models.network import Network
 from advkit.reports.average_precision import AveragePrecisions, average_precisions, precision
 from advkit.reports.gates import Gate
+from advkit.reports.norms_reached import Norms, norm_lines, norms_reached
 from advkit.reports.rates import Rate, StrictModel, budget, percent, rate
 from advkit.tasks.task import Metric, Task
 
 _COUNTS = ("right", "still", "fooled", "fooled_8bit", "noise")  # of each surrogate
 _CURVE = 32  # steps of the curve of robust accuracy
 SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
-
-
-class Norms(StrictModel):
-    """Over the images: sizes of the perturbations reached."""
-
-    linf_mean: float
-    linf_max: float
-    l2_mean: float
-    l2_max: float
-    fooled: int | None = Field(default=None, description="images right before that fool all surrogates together")
-    linf_median_fooled: float | None = Field(default=None, description="over these; null where there are none")
-    l2_median_fooled: float | None = None
 
 
 class SurrogateResult(StrictModel):
@@ -129,13 +117,13 @@ class AttackSummary:
         self._names, self._params, self._task, self._flags = names, params, task, flags
         self.images = self._forwards = self._backwards = self._zero = self._dead = 0
         self._seconds = 0.0
-        self._sums = {"linf": 0.0, "l2": 0.0}
-        self._most = {"linf": 0.0, "l2": 0.0}
+        self._sums = dict.fromkeys(NORMS, 0.0)
+        self._most = dict.fromkeys(NORMS, 0.0)
         self._counts = [dict.fromkeys(_COUNTS, 0) for _ in names]
         self._ensemble = [0, 0]
         self._stages: dict[str, int] = {}
         self._not_finite = 0
-        self._fooled: dict[Norm, list[float]] = {"linf": [], "l2": []}  # norms of the images that are fooled
+        self._fooled: dict[Norm, list[float]] = {norm: [] for norm in NORMS}  # of the images that are fooled
         self._metrics: dict[tuple[str, str], Metric] = {}
         self._levels = True  # whether 8 bits can hold the budget
         self._resisting: list[int] = []  # places in the data of a few images
@@ -284,15 +272,7 @@ class AttackSummary:
             ],
             ensemble_success=rate(*self._ensemble),
             stages=[AttackStage(attack=name, fooled=fooled) for name, fooled in self._stages.items()],
-            norms=Norms(
-                linf_mean=self._sums["linf"] / self.images,
-                linf_max=self._most["linf"],
-                l2_mean=self._sums["l2"] / self.images,
-                l2_max=self._most["l2"],
-                fooled=len(self._fooled["l2"]),
-                linf_median_fooled=statistics.median(self._fooled["linf"]) if self._fooled["linf"] else None,
-                l2_median_fooled=statistics.median(self._fooled["l2"]) if self._fooled["l2"] else None,
-            ),
+            norms=norms_reached(self._sums, self._most, self._fooled, self.images),
             larger_eps=None if self._unbounded is None else LargerEps(**vars(self._unbounded)),
             robust_accuracy=self._curve(),
             forwards_per_image=self._forwards / self.images,
@@ -324,12 +304,7 @@ def table(result: AttackResult, params: AttackParams) -> list[str]:
     lines += [f"  {f'by {stage.attack}':20}  {stage.fooled}" for stage in result.stages]
     if len(result.surrogates) > 1:
         lines.append(f"ensemble success        {percent(result.ensemble_success)}")
-    lines.append(
-        f"norms reached         Linf {result.norms.linf_max:.5f} at most, L2 {result.norms.l2_mean:.4f} on average"
-    )
-    if result.norms.linf_median_fooled is not None and result.norms.l2_median_fooled is not None:
-        medians = f"Linf {result.norms.linf_median_fooled:.5f}, L2 {result.norms.l2_median_fooled:.4f}"
-        lines.append(f"median, {result.norms.fooled} fooled".ljust(22) + medians)
+    lines += norm_lines(result.norms, params.norm)
     if result.robust_accuracy:
         few = result.robust_accuracy[:: len(result.robust_accuracy) // 4 or 1]
         told = ", ".join(f"{100 * (one.accuracy.rate or 0.0):.1f} % at {one.eps:.4g}" for one in few)

@@ -40,8 +40,9 @@ def percent(value: Rate) -> str:
 
 def budget(norm: str, eps: float) -> str:
     """``Linf eps 8/255``: in levels of 8 bits where eps is a whole number of them; infinite is no bound."""
+    name = "Linf" if norm == "linf" else norm.upper()
     if math.isinf(eps):
-        return f"smallest {'Linf' if norm == 'linf' else 'L2'}"
+        return f"smallest {name}"
     levels = round(eps * 255)
     whole = norm == "linf" and levels and abs(eps * 255 - levels) < 1e-6
-    return f"{'Linf' if norm == 'linf' else 'L2'} eps {f'{levels}/255' if whole else f'{eps:.4g}'}"
+    return f"{name} eps {f'{levels}/255' if whole else f'{eps:.4g}'}"

@@ -175,10 +175,10 @@ def test_it_fools_as_many_as_the_peer(method: str, norm: Norm, trained: Network,
         assert int(mine.sum()) <= int(last.sum())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_on_a_linear_model_it_fools_all_within_reach(norm: Norm) -> None:
     """Margins rise in twelfths of what eps can move: those of at most 6.24 twelfths are fooled."""
-    weight, eps = eigen_weight(), 0.1 if norm == "linf" else 1.0
+    weight, eps = eigen_weight(), {"linf": 0.1, "l2": 1.0, "l1": 0.3}[norm]
     images, network = margins_in_steps(weight, eps, norm, count=12), Lines(weight)
     settings = {"norm": norm, "eps": eps * 0.52, "goal": "robustness"}
     found = run(network, images, torch.zeros(12, dtype=torch.int64), "apgd-ce", **settings)

@@ -85,6 +85,9 @@ def near_grey(count: int = 4) -> tuple[Tensor, Tensor]:
 def optimum(images: Tensor, weight: Tensor, classes: Tensor, eps: float, norm: Norm, targeted: bool) -> Tensor:
     upward = (classes == 1) if targeted else (classes == 0)
     toward = torch.where(upward, 1.0, -1.0).view(-1, 1, 1, 1)
+    if norm == "l1":
+        best = weight.abs() == weight.abs().max()
+        return images + eps * toward * weight.sign() * best / best.sum()
     unit = weight.sign() if norm == "linf" else weight / weight.norm()
     return images + eps * toward * unit
 
@@ -199,7 +202,7 @@ def test_ensemble_follows_the_mean_of_the_logits() -> None:
 def test_identity_is_the_clean_image_and_noise_has_full_norm() -> None:
     images, classes = near_grey(16)
     network = Linear(eigen_weight())
-    for norm, eps in (("linf", 0.1), ("l2", 1.0)):
+    for norm, eps in (("linf", 0.1), ("l2", 1.0), ("l1", 9.0)):
         for name in ("identity", "noise"):
             params = AttackParams(parse_method(name), eps=eps, norm=norm)  # type: ignore[arg-type]
             found = attack([network], images, classes, torch.arange(16), params)

@@ -123,7 +123,7 @@ def test_small_differences_of_logits_are_taken_in_float32(trained: Network, test
         assert (network.halves > 0) == halves
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_hyperplanes_are_reached_in_float32_too(norm: str) -> None:
     """3,072 pixels, many of them black or white, and slopes over many orders of magnitude."""
     generator = torch.Generator().manual_seed(0)
@@ -133,7 +133,8 @@ def test_hyperplanes_are_reached_in_float32_too(norm: str) -> None:
     found = to_hyperplane(x, w, c, norm)  # type: ignore[arg-type]
     assert bool(((w.double() * found.double()).sum(1) - c).abs().le(1e-5 * c.abs()).all())
     exact = to_hyperplane(x.double(), w.double(), c.double(), norm)  # type: ignore[arg-type]
-    assert torch.allclose(found.double(), exact, atol=1e-6)
+    # In L1 one entry takes what the sums of all others were rounded by.
+    assert torch.allclose(found.double(), exact, atol=1e-5 if norm == "l1" else 1e-6)
 
 
 @pytest.mark.parametrize("goal", ["robustness", "transfer"])

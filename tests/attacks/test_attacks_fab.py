@@ -62,6 +62,19 @@ def test_the_smallest_linf_step_to_a_hyperplane_is_the_linear_programmes() -> No
         assert float(found[row].abs().max()) == pytest.approx(program.fun, abs=1e-8)
 
 
+def test_the_smallest_l1_step_to_a_hyperplane_is_the_linear_programmes() -> None:
+    """With entries up and entries down as variables of their own."""
+    x, w, c = planes(12, 9, 2)
+    found = to_hyperplane(x, w, c, "l1")
+    assert torch.allclose((w * found).sum(1), c, atol=1e-9)
+    assert bool(((x + found >= -1e-12) & (x + found <= 1 + 1e-12)).all())
+    for row in range(12):
+        normal = w[row].numpy()
+        room = [*((0, 1 - float(v)) for v in x[row]), *((0, float(v)) for v in x[row])]
+        program = linprog(np.ones(18), A_eq=np.r_[normal, -normal][None], b_eq=[float(c[row])], bounds=room)
+        assert float(found[row].abs().sum()) == pytest.approx(program.fun, abs=1e-8)
+
+
 def test_the_smallest_l2_step_satisfies_the_conditions_of_an_optimum() -> None:
     """Entries inside the box are one multiple of w; those at its edge would go further (Karush, Kuhn and Tucker)."""
     x, w, c = planes(40, 9, 1)
@@ -77,7 +90,7 @@ def test_the_smallest_l2_step_satisfies_the_conditions_of_an_optimum() -> None:
         assert bool((beyond <= factors.abs().max() + 1e-9).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_out_of_reach_it_goes_as_far_as_the_box_lets(norm: Norm) -> None:
     x, w = torch.tensor([[0.2, 0.5, 0.9]]), torch.tensor([[1.0, -2.0, 0.0]])
     found = to_hyperplane(x, w, torch.tensor([100.0]), norm)
@@ -104,13 +117,13 @@ def near_grey(network: Linear, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return images, labels, network.weight[labels][:, None] - network.weight[None]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_it_finds_the_nearest_of_all_linear_boundaries(norm: Norm) -> None:
     network = Linear()
     images, labels, normals = near_grey(network, 20)
     logits = network(images)
     gaps = logits.gather(1, labels[:, None]) - logits
-    dual = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
+    dual = {"linf": normals.abs().sum(2), "l2": normals.norm(dim=2), "l1": normals.abs().amax(2)}[norm]
     nearest = torch.where(dual > 0, gaps / dual, INF).amin(1)
     found = run(network, images, labels, "fab-t:steps=30", norm=norm, eps=INF).images
     assert bool((network(found).argmax(1) != labels).all())

@@ -16,6 +16,7 @@ from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 
 INF = float("inf")
+EPS = {"linf": 0.1, "l2": 1.0, "l1": 0.3}
 
 
 def run(network: nn.Module, images: Tensor, labels: Tensor, text: str = "fmn", **settings: object) -> Tensor:
@@ -23,11 +24,11 @@ def run(network: nn.Module, images: Tensor, labels: Tensor, text: str = "fmn", *
     return attack([network], images, labels, torch.arange(len(images)), params).images
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_it_finds_the_distance_to_a_linear_models_boundary(norm: Norm, targeted: bool) -> None:
     """|<w, x - 0.5>| over the dual norm of w is the distance; the images are so grey that the box never binds."""
-    weight, eps = eigen_weight(), 0.1 if norm == "linf" else 1.0
+    weight, eps = eigen_weight(), EPS[norm]
     images, network = margins_in_steps(weight, eps, norm, count=12), Lines(weight)
     wanted = torch.ones(12, dtype=torch.int64) if targeted else torch.zeros(12, dtype=torch.int64)
     found = run(network, images, wanted, norm=norm, targeted=targeted)
@@ -38,9 +39,9 @@ def test_it_finds_the_distance_to_a_linear_models_boundary(norm: Norm, targeted:
     assert bool((reached <= expected * 1.02).all())
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_with_an_eps_what_lies_beyond_stays_clean(norm: Norm) -> None:
-    weight, eps = eigen_weight(), 0.1 if norm == "linf" else 1.0
+    weight, eps = eigen_weight(), EPS[norm]
     images, network = margins_in_steps(weight, eps, norm, count=12), Lines(weight)
     found = run(network, images, torch.zeros(12, dtype=torch.int64), norm=norm, eps=eps * 0.52)
     assert network(found).argmax(1).tolist() == [1] * 6 + [0] * 6
@@ -63,16 +64,18 @@ def test_more_steps_come_closer(trained: Network, test_digits: tuple[Tensor, Ten
     assert float(near) < float(far)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_fmn_against_foolbox(norm: Norm, trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
     foolbox = pytest.importorskip("foolbox", reason="a peer: pip install foolbox")
     images, labels = test_digits[0][:60], test_digits[1][:60]
     kept = trained(images).argmax(1) == labels
     images, labels = images[kept], labels[kept]
-    kind = foolbox.attacks.LInfFMNAttack if norm == "linf" else foolbox.attacks.L2FMNAttack
+    kind = getattr(foolbox.attacks, {"linf": "LInfFMNAttack", "l2": "L2FMNAttack", "l1": "L1FMNAttack"}[norm])
     model = foolbox.PyTorchModel(trained, bounds=(0, 1), device="cpu")
     theirs = quietly(lambda: kind(steps=100)(model, images, labels, epsilons=None)[0])
     mine = run(trained, images, labels, norm=norm)
     assert bool((trained(mine).argmax(1) != labels).all())
-    ours, peer = (flat_norm(x - images, norm).median() for x in (mine, theirs))
-    assert float(ours) <= float(peer) * 1.02
+    found = trained(theirs).argmax(1) != labels  # in L1 the peer leaves some images clean, whose radius is not found
+    assert int(found.sum()) > 40
+    ours, peer = (flat_norm(x - images, norm)[found].median() for x in (mine, theirs))
+    assert float(ours) <= float(peer) * (1.05 if norm == "l1" else 1.02)

@@ -53,3 +53,4 @@ def test_the_look_ahead_is_a_decayed_step_along_the_momentum() -> None:
     x, momentum = torch.full((1, 1, 2, 2), 0.5), torch.tensor([2.0, -1.0, 0.0, 1.0]).view(1, 1, 2, 2)
     assert look_ahead(x, momentum, 0.1, "linf", decay=0.5).flatten().tolist() == pytest.approx([0.6, 0.45, 0.5, 0.55])
     assert look_ahead(x, momentum, 0.1, "l2", decay=0.5).flatten().tolist() == pytest.approx([0.55, 0.475, 0.5, 0.525])
+    assert look_ahead(x, momentum, 0.1, "l1", decay=2.0).flatten().tolist() == pytest.approx([0.6, 0.45, 0.5, 0.55])

@@ -21,7 +21,7 @@ def run(network: nn.Module, images: Tensor, labels: Tensor, text: str = "square"
     return attack([network], images, labels, torch.arange(len(images)), params).images
 
 
-@pytest.mark.parametrize(("norm", "part"), [("linf", 0.75), ("l2", 0.25)])
+@pytest.mark.parametrize(("norm", "part"), [("linf", 0.75), ("l2", 0.25), ("l1", 0.3)])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_it_comes_near_a_linear_models_optimum(norm: Norm, part: float, targeted: bool) -> None:
     """Each channel of the weight has one sign, so that squares can do it; a random search comes near, not there."""
@@ -75,7 +75,7 @@ def test_batches_make_no_difference(trained: Network, test_digits: tuple[Tensor,
     import copy
 
     network = copy.deepcopy(trained).double()
-    for norm, eps in (("linf", 0.1), ("l2", 1.0)):
+    for norm, eps in (("linf", 0.1), ("l2", 1.0), ("l1", 5.0)):
         params = AttackParams(parse_method("square:queries=40"), eps=eps, norm=norm)  # type: ignore[arg-type]
         whole = attack([network], images, labels, torch.arange(12), params).images
         parts = [attack([network], images[r], labels[r], r, params).images for r in torch.arange(12).split(5)]
@@ -97,7 +97,8 @@ def margins_in_steps(weight: Tensor, eps: float, norm: str, count: int = 60) -> 
     """Near-grey images whose margin is 1/count, 2/count, ... of what the optimum of :class:`Lines` takes off."""
     generator = torch.Generator().manual_seed(1)
     base = 0.5 + 0.05 * (torch.rand(count, *weight.shape, generator=generator) - 0.5)
-    most = eps * (weight.abs().sum() if norm == "linf" else weight.norm())
+    dual = {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}
+    most = eps * dual[norm]
     unit = weight / weight.norm()
     score = ((base - 0.5) * unit).flatten(1).sum(1)
     wanted = torch.arange(1, count + 1) / count * most / weight.norm()

@@ -14,7 +14,7 @@ from advkit.attacks.run import attack
 from advkit.attacks.ssa import cosine_matrix, spectrum
 from advkit.attacks.vmi import neighbours
 from advkit.files.errors import InputError
-from advkit.metrics.norms import Norm
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.build import create
 from advkit.models.network import Network
 
@@ -91,14 +91,17 @@ def test_views_that_boxes_would_not_follow_are_refused(method: str) -> None:
         attack([network.eval()], torch.rand(1, 3, 96, 96), torch.zeros(1, 1, 6), KEYS[:1], params)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_neighbours_fill_the_ball(norm: Norm) -> None:
     x, eps = images(), 0.1
     found = torch.stack(neighbours(x, KEYS, 0, (0, 3), eps, norm, samples=40, beta=1.5)) - x
-    size = found.flatten(2).abs().amax(2) if norm == "linf" else found.flatten(2).norm(dim=2)
+    size = torch.stack([flat_norm(one, norm) for one in found])
     assert float(size.max()) <= 0.15 * (1 + 1e-5)
     assert float(size.max()) > 0.149
     assert abs(float(found.mean())) < 0.01
+    if norm == "l1":
+        parts = found.flatten(2).abs() / size[..., None]
+        assert float(parts.square().sum(2).mean()) == pytest.approx(2 / (parts.shape[2] + 1), rel=0.06)
     assert torch.equal(found[:, 0], found[:, 1])
     assert not torch.equal(found[:, 0], found[:, 2])
     assert not torch.equal(found[0], found[1])

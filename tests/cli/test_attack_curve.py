@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("norm", "length"), [("linf", 1.0), ("l2", 8.0)])
+@pytest.mark.parametrize(("norm", "length"), [("linf", 1.0), ("l2", 8.0), ("l1", 64.0)])
 def test_the_curve_counts_what_resists_within_each_radius(norm: str, length: float, folder: Path, inside: Run) -> None:
     found = inside(
         "attack", "models.py:plain", "--data", "grey.npz", "--method", "fmn", "--norm", norm, "-q",

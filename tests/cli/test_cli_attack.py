@@ -51,10 +51,10 @@ def test_batch_sizes_give_the_same_adversarials(method: str, goal: str, attack: 
         assert found["norms"] == pytest.approx(whole["norms"], abs=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("quantize", [False, True])
 def test_images_stay_in_the_budget_that_the_report_names(norm: str, quantize: bool, attack: Any, two: Path) -> None:
-    eps = EPS if norm == "linf" else 2.5
+    eps = {"linf": EPS, "l2": 2.5, "l1": 9.3}[norm]
     options = ["--norm", norm, "--eps", str(eps), *(["--quantize"] if quantize else [])]
     result, tensors = attack(*options)
     images = tensors["images"]
@@ -63,7 +63,7 @@ def test_images_stay_in_the_budget_that_the_report_names(norm: str, quantize: bo
     pixels = images.double() / 255 if quantize else images.double()
     clean = limited(CLASSIFICATION, load(str(two / "two.npz")), 64, 0).batch(slice(None))[0].double()
     moved = (pixels - clean).flatten(1)
-    size = moved.abs().amax(1) if norm == "linf" else moved.norm(dim=1)
+    size = torch.linalg.vector_norm(moved, {"linf": float("inf"), "l2": 2.0, "l1": 1.0}[norm], dim=1)
     assert float(size.max()) <= eps * (1 + 1e-5) + 1e-6
     assert float(pixels.min()) >= 0
     assert float(pixels.max()) <= 1
@@ -74,12 +74,12 @@ def test_images_stay_in_the_budget_that_the_report_names(norm: str, quantize: bo
 
 def test_eps_zero_changes_nothing(attack: Any, two: Path) -> None:
     clean = limited(CLASSIFICATION, load(str(two / "two.npz")), 64, 0).batch(slice(None))[0]
-    for norm in ("linf", "l2"):
+    for norm in ("linf", "l2", "l1"):
         for method in ("pgd", "mi,di,ti", "noise", "identity"):
             result, tensors = attack("--eps", "0", "--norm", norm, "--method", method)
             assert torch.equal(tensors["images"], clean)
             assert result["surrogates"][0]["success"]["successes"] == 0
-            assert result["norms"]["linf_max"] == result["norms"]["l2_max"] == 0.0
+            assert result["norms"]["linf_max"] == result["norms"]["l2_max"] == result["norms"]["l1_max"] == 0.0
 
 
 def test_success_grows_with_eps(attack: Any) -> None:

@@ -26,9 +26,13 @@ BAD = {  # command line: words of the answer
     f"{MATRIX} --method pgd --method noise --loss ce": ("--loss", "noise"),
     f"{ATTACK} --norm l2 --eps 8.001": ("--eps 8.001", "1x8x8", "further apart than 8"),
     f"{MATRIX} --norm l2 --eps 9": ("--eps 9", "further apart than 8"),
+    f"{ATTACK} --norm l1 --eps 64.1": ("--eps 64.1", "1x8x8", "further apart than 64"),
+    f"{ATTACK} --norm l1 --step-size 65": ("--step-size 65", "further apart than 64"),
+    f"{ATTACK} --norm l1 --method cw": ("--norm l1", "cw has l2 only"),
+    f"{ATTACK} --norm l1 --method apgd-ce:rho=0.5": ("apgd-ce:rho does nothing in l1", "leave it out"),
     f"{ATTACK} --steps 0": ("--steps",),
     f"{ATTACK} --eps eight": ("--eps eight", "8/255"),
-    f"{ATTACK} --norm l3": ("--norm l3", "linf, l2"),
+    f"{ATTACK} --norm l3": ("--norm l3", "linf, l2, l1"),
     f"{ATTACK} --goal win": ("--goal win", "robustness, transfer"),
     f"{ATTACK} --precision half": ("--precision half", "bfloat16"),
     f"{ATTACK} -o a.npz": ("a.npz", ".safetensors"),
@@ -135,6 +139,8 @@ def test_a_radius_is_no_bound_only_beyond_rounding(r: Path, inside: Run, tmp_pat
     for norm, eps, status in (
         ("l2", "8.000001", 0),
         ("l2", "8.0001", 2),
+        ("l1", "64.00001", 0),
+        ("l1", "64.001", 2),
         ("linf", "1.0000001", 0),
         ("linf", "1.001", 2),
     ):

@@ -238,10 +238,20 @@ def test_budgets_are_told_as_people_write_them() -> None:
         budget("linf", 8 / 255),
         budget("linf", 0.1),
         budget("l2", 8 / 255),
+        budget("l1", 8 / 255),
+        budget("l1", float("inf")),
         budget("linf", 0.0),
         budget("linf", 1.0),
     ]
-    assert told == ["Linf eps 8/255", "Linf eps 0.1", "L2 eps 0.03137", "Linf eps 0", "Linf eps 255/255"]
+    assert told == [
+        "Linf eps 8/255",
+        "Linf eps 0.1",
+        "L2 eps 0.03137",
+        "L1 eps 0.03137",
+        "smallest L1",
+        "Linf eps 0",
+        "Linf eps 255/255",
+    ]
 
 
 def test_classes_in_another_order_are_found_by_name_and_other_names_are_told(

@@ -13,6 +13,7 @@ from advkit.data.boxes import DIFFICULT, LABEL, is_object, stacked
 from advkit.data.canvas import on_canvas, sizes
 from advkit.files.errors import InputError
 from advkit.metrics.detection import DetectionMetric
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.build import create
 from advkit.models.network import Network
 from advkit.tasks.detection import DETECTION
@@ -73,18 +74,18 @@ def test_losses_are_parts_of_the_whole(network: Network, images: Tensor) -> None
 
 
 @pytest.mark.parametrize("loss", [*LOSSES, "mtd"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_an_attack_raises_what_it_should_inside_its_budget(
-    loss: str, norm: str, network: Network, images: Tensor
+    loss: str, norm: Norm, network: Network, images: Tensor
 ) -> None:
-    eps = 4 / 255 if norm == "linf" else 1.0
-    params = AttackParams(parse_method("pgd"), eps=eps, norm=norm, steps=4, loss=loss, goal="robustness")  # type: ignore[arg-type]
+    eps = {"linf": 4 / 255, "l2": 1.0, "l1": 20.0}[norm]
+    params = AttackParams(parse_method("pgd"), eps=eps, norm=norm, steps=4, loss=loss, goal="robustness")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     made = attack([network], images, targets(), torch.arange(2), params).images
     assert torch.equal(made.isnan(), images.isnan())
     assert sizes(made).tolist() == [[96, 80], [64, 96]]
     moved = (made - images).nan_to_num()
-    lengths = moved.flatten(1).abs().amax(1) if norm == "linf" else moved.flatten(1).norm(dim=1)
+    lengths = flat_norm(moved, norm)
     assert (lengths <= eps * (1 + 1e-5)).all()
     assert (lengths > 0.5 * eps).all()
     with torch.no_grad():

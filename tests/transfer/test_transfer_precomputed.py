@@ -28,6 +28,7 @@ COUNT, BATCH = 40, 16  # the last batch is not full
 PARAMS = {
     "linf": AttackParams(parse_method("pgd"), eps=0.5, steps=2, seed=5),
     "l2": AttackParams(parse_method("pgd"), eps=3.0, norm="l2", steps=2, seed=5),
+    "l1": AttackParams(parse_method("pgd"), eps=20.0, norm="l1", steps=2, seed=5),
 }
 
 
