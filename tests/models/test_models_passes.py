@@ -83,7 +83,7 @@ def test_a_detector_whose_memory_ends_is_attacked_all_the_same(loss: str) -> Non
     assert found[99].abs().max() > 0.04
 
 
-@pytest.mark.parametrize("arch", ["advkit/tiny-ssd", "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"])
+@pytest.mark.parametrize("arch", ["advkit/tiny-ssd", "torchvision/ssdlite320_mobilenet_v3_large"])
 def test_parts_of_a_batch_of_a_detector_are_joined_in_order(arch: str) -> None:
     images, targets = scenes()
     network = narrow(99, MemoryError(), [], arch)

@@ -74,6 +74,9 @@ class MultiLabel:
     def outputs(self, networks: Sequence[nn.Module], images: Tensor) -> Tensor:
         return torch.stack([network(images) for network in networks]).mean(0)
 
+    def joined(self, outputs: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+        return torch.cat(list(outputs))
+
     def losses(
         self, network: nn.Module, images: Tensor, targets: Tensor, *, label_smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,11 @@
 """Gains of adversarial training, seed by seed and on average, against how far each domain is from the source.
 
-    python gain_figure.py DISTANCES.json OUT.png GAINS
+    python gain_figure.py DISTANCES.json OUT.png GAINS [CALIBRATION.json TRAINING]
 
 DISTANCES.json is a report of domain-distance; GAINS a folder of what paired_gain.py wrote, one file for each training
 and seed, as TRAINING-seedN.json. Prints every mean gain with a t-interval over the seeds, and Spearman's correlation of
-distance and mean gain over the domains of a training, with a bootstrap over seeds.
+distance and mean gain over the domains of a training, with a bootstrap over seeds. CALIBRATION, of the mean gains of
+TRAINING, is for domain-distance --calibration.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,10 +22,12 @@ from scipy.stats import spearmanr, t
 RESAMPLES = 2000
 
 
-def main(distances: str, out: str, folder: str) -> None:
+def main(distances: str, out: str, folder: str, calibration: str = "", training: str = "") -> None:
     """Print a line for each training and domain, and draw those that distances know."""
-    targets = json.loads(Path(distances).read_text())["result"]["targets"]
-    ratio = {one["target"]: one["distances"]["frechet"]["ratio"] for one in targets}
+    measured = json.loads(Path(distances).read_text())["result"]
+    ratio = {one["target"]: one["distances"]["frechet"]["ratio"] for one in measured["targets"]}
+    if calibration:
+        calibrate(Path(calibration), measured, by_domain(sorted(Path(folder).glob(f"{training}-seed*.json"))))
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color="0.6", linewidth=0.8)
@@ -51,6 +55,32 @@ def main(distances: str, out: str, folder: str) -> None:
     axes.set_ylabel("gain in mAP@.5, points")
     axes.legend(fontsize=8)
     figure.savefig(out, dpi=110)
+
+
+def calibrate(path: Path, measured: dict[str, Any], gains: dict[str, list[float]]) -> None:
+    """Write mean gains with their t-intervals over the distances that were ``measured``."""
+    pairs = []
+    for one in measured["targets"]:
+        found = gains[one["target"]]
+        value, around = float(np.mean(found)), float(half(np.array([found]))[0])
+        pairs.append(
+            {
+                "source": measured["source"],
+                "target": one["target"],
+                "ratio": one["distances"]["frechet"]["ratio"],
+                "gain": round(value, 3),
+                "interval": [round(value - around, 3), round(value + around, 3)],
+            }
+        )
+    features = {name: measured["features"][name] for name in ("sha256", "layer", "size")}
+    content = {
+        "spec": "advkit/calibration/1",
+        "gain": "mAP@.5 in points",
+        "features": features,
+        "images": measured["n"],
+        "pairs": pairs,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def by_domain(files: list[Path]) -> dict[str, list[float]]:

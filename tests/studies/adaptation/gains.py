@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from advkit.metrics.average_precision import MatchedDetections, weighted_ap
@@ -30,7 +31,7 @@ SHIFTS = ("near", "middle", "far")
 
 
 def main(distances: str, out: str, *pairs: str) -> None:
-    """Write gains of every EPS and print a table."""
+    """Write gains of every EPS, draw them beside it as OUT.png, and print a table."""
     kid = {style: found["kid"] for style, found in json.loads(Path(distances).read_text()).items()}
     by_eps: dict[str, list[tuple[Path, Path]]] = {}
     for pair in pairs:
@@ -41,6 +42,7 @@ def main(distances: str, out: str, *pairs: str) -> None:
     gains = {eps: gains_by_style(files, kid) for eps, files in by_eps.items()}
     result = {"eps": gains, "kid": kid, "primary_eps": primary}
     Path(out).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    draw(str(Path(out).with_suffix(".png")), gains, primary)
     print(f"primary eps: {primary or 'none: all cost the source more than 5 points'}")
     for eps, found in result["eps"].items():
         print(f"eps {eps}: {found['seeds']} seeds, {found['styles']} styles")
@@ -48,6 +50,28 @@ def main(distances: str, out: str, *pairs: str) -> None:
             print(f"  {name:7} {with_interval(found['gain'][name])}")
         print(f"  Spearman {with_interval(found['spearman'], 1)}")
         print(f"  right sign, one style left out: {found['sign_rate']:.2f}; commoner sign {found['commoner_sign']:.2f}")
+
+
+def draw(path: str, gains: dict[str, dict[str, Any]], primary: str | None) -> None:
+    """Mean gains of the styles over their distance, of each EPS, the primary one filled."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    for number, (eps, found) in enumerate(gains.items()):
+        styles = found["per_style"].values()
+        axes.plot(
+            [one["kid"] for one in styles],
+            [100 * one["gain"] for one in styles],
+            "osD^v"[number % 5],
+            color=f"C{number}",
+            markersize=4,
+            fillstyle="full" if eps == primary else "none",
+            label=f"{eps}/255",
+        )
+    axes.set_xlabel("KID of the style to the photographs")
+    axes.set_ylabel("gain in AP@.5, points")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def held_out(detections: Path) -> tuple[float, float]:

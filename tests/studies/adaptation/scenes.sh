@@ -37,4 +37,5 @@ for seed in ${SEEDS-0 1 2 3 4 5}; do
         gain "$aligned" "from-eps0-seed$seed" "$aligned" scenes/clipart
     done
 done
-$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out/gains/"
+$python "$here/gain_figure.py" "$out/scenes-distances.json" "$out/scenes-gains.png" "$out/gains/" \
+    "$out/scenes-calibration.json" eps2
