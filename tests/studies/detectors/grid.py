@@ -17,7 +17,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-LOSSES = ("sum", "cls", "loc")
+LOSSES = {  # by the end of a report's name
+    "sum": "under PGD-20 at 2/255, whole loss",
+    "cls": "cls",
+    "loc": "loc",
+    "sum-4": "at 4/255, whole loss",
+}
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,13 @@ class Row:
 def main(results: str, domain: str, figure: str) -> None:
     """Print the table as Markdown and draw clean against robust."""
     rows = [read(path, domain) for path in sorted(Path(results).glob(f"{domain}-from-*-seed?-test.json"))]
-    print("| training | mAP@.5 | under PGD-20, whole loss | cls | loc | passes |\n|---|---|---|---|---|---|")
-    names = list(dict.fromkeys(row.name for row in rows))
+    print(f"| training | mAP@.5 | {' | '.join(LOSSES.values())} | passes |\n|{'---|' * (3 + len(LOSSES))}")
+    names = sorted({row.name for row in rows}, key=lambda name: (len(name.split("-")), name))
     for name in names:
         seeds = [row for row in rows if row.name == name]
         cells = [told([row.clean for row in seeds])]
         cells += [told([row.robust[loss] for row in seeds if loss in row.robust]) for loss in LOSSES]
-        print(f"| {name} | {' | '.join(cells)} | {seeds[0].passes:.2f} |")
+        print(f"| {called(name)} | {' | '.join(cells)} | {seeds[0].passes:.2f} |")
     draw(figure, names, [row for row in rows if "sum" in row.robust])
 
 
@@ -80,8 +85,14 @@ def precision(found: dict[str, Any]) -> tuple[float, float, float]:
     return found["map50"], low, high
 
 
+def called(name: str) -> str:
+    """``eps2-fast-cls`` as ``fast, 2/255, cls``."""
+    eps, *rest = name.removeprefix("eps").split("-")
+    return ", ".join([rest[0], f"{eps}/255", *rest[1:]]) if rest else f"eps {eps}"
+
+
 def told(found: list[tuple[float, float, float]]) -> str:
-    """``0.912 [0.900, 0.920]`` of one seed, ``0.912, 0.908`` of several."""
+    """Nothing, ``0.912 [0.900, 0.920]`` of one seed, ``0.912, 0.908`` of several."""
     if len(found) == 1:
         value, low, high = found[0]
         return f"{value:.3f} [{low:.3f}, {high:.3f}]"
@@ -103,7 +114,7 @@ def draw(path: str, names: list[str], rows: list[Row]) -> None:
             color=f"C{number % 10}",
             elinewidth=0.5,
             capsize=2,
-            label=None if row.name in told else row.name,
+            label=None if row.name in told else called(row.name),
         )
         told.add(row.name)
     axes.xaxis.set_major_locator(MaxNLocator(5))
