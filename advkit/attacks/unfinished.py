@@ -15,6 +15,7 @@ from torch import Tensor
 from advkit.files.checkpoint import parse_metadata
 from advkit.files.errors import InputError
 from advkit.files.state_file import read_state_file, write_state_file
+from advkit.files.streams import say
 from advkit.files.tensors import read_header
 
 SPEC = "advkit/unfinished-attack/1"
@@ -68,6 +69,7 @@ class UnfinishedAttack:
         self.folder, self._settings, self._resume = folder, dict(settings), resume
         self.tell: Callable[[str], None] = lambda text: None
         self._waiting: dict[str, Kept] = {}
+        self._keeps = True
         self._written = time.monotonic()
         for path in sorted(folder.glob("*.safetensors"))[:1]:  # of other windows none would be found by its name
             self.read(path.stem)
@@ -88,14 +90,23 @@ class UnfinishedAttack:
         return Kept(*read_state_file(path, SPEC, self._settings, _WHAT))
 
     def keep(self, name: str, kept: Kept) -> None:
-        """Write ``kept`` when it is time to; with it goes what waited for that."""
+        """Write ``kept`` when it is time to; with it goes what waited for that.
+
+        Where that fails, on a full disk, the attack goes on and stderr says that nothing more is kept.
+        """
+        if not self._keeps:
+            return
         self._waiting[name] = kept
         if time.monotonic() - self._written < EVERY:
             return
-        self.folder.mkdir(exist_ok=True)
-        for one, waiting in self._waiting.items():
-            write_state_file(self._path(one), SPEC, waiting.tensors, waiting.values, self._settings)
-            self._path(f"{one}{_STAGE}").unlink(missing_ok=True)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            for one, waiting in self._waiting.items():
+                write_state_file(self._path(one), SPEC, waiting.tensors, waiting.values, self._settings)
+                self._path(f"{one}{_STAGE}").unlink(missing_ok=True)
+        except (InputError, OSError) as error:
+            self._keeps = False
+            say(f"advkit: {error}; the attack goes on, but --resume won't find what it does from here on")
         self._waiting.clear()
         self._written = time.monotonic()
 

@@ -14,6 +14,7 @@ from executable import Run, one_line
 from torch import nn
 
 from advkit.attacks import dataset, unfinished
+from advkit.files.errors import InputError
 
 # Its forward pass number STOP_AT is interrupted; what it counts lies beside it.
 NET = """
@@ -197,3 +198,19 @@ def test_a_log_gets_a_line_now_and_then(attack: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("advkit.commands.output._LINE", 3600.0)
     assert not attack(*AUTOATTACK, "-o", "a.safetensors", quiet=False).stderr
     assert not attack(*AUTOATTACK, "-o", "a.safetensors").stderr
+
+
+def test_an_attack_that_can_keep_nothing_goes_on(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
+
+    def full(path: Path, *rest: object) -> None:
+        raise InputError(f"{path}: cannot write: No space left on device; nothing was changed")
+
+    monkeypatch.setattr(unfinished, "write_state_file", full)
+    done = attack(*AUTOATTACK, "-o", "a.safetensors")
+    assert result(done) == whole
+    (line,) = done.stderr.splitlines()
+    assert "No space left on device" in line
+    assert "the attack goes on" in line
+    assert not Path("a.resume").exists()
+    assert Path("a.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
