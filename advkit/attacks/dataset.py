@@ -193,6 +193,7 @@ def attack_images(
         found.images = found.images.cpu()
         seconds = time.perf_counter() - began
         if window is not None:
+            seconds += window.earlier
             window.keep_result(found.to_kept(seconds))
     return AttackedBatch(clean.images, found.images, clean.targets, clean.indices, aims.cpu(), found, seconds)
 

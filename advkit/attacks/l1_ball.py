@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from advkit.data import canvas
-from advkit.metrics.norms import flat_norm
+from advkit.metrics.norms import flat_norm, per_image
 
 _INSIDE = 1.0 - 1e-6  # of the radius: a sum of many roundings stays below it
 _SPARSITY = 100  # one of so many entries of an image shares a step, as in Tramèr and Boneh 2019
+_ATTEMPTS = 8  # to stay inside, each shrinking more
 _LEVELS = 255.0  # of 8 bits
 _ON_GRID = 1e-3  # of a level: pixels that were 8-bit ones lie this near
 
@@ -41,7 +42,26 @@ def project(perturbation: Tensor, images: Tensor, eps: float | Tensor) -> Tensor
         kept = kept.clone()
         kept[over] = less * (radius * _INSIDE / length).clamp_max(1.0)
     found = torch.where(wanted < 0, -kept.view_as(wanted), kept.view_as(wanted))
-    return (images + found).clamp(0.0, 1.0) - images
+    return _rounded_inside(found, images, torch.as_tensor(eps, dtype=torch.float64, device=images.device))
+
+
+def _rounded_inside(found: Tensor, images: Tensor, eps: Tensor) -> Tensor:
+    """``found`` as float32 pixels hold it, shrunk until its norm is ``eps`` or less.
+
+    Entries of a projection differ from each other by one number, so that all of them may round the same way.
+    """
+    result = (images + found).clamp(0.0, 1.0) - images
+    radius = eps.expand(len(images))
+    for attempt in range(_ATTEMPTS):
+        length = canvas.where_pixels(result, images).abs().flatten(1).sum(1, dtype=torch.float64)
+        beyond = length > radius
+        if not bool(beyond.any()):
+            break
+        factor = (radius[beyond] / length[beyond]).clamp_max(1.0) * _INSIDE ** (1 + 4**attempt)
+        result = result.clone()
+        moved = images[beyond] + result[beyond] * per_image(factor.to(result.dtype))
+        result[beyond] = moved.clamp(0.0, 1.0) - images[beyond]
+    return result
 
 
 def _shrinkage(size: Tensor, room: Tensor, radius: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,00
 _SCHEDULE = 10_000
 _MOST_AHEAD = 32  # queries of an image in one pass
 _BEYOND = 3.0  # times its share of an L1 budget that a moved bump has: projected, the smallest entries vanish
+_CRUMBS = 1e-4  # of eps: what roundings leave of an L1 budget is no room
 _BLOCK = 256  # queries that are planned together
 
 
@@ -232,7 +233,8 @@ def _moved_bump(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, quer
     shape = bump(side, x)
     shape = shape / shape.abs().sum() if params.norm == "l1" else shape
     shapes = torch.where(per_image(drawn[:, channels] < 0.5), shape.T, shape)
-    old = _lengths(delta * filled, params).clamp_min(1e-12)
+    least = 1e-3 * params.eps if params.norm == "l1" else 1e-12  # crumbs of roundings are not what lay there
+    old = _lengths(delta * filled, params).clamp_min(least)
     fresh = _placed(signs * shapes, top, left, x) + torch.where(filled, delta / old, 0.0)
     fresh = fresh / _lengths(fresh, params).clamp_min(1e-12)
     freed, used = (delta * (filled | emptied)).flatten(2), flat_norm(delta, params.norm)
@@ -240,7 +242,9 @@ def _moved_bump(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, quer
         room = (params.eps**2 - used.square()).clamp_min(0.0)[:, None] / channels
         length = (freed.square().sum(2) + room).sqrt()
     else:
-        length = _BEYOND * (freed.abs().sum(2) + (params.eps - used).clamp_min(0.0)[:, None] / channels)
+        left = params.eps - used
+        room = torch.where(left > _CRUMBS * params.eps, left, 0.0)[:, None] / channels
+        length = _BEYOND * (freed.abs().sum(2) + room)
     delta = torch.where(filled, fresh * length.view(count, channels, 1, 1), delta * ~emptied)
     return batch.images + _of_length(delta, batch.images, params)
 

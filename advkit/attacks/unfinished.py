@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,11 +22,27 @@ SPEC = "advkit/unfinished-attack/1"
 EVERY = 10.0  # seconds of work between two writings: shorter runs write nothing
 
 _STAGE, _WHAT = ".stage", "unfinished attack"
+_OWN = re.compile(rf"\d{{7,}}-\d{{7,}}({re.escape(_STAGE)})?\.safetensors|\..*\.tmp")
 
 
 def unfinished_path(out: Path) -> Path:
     """``a.safetensors`` -> ``a.resume``, a folder."""
     return out.with_name(f"{out.stem}.resume")
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Raise InputError where ``folder`` is there and holds anything that no attack left."""
+    if folder.exists() and (not folder.is_dir() or any(not _OWN.fullmatch(one.name) for one in folder.iterdir())):
+        raise InputError(f"{folder}: is wanted for what the attack has done, and holds other files; choose another -o")
+
+
+def discard(folder: Path) -> None:
+    """Delete what an attack left in ``folder``, and nothing else."""
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if _OWN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        folder.rmdir()
 
 
 def kept_precision(folder: Path) -> str | None:
@@ -62,9 +78,10 @@ class UnfinishedAttack:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        if resume and not folder.is_dir():
+        refuse_other_files(folder)
+        if resume and not (folder.is_dir() and any(folder.iterdir())):
             raise InputError(f"{folder}: nothing to resume; start without --resume")
-        if not resume and folder.exists():
+        if not resume and folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder}: an unfinished attack; go on with --resume, or start anew with --force")
         self.folder, self._settings, self._resume = folder, dict(settings), resume
         self.tell: Callable[[str], None] = lambda text: None
@@ -116,17 +133,23 @@ class UnfinishedAttack:
 
     def remove(self) -> None:
         """The attack is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        discard(self.folder)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
 
 class UnfinishedWindow:
-    """The images of one window: their result, or the last stage that all of them have been through."""
+    """The images of one window: their result, or the last stage that all of them have been through.
+
+    Attributes:
+        earlier: seconds that the stages which are gone on from had taken.
+    """
 
     def __init__(self, attack: UnfinishedAttack, part: slice) -> None:
         self._attack, self._part = attack, part
+        self.earlier = 0.0
+        self._began = time.perf_counter()
         self._name = f"{part.start:07}-{part.stop:07}"
         self._stage = f"{self._name}{_STAGE}"
 
@@ -141,10 +164,15 @@ class UnfinishedWindow:
 
     def stage(self) -> Kept | None:
         """Where they stood after the last stage that was kept."""
-        return self._attack.read(self._stage)
+        kept = self._attack.read(self._stage)
+        if kept is not None:
+            self.earlier = kept.values["seconds"]
+        return kept
 
     def keep_stage(self, name: str, left: int, tensors: Mapping[str, Tensor], **values: Any) -> None:
         """The stage called ``name`` is over, and ``left`` images are not fooled."""
         images = f"images {self._part.start + 1} to {self._part.stop}"
         self._attack.tell(f"{images}: {name} done, {left} not fooled")
-        self._attack.keep(self._stage, Kept({name: one.detach().cpu() for name, one in tensors.items()}, values))
+        seconds = self.earlier + time.perf_counter() - self._began
+        kept = {name: one.detach().cpu() for name, one in tensors.items()}
+        self._attack.keep(self._stage, Kept(kept, {**values, "seconds": seconds}))

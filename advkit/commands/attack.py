@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import hashlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +128,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         for one in done.split(size):
             yield judge(one, networks, params, device, config.quantized)
 
-    unfinished = _unfinished(config, opened, chosen, params, size)
+    unfinished = _unfinished(config, opened, chosen, params, parts)
     with (
         _told(unfinished),
         _writer(config, opened, chosen, params, rank) as write,
@@ -143,7 +143,6 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
             progress.step("attack", summary.images, len(chosen))
     if rank > 0:
         return 0
-    unfinished.remove()
     summary.attack_unbounded(networks, gradient_models, chosen, device, config.batch_size)
     left_out = len(opened.images) - len(chosen)
     result = summary.result(
@@ -151,7 +150,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     )
     if config.figure is not None:
         _draw(config.figure, result.robust_accuracy, params, opened.names)
-    return envelope.finish(
+    status = envelope.finish(
         "attack",
         result,
         config,
@@ -164,6 +163,8 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         passed=result.gates,
         processes=world,
     )
+    unfinished.remove()
+    return status
 
 
 def _probed(
@@ -179,24 +180,37 @@ def _probed(
 
 
 def _unfinished(
-    config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams, size: int
+    config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams, parts: Sequence[slice]
 ) -> UnfinishedAttack:
     """Where what is done is kept; with --force what another run left is gone, whichever process comes first."""
-    from advkit.attacks.unfinished import UnfinishedAttack, unfinished_path
+    from advkit import __version__
+    from advkit.attacks.unfinished import UnfinishedAttack, discard, refuse_other_files, unfinished_path
     from advkit.files.tensors import fingerprint
     from advkit.parallel import process_group
 
     settings = {
-        "params": params.to_json() | {"target": config.target, "limit": config.limit, "batch-size": size},
-        "models": [fingerprint(network.net.state_dict()) for network in opened.networks],
+        "params": params.to_json() | {"target": config.target, "limit": config.limit},
+        "batch-size or number of processes": [config.batch_size, *(part.stop for part in parts[:1]), len(parts)],
+        "models": [
+            [network.spec.ref, fingerprint(network.net.state_dict()), _source(network.spec.ref)]
+            for network in opened.networks
+        ],
         "mean and std": [[*network.spec.mean, *network.spec.std] for network in opened.networks],
         "data": images.fingerprint,
+        "advkit": __version__,
     }
     folder = unfinished_path(config.out)
     with process_group.first_rank_first():
         if config.force and not config.resume and process_group.rank() == 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            refuse_other_files(folder)
+            discard(folder)
         return UnfinishedAttack(folder, settings, resume=config.resume)
+
+
+def _source(ref: str) -> str | None:
+    """sha256 of the file whose factory ``ref`` names: its weights don't tell what the network does with them."""
+    path = Path(ref.rpartition(":")[0])
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None
 
 
 @contextlib.contextmanager

@@ -102,6 +102,8 @@ def attack_params(
             raise InputError(f"--method {method}: {parsed.attack.name}:{name} does nothing in {norm}; leave it out")
     if unbounded and parsed.attack.minimal_norm and "eps" not in asked.explicit:
         eps = math.inf
+    elif norm == "l1" and "eps" not in asked.explicit:
+        raise InputError("--norm l1: give --eps too, a sum over all entries of an image: 8/255 is a radius of linf")
     if asked.target is not None and parsed.attack.chooses_targets:
         raise InputError(f"--target: {parsed.attack.name} chooses its targets itself; use apgd-ce or pgd")
     general = ("steps", "step_size", "random_start", "restarts", "loss")

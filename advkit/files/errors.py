@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _LONGEST = 600  # characters: names and lists in a message may be any length, the terminal is not
 
-_EXHAUSTED = ("t allocate memory", "not enough memory", "out of memory")
+_EXHAUSTED = ("allocate memory", "not enough memory", "out of memory", "status_alloc_failed", "bad_alloc")
 
 
 class InputError(Exception):
@@ -20,9 +20,13 @@ class InputError(Exception):
         super().__init__(line)
 
 
+class SingleImageError(MemoryError):
+    """Memory ran out with one image: no smaller batch helps."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out: Python's, numpy's or torch's way. Nothing is damaged then."""
-    words = str(error)
+    words = str(error).lower()
     return isinstance(error, MemoryError) or any(one in words for one in _EXHAUSTED)
 
 

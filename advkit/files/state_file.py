@@ -44,7 +44,10 @@ def read_state_file(
     Raises:
         InputError: a damaged file, or one of a run with other settings (named).
     """
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except InputError as error:
+        raise InputError(f"{str(error).rpartition(';')[0] or error}; start anew with --force") from error
     meta = parse_metadata(path, metadata, spec, what)
     if "sha256" not in meta:
         raise InputError(f"{path}: {what} of an earlier advkit, without checksum; start anew with --force")

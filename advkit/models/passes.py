@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from advkit.files.errors import is_out_of_memory
+from advkit.files.errors import SingleImageError, is_out_of_memory
 from advkit.files.streams import say
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def in_parts(run: Callable[[slice], T], count: int, at_once: int | None = None) 
             if not is_out_of_memory(error):
                 raise
             if stop - start <= 1:
-                raise MemoryError("out of memory at a single image") from error
+                raise SingleImageError("out of memory at a single image") from error
         else:
             sizes.append(stop - start)
             start = stop

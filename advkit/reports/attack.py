@@ -25,6 +25,7 @@ from advkit.tasks.task import Metric, Task
 
 _COUNTS = ("right", "still", "fooled", "fooled_8bit", "noise")  # of each surrogate
 _CURVE = 32  # steps of the curve of robust accuracy
+_USELESS = 0.05  # clean mAP@.5
 SURPRISING = 0.002  # of the images: what an attack without gradients may fool beyond those with them
 
 
@@ -247,7 +248,21 @@ class AttackSummary:
         self, out: Path, quantize: bool, excluded: int, class_names: Sequence[str], *, fail_on_flag: bool = False
     ) -> AttackResult:
         """The whole run; with ``fail_on_flag`` a gate that any suspicion fails."""
+        surrogates = [
+            SurrogateResult(
+                model=name,
+                clean_accuracy=rate(counts["right"], self.images),
+                adversarial_accuracy=rate(counts["still"], self.images),
+                success=rate(counts["fooled"], counts["right"]),
+                success_8bit=rate(counts["fooled_8bit"], counts["right"]) if self._levels else None,
+                noise_success=rate(counts["noise"], counts["right"]),
+                clean_detection=self._precisions(name, "clean", class_names),
+                adversarial_detection=self._precisions(name, "adversarial", class_names),
+            )
+            for name, counts in zip(self._names, self._counts, strict=True)
+        ]
         suspicions = self.suspicions(len(class_names))
+        suspicions += [doubt for one in surrogates for doubt in _useless_detector(one)]
         many = float(len(suspicions))
         bound = Gate(option="--fail-on-flag", bound=0, what="number of suspicions", value=many, passed=not suspicions)
         form: Literal["safetensors-float32", "safetensors-uint8", "png"]
@@ -257,19 +272,7 @@ class AttackSummary:
             output_form=form,
             images=self.images,
             excluded=excluded,
-            surrogates=[
-                SurrogateResult(
-                    model=name,
-                    clean_accuracy=rate(counts["right"], self.images),
-                    adversarial_accuracy=rate(counts["still"], self.images),
-                    success=rate(counts["fooled"], counts["right"]),
-                    success_8bit=rate(counts["fooled_8bit"], counts["right"]) if self._levels else None,
-                    noise_success=rate(counts["noise"], counts["right"]),
-                    clean_detection=self._precisions(name, "clean", class_names),
-                    adversarial_detection=self._precisions(name, "adversarial", class_names),
-                )
-                for name, counts in zip(self._names, self._counts, strict=True)
-            ],
+            surrogates=surrogates,
             ensemble_success=rate(*self._ensemble),
             stages=[AttackStage(attack=name, fooled=fooled) for name, fooled in self._stages.items()],
             norms=norms_reached(self._sums, self._most, self._fooled, self.images),
@@ -283,6 +286,14 @@ class AttackSummary:
             gates=[bound] if fail_on_flag else [],
             attack_seconds=round(self._seconds, 3),
         )
+
+
+def _useless_detector(found: SurrogateResult) -> list[str]:
+    """A detector that finds next to nothing in the clean images: there is nothing to attack."""
+    clean = found.clean_detection
+    if clean is None or clean.map50 is None or clean.map50 >= _USELESS:
+        return []
+    return [f"{found.model}: mAP@.5 {clean.map50:.4f} on the clean images: other normalisation, classes or weights?"]
 
 
 def table(result: AttackResult, params: AttackParams) -> list[str]:

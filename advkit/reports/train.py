@@ -91,7 +91,9 @@ def epoch_line(record: dict[str, Any], epochs: int) -> str:
         parts.append(f"held-out mAP@.5 {precision(record['validation_map50'])}")
     elif held:
         parts.append(f"held-out {100 * record['validation_right'] / held:.1f} %")
-    if checked := record.get("check_images"):
+    if record.get("robust_map50") is not None:
+        parts.append(f"{precision(record['robust_map50'])} under PGD")
+    elif checked := record.get("check_images"):
         parts.append(f"{100 * record['robust_right'] / checked:.1f} % under PGD")
     for name in ("domain", "local_domain", "global_domain"):
         if (found := record.get(f"{name}_accuracy")) is not None:

@@ -281,22 +281,26 @@ def flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixRes
             continue
         if noise.rate and noise.rate >= cond.rate:
             told.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
-    return told + _stronger_transfers(result.pairs)
+    return told + _stronger_transfers(result.pairs, [plan.names[k] for k in plan.surrogates])
 
 
-def _stronger_transfers(pairs: Sequence[Pair]) -> list[str]:
-    """Of networks that others' adversarial examples fool more often than their own (Athalye et al. 2018)."""
+def _stronger_transfers(pairs: Sequence[Pair], surrogates: Sequence[str]) -> list[str]:
+    """Of networks that others' adversarial examples fool more often than their own (Athalye et al. 2018).
+
+    Of those made here on ``surrogates``, which have one budget and the same images; sets made before have theirs.
+    """
     told = []
-    own = {pair.victim: pair for pair in headline(pairs) if pair.white_box}
-    for pair in headline(pairs):
+    made = [pair for pair in headline(pairs) if pair.surrogate in surrogates]
+    own = {pair.victim: pair.raw for pair in made if pair.surrogate == pair.victim}
+    for pair in made:
         best = own.get(pair.victim)
-        if pair.white_box or best is None:
+        if best is None:
             continue
-        more, total = pair.raw.successes - best.raw.successes, best.raw.total
-        if more > max(1.0, SURPRISING * total):
+        more = pair.raw.successes - best.successes
+        if more > max(1.0, SURPRISING * best.total):
             told.append(
-                f"{pair.victim}: {pair.surrogate}'s examples fool it on {pair.raw.successes} of {total} images, "
-                f"those made on itself on {best.raw.successes}: its gradients may be masked"
+                f"{pair.victim}: {pair.surrogate}'s examples fool it on {pair.raw.successes} of {best.total} images, "
+                f"those made on itself on {best.successes}: its gradients may be masked"
             )
     return told
 

@@ -254,3 +254,12 @@ def test_autoattack_has_the_papers_restarts_and_classes(
     run(trained, images, labels, text, eps=0.3, norm="l2")
     assert seen == [(1, 1), (2, 9)]
     assert autoattack.AUTOATTACK.norms == ("linf", "l2", "l1")
+
+
+def test_square_finds_the_same_in_batches_of_any_size(trained: Network, test_digits: Digits) -> None:
+    images, labels = test_digits[0][:24], test_digits[1][:24]
+    params = AttackParams(parse_method("square:queries=300"), eps=2.0, norm="l1", goal="robustness")
+    rows = torch.arange(24)
+    whole = attack([trained], images, labels, rows, params).images
+    parts = [attack([trained], images[p], labels[p], rows[p], params).images for p in rows.split(7)]
+    assert (torch.cat(parts) - whole).abs().max() < 1e-4

@@ -177,3 +177,16 @@ def test_the_largest_slopes_share_a_unit_step_and_equals_come_along() -> None:
     assert found[0].tolist() == pytest.approx([1 / 3, -1 / 3, 1 / 3, 0])
     assert found[1].tolist() == [0, 0, 1, 0]
     assert l1_ball.ranked_signs(gradient, torch.tensor([0, 1])).flatten(1)[0].tolist() == [0, -1, 0, 0]
+
+
+@pytest.mark.parametrize("eps", [1.0, 30.0])
+def test_large_projections_stay_inside_as_float32_holds_them(eps: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 224, 224, generator=draw)
+    wanted = torch.rand(2, 3, 224, 224, generator=draw) * 2 - 1
+    for perturbation in (wanted, wanted * 3 * eps / wanted.abs().flatten(1).sum(1).view(-1, 1, 1, 1)):
+        found = l1_ball.project(perturbation, images, eps)
+        written = (images + found) - images
+        length = written.abs().flatten(1).sum(1, dtype=torch.float64)
+        assert (length <= eps * (1 + 1e-6)).all(), length
+        assert (length > 0.98 * eps).all(), length

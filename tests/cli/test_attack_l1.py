@@ -121,3 +121,12 @@ def test_cw_and_ddn_are_refused_in_l1(r: Path, inside: Run, tmp_path: Path) -> N
         assert found.returncode == 2
         assert one_line(found) == f"advkit: --norm l1: {method} has l2 only"
         assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_the_radius_of_linf_is_not_taken_for_one_of_l1(r: Path, inside: Run, tmp_path: Path) -> None:
+    options = ["--data", "digits", "--limit", "5", "--norm", "l1", "--method", "apgd-ce"]
+    refused = one_line(inside("attack", r, *options, "-o", tmp_path / "a.safetensors"))
+    assert refused == (
+        "advkit: --norm l1: give --eps too, a sum over all entries of an image: 8/255 is a radius of linf"
+    )
+    assert "--norm l1: give --eps too" in one_line(inside("transfer-matrix", f"R={r}", f"V={r}", *options))

@@ -131,10 +131,13 @@ def test_what_is_unfinished_is_neither_forgotten_nor_taken_for_another_attack(at
     assert "go on with --resume, or start anew" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors"))
     other = [*AUTOATTACK[:-1], "0.05", "-o", "a.safetensors", "--resume"]
     assert "another eps (eps: 0.02 there, 0.05 here)" in one_line(attack(*other))
-    for more, told in ((["--seed", "1"], "another seed"), (["--batch-size", "7"], "another batch-size")):
+    for more, told in ((["--seed", "1"], "another seed"), (["--batch-size", "7"], "another batch-size or number of")):
         assert told in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume", *more))
-    Path("net.py").write_text(NET.replace("manual_seed(0)", "manual_seed(1)"))
-    assert "another models" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+    for change in (("manual_seed(0)", "manual_seed(1)"), ("ReLU", "Tanh")):
+        Path("net.py").write_text(NET.replace(*change))
+        assert "another models" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
+    Path("net.py").write_text(NET)
+    assert "another mean" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume", "--mean", "0.1"))
     write(39)
     assert "data" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume"))
     assert {path.name for path in folder.iterdir()} == KEPT
@@ -214,3 +217,59 @@ def test_an_attack_that_can_keep_nothing_goes_on(attack: Run, monkeypatch: pytes
     assert "the attack goes on" in line
     assert not Path("a.resume").exists()
     assert Path("a.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+
+
+def test_another_target_is_another_attack(attack: Run) -> None:
+    options = ["--method", "pgd", "--eps", "0.05", "--steps", "4", "-o", "a.safetensors", "--goal", "transfer"]
+    assert attack(*options, "--target", "next", stop=20).returncode == 130
+    assert "another target" in one_line(attack(*options, "--target", "random", "--resume"))
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"], ["--force"]])
+def test_a_folder_of_other_files_is_left_alone(more: list[str], attack: Run) -> None:
+    Path("a.resume").mkdir()
+    Path("a.resume/thesis.txt").write_text("years of work")
+    assert "holds other files; choose another -o" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors", *more))
+    assert Path("a.resume/thesis.txt").read_text() == "years of work"
+    assert not Path("a.safetensors").exists()
+
+
+def test_what_is_kept_stays_until_the_report_is_there(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
+
+    def full(*given: object, **more: object) -> int:
+        raise InputError("r.json: cannot write: No space left on device; nothing was changed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("advkit.reports.envelope.finish", full)
+        assert "r.json" in one_line(attack(*AUTOATTACK, "-o", "a.safetensors"))
+    assert Path("a.resume").is_dir()
+    assert result(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume")) == whole
+    assert not Path("a.resume").exists()
+
+
+def test_time_has_to_pass_between_two_writings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = [0.0]
+    monkeypatch.setattr(unfinished.time, "monotonic", lambda: now[0])
+    kept = unfinished.UnfinishedAttack(tmp_path / "a.resume", {}, resume=False)
+    seen = []
+    for number in range(25):
+        now[0] += 1.0
+        kept.window(slice(number, number + 1)).keep_result(unfinished.Kept({"images": torch.zeros(1)}, {}))
+        seen.append(len(list(tmp_path.glob("a.resume/*"))))
+    assert seen == [0] * 9 + [10] * 10 + [20] * 6
+
+
+def test_zero_gradients_of_stages_before_are_counted_too(attack: Run) -> None:
+    """The net of this one is flat: no stage with gradients finds any."""
+    flat = NET.replace("super().forward(images)", "super().forward((images * 8).round() / 8)")
+    Path("net.py").write_text(flat)
+    whole = result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
+    assert whole["zero_gradients"] > 0
+    passes = int(Path("passes").read_text())
+    for stop in range(passes // 4, passes, 4):
+        assert attack(*AUTOATTACK, "-o", "a.safetensors", "--force", stop=stop).returncode == 130
+        if list(Path("a.resume").glob("*.stage.safetensors")):
+            break
+    assert list(Path("a.resume").glob("*.stage.safetensors"))
+    assert result(attack(*AUTOATTACK, "-o", "a.safetensors", "--resume")) == whole

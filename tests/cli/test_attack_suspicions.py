@@ -213,3 +213,12 @@ def test_what_has_no_use_for_a_goal_or_has_one_norm(attack: Any, inside: Run) ->
     assert json.loads(found.stdout)["params"]["norm"] == "l2"
     told = one_line(inside("attack", "models.py:plain", *data, "--method", "ddn", "--norm", "linf"))
     assert "ddn has l2 only" in told
+
+
+def test_a_detector_that_finds_nothing_is_told(inside: Run, tmp_path: Path) -> None:
+    options = ["--data", "scenes/photo#test", "--limit", "4", "--eps", "2/255", "--steps", "1", "--fail-on-flag", "-q"]
+    done = inside("attack", "advkit/tiny-ssd", *options, "-o", tmp_path / "a.safetensors")
+    assert done.returncode == 1, done.stderr
+    (flag,) = json.loads(done.stdout)["result"]["suspicions"]
+    assert "tiny-ssd: mAP@.5 0.0" in flag
+    assert "on the clean images: other normalisation, classes or weights?" in flag
