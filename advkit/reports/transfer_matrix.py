@@ -281,10 +281,10 @@ def flags(plan: Plan, images: ImageSet, found: Matrix, result: TransferMatrixRes
             continue
         if noise.rate and noise.rate >= cond.rate:
             told.append(f"{pair.surrogate} -> {pair.victim}: noise of the same norm fools as often")
-    return told + _stronger_transfers(result.pairs, [plan.names[k] for k in plan.surrogates])
+    return told + stronger_transfers(result.pairs, [plan.names[k] for k in plan.surrogates])
 
 
-def _stronger_transfers(pairs: Sequence[Pair], surrogates: Sequence[str]) -> list[str]:
+def stronger_transfers(pairs: Sequence[Pair], surrogates: Sequence[str]) -> list[str]:
     """Of networks that others' adversarial examples fool more often than their own (Athalye et al. 2018).
 
     Of those made here on ``surrogates``, which have one budget and the same images; sets made before have theirs.

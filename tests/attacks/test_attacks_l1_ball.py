@@ -190,3 +190,11 @@ def test_large_projections_stay_inside_as_float32_holds_them(eps: float) -> None
         length = written.abs().flatten(1).sum(1, dtype=torch.float64)
         assert (length <= eps * (1 + 1e-6)).all(), length
         assert (length > 0.98 * eps).all(), length
+
+
+def test_images_off_the_grid_have_no_level_within_a_small_radius() -> None:
+    clean = torch.full((2, 1, 3, 3), 100.4)  # 0.4 of a level each to the nearest one
+    assert l1_ball.round_within(clean, clean, 9 * 0.4 - 0.1, 1e-3) is None
+    found = l1_ball.round_within(clean, clean, 9 * 0.4 + 0.1, 1e-3)
+    assert found is not None
+    assert torch.equal(found, torch.full_like(clean, 100.0))

@@ -198,6 +198,11 @@ def test_a_log_gets_a_line_now_and_then(attack: Run, monkeypatch: pytest.MonkeyP
     assert [line.split(",")[0] for line in told if "attack " in line] == [
         f"advkit: attack {done}/40" for done in (8, 16, 24, 32, 40)
     ]
+    now = iter(range(10_000))
+    with monkeypatch.context() as patch:  # a second between any two looks at the clock: not every line is due
+        patch.setattr("advkit.commands.output._LINE", 4.5)
+        patch.setattr("advkit.commands.output.time.perf_counter", lambda: float(next(now)))
+        assert 1 <= len(attack(*AUTOATTACK, "-o", "a.safetensors", quiet=False).stderr.splitlines()) <= len(told) // 2
     monkeypatch.setattr("advkit.commands.output._LINE", 3600.0)
     assert not attack(*AUTOATTACK, "-o", "a.safetensors", quiet=False).stderr
     assert not attack(*AUTOATTACK, "-o", "a.safetensors").stderr
