@@ -62,7 +62,6 @@ class Last:
 def net():
     builtins.last = Last()
     atexit.register(print, "at exit", file=sys.stderr)
-    atexit.register(lambda: sys.stdout.write("\\n"))  # and stays in its buffer until somebody flushes
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 """
@@ -241,6 +240,5 @@ def test_a_process_ends_before_threads_of_its_group_can_be_in_the_way(tmp_path: 
     found = torchrun("evaluate", f"{tmp_path / 'late.py'}:net", "--data", tmp_path / "few.npz")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["result"]["images"] == 6
-    assert found.stdout.count("}\n\n\n") == 1
     assert "shutdown" not in found.stderr
     assert found.stderr.count("at exit") == 2
