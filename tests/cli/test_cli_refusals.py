@@ -27,7 +27,7 @@ BAD = {  # command line: words of the answer
     f"{ATTACK} --norm l2 --eps 8.001": ("--eps 8.001", "1x8x8", "further apart than 8"),
     f"{MATRIX} --norm l2 --eps 9": ("--eps 9", "further apart than 8"),
     f"{ATTACK} --norm l1 --eps 64.1": ("--eps 64.1", "1x8x8", "further apart than 64"),
-    f"{ATTACK} --norm l1 --step-size 65": ("--step-size 65", "further apart than 64"),
+    f"{ATTACK} --norm l1 --eps 5 --step-size 65": ("--step-size 65", "further apart than 64"),
     f"{ATTACK} --norm l1 --method cw": ("--norm l1", "cw has l2 only"),
     f"{ATTACK} --norm l1 --method apgd-ce:rho=0.5": ("apgd-ce:rho does nothing in l1", "leave it out"),
     f"{ATTACK} --steps 0": ("--steps",),

@@ -47,6 +47,13 @@ def test_it_is_the_same_graph_in_a_fixed_form(found):
     assert (form.stem, form.head, form.output) == (found.stem, found.head, numbers.get(found.output, 0))
 
 
+def test_twins_keep_the_order_of_their_ids_however_the_nodes_stand():
+    twins = [node(1, (0,)), node(2, (1,)), node(3, (1,)), node(4, (0, 2, 3)), node(5, (4,))]
+    for nodes in itertools.permutations(twins[:4]):
+        found = genome(*nodes, twins[4])
+        assert canonical_numbering(found) == {number: number for number in range(1, 6)}
+
+
 @settings(deadline=None)
 @given(genomes(most_nodes=4), st.data())
 def test_every_field_with_an_effect_tells_genomes_apart(found, data):

@@ -89,9 +89,10 @@ class _Search:
         """Nodes that differ by themselves, told apart; levels come first, so that numbers are a topological order."""
         keys: dict[int, Any] = {}
         met: Counter[Any] = Counter()
-        for name, inputs in self.inputs.items():
+        for name, inputs in sorted(self.inputs.items()):
             kind = (self.levels[name], 0 in inputs, self.features[name])
-            # Twins, alike and with the same neighbours, can be exchanged: any order of them gives the same result.
+            # Twins, alike and with the same neighbours, can be exchanged: any order gives the same result, that of ids
+            # leaves a canonical form as it is.
             twins = (kind, frozenset(inputs), frozenset(self.readers[name]))
             keys[name] = (*kind, met[twins])
             met[twins] += 1
