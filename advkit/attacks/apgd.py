@@ -132,7 +132,7 @@ def _run(
     places = torch.arange(len(batch.rows), device=result.device)
     x = (batch.images + _edge_start(batch, params, streams)).clamp(0.0, 1.0)
     gradient, outputs = objective.gradient(batch, x, loss=_loss(objective))
-    loss = _losses(objective, outputs, batch)
+    loss = objective.comparable_losses(outputs, batch, _loss(objective))
     zeros = torch.zeros_like(loss)
     state = _State(
         x, x, gradient, loss, x, gradient, loss, zeros + 2.0 * params.eps, zeros, loss, zeros == 0, places
@@ -151,7 +151,7 @@ def _run(
             state.gradient, outputs = objective.gradient(batch, state.x, loss=_loss(objective))
         else:
             outputs = objective.outputs(state.x)
-        _count(state, _losses(objective, outputs, batch))
+        _count(state, objective.comparable_losses(outputs, batch, _loss(objective)))
         hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
         since += 1
         if since == check:  # after the verdict, for it moves points away from where the outputs were taken
@@ -170,11 +170,6 @@ def _loss(objective: Objective) -> BatchLoss:
         return targeted_dlr(outputs, part.targets, part.aims)
 
     return loss
-
-
-def _losses(objective: Objective, outputs: Any, batch: Batch) -> Tensor:
-    """(N,) losses at ``outputs``, without NaN."""
-    return objective.comparable(_loss(objective)(outputs, batch).to(batch.images.dtype))
 
 
 def _edge_start(batch: Batch, params: AttackParams, streams: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from advkit.metrics.norms import per_image
 
 _WIDER, _SHARE = (3.0, 2.0), 0.3  # radii before the last, in eps, and the part of the steps that each gets
 _CHECK = 0.04  # of the steps at a radius: from one check to the next
-_SPARSER = 0.95  # part of the entries moved at the last check below which the step starts anew
-_FEWER = 1.5  # by which the entries of a step are fewer than those moved, and by which a step shrinks
-_LEAST = 10.0  # times smaller than the radius the step may become
+_RESTART_BELOW = 0.95  # part of the entries moved at the last check below which the step starts anew
+_SPARSITY_FACTOR = 1.5  # by which the entries of a step are fewer than those moved, and by which a step shrinks
+_MIN_STEP_RATIO = 10.0  # times smaller than the radius the step may become
 
 
 def phases(steps: int) -> list[tuple[float, int]]:
@@ -91,7 +91,7 @@ def _at_radius(
     places, last = torch.arange(len(x), device=x.device), radius <= params.eps
     gradient, outputs = objective.gradient(batch, x, loss=loss)
     moved, step = l1_ball.entries_moved(x, batch.images), torch.full_like(result_loss, radius)
-    state = _State(x, gradient, x, gradient, _losses(objective, outputs, batch, loss), step, moved, places)
+    state = _State(x, gradient, x, gradient, objective.comparable_losses(outputs, batch, loss), step, moved, places)
     check = max(int(_CHECK * steps), 1)
     hit = torch.zeros_like(places, dtype=torch.bool)
     if last:
@@ -102,24 +102,19 @@ def _at_radius(
             batch, state = batch.take(left), state.take(left)
             if not len(state.places):
                 break
-        signs = l1_ball.ranked_signs(state.gradient, (state.moved / _FEWER).ceil().long())
+        signs = l1_ball.ranked_signs(state.gradient, (state.moved / _SPARSITY_FACTOR).ceil().long())
         state.x = _inside(state.x + per_image(state.step) * signs, batch.images, radius)
         if number < steps:
             state.gradient, outputs = objective.gradient(batch, state.x, loss=loss)
         else:
             outputs = objective.outputs(state.x)
-        _note(state, _losses(objective, outputs, batch, loss))
+        _note(state, objective.comparable_losses(outputs, batch, loss))
         reached[state.places] = state.best
         if last:
             hit = keep_better(result, result_loss, state.places, state.x, outputs, objective, batch)
         if number % check == 0:
             _adapt(state, l1_ball.entries_moved(state.best, batch.images), radius)
     return reached, (result, result_loss)
-
-
-def _losses(objective: Objective, outputs: Tensor, batch: Batch, loss: BatchLoss) -> Tensor:
-    """(N,) losses at ``outputs``, without NaN."""
-    return objective.comparable(loss(outputs, batch).to(batch.images.dtype))
 
 
 def _note(state: _State, loss: Tensor) -> None:
@@ -132,8 +127,8 @@ def _note(state: _State, loss: Tensor) -> None:
 
 def _adapt(state: _State, moved: Tensor, radius: float) -> None:
     """A check: the step is the radius again, from the best point, where that became sparser; elsewhere it shrinks."""
-    sparser = moved < _SPARSER * state.moved
-    state.step = torch.where(sparser, radius, (state.step / _FEWER).clamp(radius / _LEAST, radius))
+    sparser = moved < _RESTART_BELOW * state.moved
+    state.step = torch.where(sparser, radius, (state.step / _SPARSITY_FACTOR).clamp(radius / _MIN_STEP_RATIO, radius))
     state.moved = moved
     state.x = torch.where(per_image(sparser), state.best, state.x)
     state.gradient = torch.where(per_image(sparser), state.best_gradient, state.gradient)

@@ -41,14 +41,14 @@ def autoattack(
         (FAB_T, 1, {"steps": steps, "targets": targets}),
         (SQUARE, 1, {"queries": queries, "rescale": 0}),
     ]
-    kept = objective.kept_stage()
-    if kept is None:
+    begun = objective.load_stage()
+    if begun is None:
         done, found = 0, batch.images.clone()
         with objective.in_float32():
             wrong = objective.verdict(objective.outputs(found), found, batch)[0]
         places = (~wrong).nonzero().squeeze(1)  # what is wrong already needs nothing, and counts with no attack
     else:
-        done, (found, places) = kept[0], (kept[1][name] for name in ("found", "places"))
+        done, found, places = begun
     for number, (attack, restarts, given) in enumerate(stages):
         if number < done:
             continue
@@ -62,7 +62,7 @@ def autoattack(
         found[places] = images
         objective.stages[attack.name] = objective.stages.get(attack.name, 0) + int(hit.sum())
         places = places[~hit]
-        objective.keep_stage(number + 1, attack.name, found=found, places=places)
+        objective.save_stage(number + 1, attack.name, found=found, places=places)
     return found
 
 

@@ -108,7 +108,7 @@ def random_start(images: Tensor, indices: Tensor, eps: float, norm: Norm, seed: 
     else:
         pixels = canvas.is_pixel(images).flatten(1).sum(1, keepdim=True) * images.shape[1]
         radius = counter_rng.uniform(seed, indices, counter_rng.stream("random radius", restart), 1) ** (1.0 / pixels)
-        drawn = _direction(images, indices, norm, seed, stream, size + 1) * radius * eps
+        drawn = direction(images, indices, norm, seed, stream, size + 1) * radius * eps
     return project(drawn.view_as(images), images, eps, norm)
 
 
@@ -124,12 +124,12 @@ def noise(images: Tensor, indices: Tensor, eps: float | Tensor, norm: Norm, seed
     if norm == "linf":
         drawn = counter_rng.signs(seed, indices, stream, size)
     else:
-        drawn = _direction(images, indices, norm, seed, stream, size)
+        drawn = direction(images, indices, norm, seed, stream, size)
     return (images + drawn.view_as(images) * eps).clamp(0.0, 1.0)
 
 
-def _direction(images: Tensor, indices: Tensor, norm: Norm, seed: int, stream: int, count: int) -> Tensor:
-    """(N, C H W) of norm 1, L2 or L1, in uniform directions of its ball; ``count`` numbers are drawn, or one more."""
+def direction(images: Tensor, indices: Tensor, norm: Norm, seed: int, stream: int, count: int) -> Tensor:
+    """(N, C H W) of L2 or L1 norm 1, in uniform directions of that ball; of ``count`` numbers drawn the first count."""
     size = images[0].numel()
     draw = counter_rng.normal if norm == "l2" else counter_rng.laplace
     drawn = draw(seed, indices, stream, count)[:, :size]

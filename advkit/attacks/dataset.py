@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from advkit.attacks.admix import PartnerPool, partner_pool
 from advkit.attacks.params import AttackParams
+from advkit.attacks.resume_folder import WindowState
 from advkit.attacks.run import AttackBatch, attack, check_method
-from advkit.attacks.unfinished import UnfinishedWindow
 from advkit.data.images import ImageSet
 from advkit.tasks.prediction import outputs_of
 from advkit.tasks.task import FROM_DATA, Task, task_of
@@ -162,7 +162,7 @@ def attack_images(
     device: str,
     at_once: int | None = None,
     pool: PartnerPool | None = None,
-    window: UnfinishedWindow | None = None,
+    window: WindowState | None = None,
 ) -> AttackedBatch:
     """Attack one batch, or take from ``window`` what was found before it was interrupted.
 
@@ -170,7 +170,7 @@ def attack_images(
         clean: the batch.
         at_once: images in a pass; by default all.
         pool: of :func:`pool_for`.
-        window: where what is found is kept.
+        window: where what is found is saved.
         surrogates, gradient_models, params, target, device: as of :func:`attack_set`.
     """
     images, truth, indices = (value.to(device) for value in (clean.images, clean.targets, clean.indices))
@@ -183,8 +183,8 @@ def attack_images(
         logits = partial(outputs_of, surrogates, images, at_once)
         aims = task.aim(target, truth, indices, logits, count, params.seed)
     partners = None if pool is None else pool.partners(task_of(surrogates).strata(truth))
-    if window is not None and (kept := window.result()) is not None:
-        found, seconds = AttackBatch.from_kept(kept), kept.values["seconds"]
+    if window is not None and (state := window.result()) is not None:
+        found, seconds = AttackBatch.from_state(state), state.values["seconds"]
     else:
         began = time.perf_counter()
         found = attack(
@@ -194,7 +194,7 @@ def attack_images(
         seconds = time.perf_counter() - began
         if window is not None:
             seconds += window.earlier
-            window.keep_result(found.to_kept(seconds))
+            window.save_result(found.to_state(seconds))
     return AttackedBatch(clean.images, found.images, clean.targets, clean.indices, aims.cpu(), found, seconds)
 
 

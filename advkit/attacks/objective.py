@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advkit.attacks import budget
 from advkit.attacks.admix import Partners
 from advkit.attacks.params import AttackParams
-from advkit.attacks.unfinished import UnfinishedWindow
+from advkit.attacks.resume_folder import WindowState
 from advkit.data import canvas
 from advkit.files.errors import InputError
 from advkit.metrics.norms import flat_norm
@@ -92,7 +92,7 @@ class Objective:
         zero: (N,) bool, images whose loss gave an all-zero or NaN gradient at some step.
         dead: (N,) bool, those for which the task's fallback loss gave none either.
         stages: of an attack that is made of others, how many images each of them fooled.
-        window: where such an attack keeps how far it came, if anywhere.
+        window: where such an attack saves how far it came, if anywhere.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Objective:
         self.zero = torch.zeros(count, dtype=torch.bool, device=device)
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
         self.stages: dict[str, int] = {}
-        self.window: UnfinishedWindow | None = None
+        self.window: WindowState | None = None
 
-    def keep_stage(self, done: int, name: str, *, found: Tensor, places: Tensor) -> None:
-        """``done`` stages of the attack are over, the last called ``name``; what was counted is kept with its results.
+    def save_stage(self, done: int, name: str, *, found: Tensor, places: Tensor) -> None:
+        """``done`` stages of the attack are over, the last called ``name``; what was counted is saved with its results.
 
         Args:
             done, name: of the stages.
@@ -124,18 +124,19 @@ class Objective:
         if self.window is not None:
             counts = {"forwards": self.forwards, "backwards": self.backwards, "stages": self.stages}
             tensors = {"found": found, "places": places, "zero": self.zero, "dead": self.dead}
-            self.window.keep_stage(name, len(places), tensors, done=done, **counts)
+            self.window.save_stage(name, len(places), tensors, done=done, **counts)
 
-    def kept_stage(self) -> tuple[int, dict[str, Tensor]] | None:
-        """What :meth:`keep_stage` kept, with which counting goes on; None where nothing is kept."""
-        kept = None if self.window is None else self.window.stage()
-        if kept is None:
+    def load_stage(self) -> tuple[int, Tensor, Tensor] | None:
+        """``done``, ``found`` and ``places`` of :meth:`save_stage`, whose counts are taken over; None without."""
+        state = None if self.window is None else self.window.stage()
+        if state is None:
             return None
-        tensors = {name: one.to(self.zero.device) for name, one in kept.tensors.items()}
-        self.zero, self.dead = tensors.pop("zero"), tensors.pop("dead")
-        self.forwards, self.backwards = kept.values["forwards"], kept.values["backwards"]
-        self.stages = dict(kept.values["stages"])
-        return kept.values["done"], tensors
+        found, places, self.zero, self.dead = (
+            state.tensors[name].to(self.zero.device) for name in ("found", "places", "zero", "dead")
+        )
+        self.forwards, self.backwards = state.values["forwards"], state.values["backwards"]
+        self.stages = dict(state.values["stages"])
+        return state.values["done"], found, places
 
     @contextlib.contextmanager
     def using(self, loss: str) -> Iterator[None]:
@@ -175,6 +176,10 @@ class Objective:
     def comparable(self, losses: Tensor) -> Tensor:
         """``losses`` without NaN: outputs that are no numbers are what an untargeted attack wants, a targeted never."""
         return losses.nan_to_num(nan=-torch.inf if self.params.targeted else torch.inf)
+
+    def comparable_losses(self, outputs: Any, batch: Batch, loss: BatchLoss) -> Tensor:
+        """(N,) of ``loss`` at ``outputs``, without NaN, in the precision of the images."""
+        return self.comparable(loss(outputs, batch).to(batch.images.dtype))
 
     def fooled(self, outputs: Any, targets: Tensor) -> Tensor:
         """(N,) bool: the attack's aim is reached at ``outputs``, and there is nothing more to gain."""

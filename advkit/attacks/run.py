@@ -13,8 +13,8 @@ from advkit.attacks.admix import Partners
 from advkit.attacks.methods import Method
 from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
+from advkit.attacks.resume_folder import SavedState, WindowState
 from advkit.attacks.sgm import has_branches
-from advkit.attacks.unfinished import Kept, UnfinishedWindow
 from advkit.files.errors import InputError
 from advkit.models.network import Network
 from advkit.tasks.task import Task, task_of
@@ -41,16 +41,16 @@ class AttackBatch:
     dead: Tensor
     stages: dict[str, int] = field(default_factory=dict)
 
-    def to_kept(self, seconds: float) -> Kept:
-        """The same, with the time that it took, for :meth:`from_kept`."""
+    def to_state(self, seconds: float) -> SavedState:
+        """The same, with the time that it took, for :meth:`from_state`."""
         tensors = {"images": self.images, "zero": self.zero_gradients, "dead": self.dead}
         counts = {"forwards": self.forwards, "backwards": self.backwards, "stages": self.stages}
-        return Kept({name: one.cpu() for name, one in tensors.items()}, {**counts, "seconds": seconds})
+        return SavedState({name: one.cpu() for name, one in tensors.items()}, {**counts, "seconds": seconds})
 
     @classmethod
-    def from_kept(cls, kept: Kept) -> AttackBatch:
-        """What :meth:`to_kept` made, on the CPU."""
-        tensors, values = kept.tensors, kept.values
+    def from_state(cls, state: SavedState) -> AttackBatch:
+        """What :meth:`to_state` made, on the CPU."""
+        tensors, values = state.tensors, state.values
         counts = values["forwards"], values["backwards"]
         return cls(tensors["images"], *counts, tensors["zero"], tensors["dead"], dict(values["stages"]))
 
@@ -64,7 +64,7 @@ def attack(
     *,
     at_once: int | None = None,
     partners: Partners | None = None,
-    window: UnfinishedWindow | None = None,
+    window: WindowState | None = None,
 ) -> AttackBatch:
     """Adversarial images for one batch.
 
@@ -76,7 +76,7 @@ def attack(
         params: the attack.
         at_once: how many images go through the networks together; by default all.
         partners: what the images may be mixed with; admix needs them.
-        window: where an attack of several stages keeps how far it came, and from where it goes on.
+        window: where an attack of several stages saves how far it came, and from where it goes on.
 
     Raises:
         InputError: surrogates of different tasks, without gradients or residual branches where the method needs them,

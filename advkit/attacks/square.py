@@ -18,8 +18,8 @@ from advkit.metrics.norms import flat_norm, per_image
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 at which the square halves
 _SCHEDULE = 10_000
 _MOST_AHEAD = 32  # queries of an image in one pass
-_BEYOND = 3.0  # times its share of an L1 budget that a moved bump has: projected, the smallest entries vanish
-_CRUMBS = 1e-4  # of eps: what roundings leave of an L1 budget is no room
+_L1_SHARES = 3.0  # times its share of an L1 budget that a moved bump has: projected, the smallest entries vanish
+_L1_ROUNDING = 1e-4  # of eps: what roundings leave of an L1 budget is no room
 _BLOCK = 256  # queries that are planned together
 
 
@@ -243,8 +243,8 @@ def _moved_bump(x: Tensor, batch: Batch, params: AttackParams, plan: _Plan, quer
         length = (freed.square().sum(2) + room).sqrt()
     else:
         left = params.eps - used
-        room = torch.where(left > _CRUMBS * params.eps, left, 0.0)[:, None] / channels
-        length = _BEYOND * (freed.abs().sum(2) + room)
+        room = torch.where(left > _L1_ROUNDING * params.eps, left, 0.0)[:, None] / channels
+        length = _L1_SHARES * (freed.abs().sum(2) + room)
     delta = torch.where(filled, fresh * length.view(count, channels, 1, 1), delta * ~emptied)
     return batch.images + _of_length(delta, batch.images, params)
 

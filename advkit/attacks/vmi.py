@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from advkit.attacks.attack import Modifier
+from advkit.attacks.budget import direction
 from advkit.data import counter_rng
 from advkit.metrics.norms import Norm
 
@@ -30,13 +31,8 @@ def neighbours(
         if norm == "linf":
             offset = beta * eps * (2.0 * counter_rng.uniform(seed, indices, drawn_by, size) - 1.0)
         else:
-            draw = counter_rng.normal if norm == "l2" else counter_rng.laplace
-            drawn = draw(seed, indices, drawn_by, size + 1)[:, :size]
             part = counter_rng.uniform(seed, indices, counter_rng.stream("vmi radius", *stream, number), 1)
-            length = (drawn.norm(dim=1, keepdim=True) if norm == "l2" else drawn.abs().sum(1, keepdim=True)).clamp_min(
-                1e-12
-            )
-            offset = drawn / length * (beta * eps * part ** (1.0 / size))
+            offset = direction(x, indices, norm, seed, drawn_by, size + 1) * (beta * eps * part ** (1.0 / size))
         found.append(x + offset.view_as(x).to(x.dtype))
     return found
 

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import advkit
-from advkit.files.errors import InputError, Interrupted, SingleImageError, is_out_of_memory
+from advkit.files.errors import MEMORY_ADVICE, InputError, Interrupted, is_out_of_memory, memory_error
 from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
@@ -170,9 +170,7 @@ def _line(error: Exception, tool: str) -> str:
             return f"{choice[1]} {choice[2]}: choose from {known}"
         return f"{told} (see --help)"
     if is_out_of_memory(error):
-        if isinstance(error, SingleImageError):
-            return "out of memory at a single image; take smaller images or a smaller model"
-        return "out of memory; lower --batch-size"
+        return f"{memory_error(error)}; {MEMORY_ADVICE[memory_error(error)]}"
     if isinstance(error, OSError):
         return f"{error.filename or 'input/output'}: {error.strerror or error}"
     return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; ADVKIT_DEBUG=1 shows where"

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget, probed
+from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget
 from advkit.commands.checks import check_figure, check_outputs
 from advkit.commands.config import command
 from advkit.commands.loading import Opened, device_of_rank, names_of, open_all
 from advkit.commands.output import Progress
 from advkit.commands.run_options import ForceOption, TestOptions
 from advkit.files.atomic import require_writable
-from advkit.files.errors import InputError, Interrupted
+from advkit.files.errors import InputError
 from advkit.reports.clock import Clock
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from advkit.attacks.params import AttackParams
-    from advkit.attacks.unfinished import UnfinishedAttack
     from advkit.attacks.verdicts import BatchVerdict
     from advkit.data.images import ImageSet
     from advkit.reports.attack import RobustAccuracy
@@ -109,6 +104,7 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     from advkit.attacks.dataset import attack_images, clean_batch, pool_for, windows
     from advkit.attacks.objective import settled
     from advkit.attacks.verdicts import judge
+    from advkit.commands.attack_resume import interruption_told, open_resume_folder, probed_or_resumed
     from advkit.models.fuse import fuse_conv_bn
     from advkit.parallel import process_group
     from advkit.reports import envelope
@@ -117,24 +113,24 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
     params, networks = settled(params, opened.networks), opened.networks
     aim, chosen = aim_at(config, networks, opened.images)
     gradient_models = [fuse_conv_bn(network) for network in networks]
-    params = _probed(config, params, gradient_models, chosen, device)
+    params = probed_or_resumed(config, params, gradient_models, chosen, device)
     task, size = task_of(networks), process_group.items_each(config.batch_size, len(chosen))
     parts, pool = windows(chosen, params, task, size, world), pool_for(networks, chosen, [params])
 
     def verdicts(k: int) -> Iterator[BatchVerdict]:
         clean = clean_batch(chosen, parts[k])
-        window = unfinished.window(parts[k])
+        window = folder.window(parts[k])
         done = attack_images(networks, gradient_models, clean, params, aim, device, size, pool, window)
         for one in done.split(size):
             yield judge(one, networks, params, device, config.quantized)
 
-    unfinished = _unfinished(config, opened, chosen, params, parts)
+    folder = open_resume_folder(config, opened, chosen, params, parts)
     with (
-        _told(unfinished),
+        interruption_told(folder),
         _writer(config, opened, chosen, params, rank) as write,
         Progress(config.quiet or rank > 0) as progress,
     ):
-        unfinished.tell = progress.note
+        folder.on_stage = progress.note
         flags = opened.sanity_flags(chosen, config.batch_size) if rank == 0 else []
         summary = reports.AttackSummary(opened.names, params, task, flags)
         for verdict in process_group.shared(verdicts, len(parts)):
@@ -163,66 +159,8 @@ def _attack(config: AttackConfig, clock: Clock, device: str, rank: int, world: i
         passed=result.gates,
         processes=world,
     )
-    unfinished.remove()
+    folder.remove()
     return status
-
-
-def _probed(
-    config: AttackConfig, params: AttackParams, gradient_models: Sequence[nn.Module], images: ImageSet, device: str
-) -> AttackParams:
-    """``params`` with the precision that ``auto`` was when the attack began, or is now."""
-    from advkit.attacks.unfinished import kept_precision, unfinished_path
-
-    known = kept_precision(unfinished_path(config.out)) if config.resume and config.precision == "auto" else None
-    if known in ("float32", "bfloat16"):
-        return replace(params, precision=known)  # type: ignore[arg-type]
-    return probed(config, params, gradient_models, images, device, config.batch_size)
-
-
-def _unfinished(
-    config: AttackConfig, opened: Opened, images: ImageSet, params: AttackParams, parts: Sequence[slice]
-) -> UnfinishedAttack:
-    """Where what is done is kept; with --force what another run left is gone, whichever process comes first."""
-    from advkit import __version__
-    from advkit.attacks.unfinished import UnfinishedAttack, discard, refuse_other_files, unfinished_path
-    from advkit.files.tensors import fingerprint
-    from advkit.parallel import process_group
-
-    settings = {
-        "params": params.to_json() | {"target": config.target, "limit": config.limit},
-        "batch-size or number of processes": [config.batch_size, *(part.stop for part in parts[:1]), len(parts)],
-        "models": [
-            [network.spec.ref, fingerprint(network.net.state_dict()), _source(network.spec.ref)]
-            for network in opened.networks
-        ],
-        "mean and std": [[*network.spec.mean, *network.spec.std] for network in opened.networks],
-        "data": images.fingerprint,
-        "advkit": __version__,
-    }
-    folder = unfinished_path(config.out)
-    with process_group.first_rank_first():
-        if config.force and not config.resume and process_group.rank() == 0:
-            refuse_other_files(folder)
-            discard(folder)
-        return UnfinishedAttack(folder, settings, resume=config.resume)
-
-
-def _source(ref: str) -> str | None:
-    """sha256 of the file whose factory ``ref`` names: its weights don't tell what the network does with them."""
-    path = Path(ref.rpartition(":")[0])
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.suffix == ".py" and path.is_file() else None
-
-
-@contextlib.contextmanager
-def _told(unfinished: UnfinishedAttack) -> Iterator[None]:
-    """Whoever interrupts the block is told what it left, if anything."""
-    try:
-        yield
-    except (KeyboardInterrupt, Interrupted) as error:
-        if not unfinished.folder.exists():
-            raise
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
-        raise Interrupted(signum, f"{unfinished.folder} has what was done; go on with --resume") from error
 
 
 def _check(config: AttackConfig) -> None:

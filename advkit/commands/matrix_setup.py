@@ -21,7 +21,7 @@ from advkit.commands.loading import Opened, open_all, pick_device
 from advkit.commands.matrix_config import MatrixConfig, set_name
 from advkit.data.images import ImageSet
 from advkit.files.adversarial import read_adversarial
-from advkit.files.errors import InputError
+from advkit.files.errors import MEMORY_ADVICE, InputError
 from advkit.metrics.norms import flat_norm
 from advkit.models.black_box import has_gradients
 from advkit.models.fuse import fuse_conv_bn
@@ -178,7 +178,8 @@ def _in_order(
     for outcome in outcomes:
         batch = wanted[outcome.item]
         if outcome.value is None:
-            hint = "; lower --batch-size" if outcome.error == "out of memory" else ""
+            advice = MEMORY_ADVICE.get(outcome.error or "")
+            hint = f"; {advice}" if advice else ""
             raise InputError(f"images {batch.start} to {batch.stop - 1}: {outcome.error}{hint}")
         waiting[outcome.item] = outcome.value
         done += batch.stop - batch.start

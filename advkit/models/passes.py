@@ -35,7 +35,7 @@ def in_parts(run: Callable[[slice], T], count: int, at_once: int | None = None) 
             if not is_out_of_memory(error):
                 raise
             if stop - start <= 1:
-                raise SingleImageError("out of memory at a single image") from error
+                raise SingleImageError from error
         else:
             sizes.append(stop - start)
             start = stop

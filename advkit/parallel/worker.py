@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from advkit.files.errors import InputError, is_out_of_memory
+from advkit.files.errors import InputError, is_out_of_memory, memory_error
 from advkit.parallel.task import WorkerTask
 
 LONGEST = 300  # characters of an error that are worth a line
@@ -87,7 +87,7 @@ def attempt(work: Callable[[], Any]) -> bytes:
         if os.environ.get("ADVKIT_DEBUG", "") not in ("", "0"):
             traceback.print_exc()
         if is_out_of_memory(error):
-            return pickle.dumps(Message("exhausted", text="out of memory", seconds=spent()))
+            return pickle.dumps(Message("exhausted", text=memory_error(error), seconds=spent()))
         return pickle.dumps(Message("failed", text=one_line(error), seconds=spent()))
 
 
