@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -15,11 +16,13 @@ from test_attacks_peers import quietly
 from test_attacks_square import Lines, margins_in_steps
 from torch import Tensor, nn
 
-from advkit.attacks import apgd, apgd_l1, autoattack, square
+from advkit.attacks import apgd, apgd_l1, autoattack, l1_ball, square
 from advkit.attacks.methods import parse_method
+from advkit.attacks.objective import Batch
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
-from advkit.metrics.norms import flat_norm
+from advkit.attacks.vmi import neighbours
+from advkit.metrics.norms import Norm, flat_norm
 from advkit.models.network import Network
 
 INF = float("inf")
@@ -210,7 +213,7 @@ def test_square_moves_and_sparsifies_what_it_has(trained: Network, test_digits: 
     assert float(size.max()) <= 6.0 * (1 + 1e-5)
     assert float(((found - images) != 0).flatten(1).float().mean()) < 0.5
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(square, "_BEYOND", 1.0)
+        patch.setattr(square, "_L1_SHARES", 1.0)
         dense = run(trained, images, labels, "square:queries=300", eps=6.0, goal="robustness").images
     assert robust(trained, found, labels) <= robust(trained, dense, labels) - 3
 
@@ -263,3 +266,50 @@ def test_square_finds_the_same_in_batches_of_any_size(trained: Network, test_dig
     whole = attack([trained], images, labels, rows, params).images
     parts = [attack([trained], images[p], labels[p], rows[p], params).images for p in rows.split(7)]
     assert (torch.cat(parts) - whole).abs().max() < 1e-4
+
+
+def test_the_next_radius_starts_from_the_best_point_not_from_the_last(
+    trained: Network, test_digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With steps that go down every radius is best where it began, which the next one therefore begins from."""
+    images, labels = some_digits(trained, test_digits, 6)
+    ranked, begun, reached, at_radius = l1_ball.ranked_signs, [], [], apgd_l1._at_radius
+
+    def noted(*given: Any) -> Any:
+        begun.append(given[3])
+        found = at_radius(*given)
+        reached.append(found[0])
+        return found
+
+    monkeypatch.setattr(l1_ball, "ranked_signs", lambda gradient, count: -ranked(gradient, count))
+    monkeypatch.setattr(apgd_l1, "_at_radius", noted)
+    run(trained, images, labels, "apgd-ce:steps=20", eps=1.0, goal="transfer")
+    assert [torch.equal(one, other) for one, other in zip(begun, reached, strict=True)] == [True] * 3
+
+
+def test_a_moved_bump_takes_what_the_budget_has_left() -> None:
+    images = torch.full((2, 3, 12, 12), 0.5)
+    batch = Batch(images, torch.tensor([0, 1]), torch.arange(2), torch.arange(2))
+    params = AttackParams(parse_method("square"), eps=1.0, norm="l1")
+    plan = square._Plan(0, 100, 0.8, images)
+    query = torch.ones(2, dtype=torch.long)
+    for length in (0.0, 0.25, 1.0):
+        corner = torch.zeros_like(images)
+        corner[:, :, 0, 0] = length / 3
+        found = square._moved_bump(images + corner, batch, params, plan, query)
+        assert flat_norm(found - images, "l1").tolist() == pytest.approx([1.0, 1.0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("norm", "spread"), [("l1", 2.0), ("l2", math.pi / 2)])
+def test_neighbours_lie_evenly_in_the_ball_of_the_norm(norm: Norm, spread: float) -> None:
+    """Mean squares of entries, over the square of their mean size: 2 in directions of the L1 ball, pi/2 of normals."""
+    x = torch.full((4, 3, 16, 16), 0.5)
+    found = neighbours(x, torch.arange(4), 0, (0, 0), 3.0, norm, samples=8, beta=1.5)
+    offsets = torch.stack([one - x for one in found]).flatten(0, 1)
+    length = flat_norm(offsets, norm)
+    assert (length <= 4.5 * (1 + 1e-5)).all()
+    assert (length > 4.5 * 0.97).all(), "nearly all of a ball of so many dimensions is its rind"
+    assert len({round(float(one), 6) for one in length}) > 20
+    flat = offsets.flatten(1)
+    ratio = flat.square().mean() / flat.abs().mean().square()
+    assert float(ratio) == pytest.approx(spread, rel=0.05)

@@ -106,3 +106,13 @@ def whole(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(run_search, "open_executor", scripted.open_inline)
         assert run_tool(*search(two, *files, "--figure-architecture", folder / "a.svg", *MORE)) == 0
     return folder
+
+
+@pytest.fixture
+def feature_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Feature files: ``a`` and ``near`` of one distribution, ``mid`` and ``far`` shifted."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name, count, shift in (("a", 60, 0.0), ("near", 25, 0.0), ("mid", 24, 0.6), ("far", 24, 2.0)):
+        np.save(tmp_path / f"{name}.npy", (generator.normal(size=(count, 6)) + shift).astype(np.float32))
+    return tmp_path

@@ -13,7 +13,7 @@ import torch
 from executable import Run, one_line
 from torch import nn
 
-from advkit.attacks import dataset, unfinished
+from advkit.attacks import dataset, resume_folder
 from advkit.files.errors import InputError
 
 # Its forward pass number STOP_AT is interrupted; what it counts lies beside it.
@@ -57,7 +57,7 @@ def write(count: int) -> None:
 def attack(inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """``attack OPTIONS``, on two windows of 24 and 16 images, in an empty directory; all that is done is kept."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(unfinished, "EVERY", 0.0)
+    monkeypatch.setattr(resume_folder, "EVERY", 0.0)
     monkeypatch.setattr(dataset, "_WINDOW", 24 * 64 * 4)
     Path("net.py").write_text(NET)
     write(40)
@@ -178,7 +178,7 @@ def test_the_precision_that_auto_was_goes_on(attack: Run, monkeypatch: pytest.Mo
 
 
 def test_a_short_attack_writes_nothing_on_the_way(attack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "EVERY", 3600.0)
+    monkeypatch.setattr(resume_folder, "EVERY", 3600.0)
     assert attack(*AUTOATTACK, "-o", "a.safetensors", stop=20).stderr == "advkit: interrupted\n"
     assert not list(Path().glob("a*"))
 
@@ -214,7 +214,7 @@ def test_an_attack_that_can_keep_nothing_goes_on(attack: Run, monkeypatch: pytes
     def full(path: Path, *rest: object) -> None:
         raise InputError(f"{path}: cannot write: No space left on device; nothing was changed")
 
-    monkeypatch.setattr(unfinished, "write_state_file", full)
+    monkeypatch.setattr(resume_folder, "write_state_file", full)
     done = attack(*AUTOATTACK, "-o", "a.safetensors")
     assert result(done) == whole
     (line,) = done.stderr.splitlines()
@@ -255,12 +255,12 @@ def test_what_is_kept_stays_until_the_report_is_there(attack: Run, monkeypatch: 
 
 def test_time_has_to_pass_between_two_writings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now = [0.0]
-    monkeypatch.setattr(unfinished.time, "monotonic", lambda: now[0])
-    kept = unfinished.UnfinishedAttack(tmp_path / "a.resume", {}, resume=False)
+    monkeypatch.setattr(resume_folder.time, "monotonic", lambda: now[0])
+    kept = resume_folder.ResumeFolder(tmp_path / "a.resume", {}, resume=False)
     seen = []
     for number in range(25):
         now[0] += 1.0
-        kept.window(slice(number, number + 1)).keep_result(unfinished.Kept({"images": torch.zeros(1)}, {}))
+        kept.window(slice(number, number + 1)).save_result(resume_folder.SavedState({"images": torch.zeros(1)}, {}))
         seen.append(len(list(tmp_path.glob("a.resume/*"))))
     assert seen == [0] * 9 + [10] * 10 + [20] * 6
 

@@ -116,7 +116,8 @@ def test_a_worker_whose_memory_ends_goes_on_in_halves(r: Path, tmp_path: Path) -
     none = advkit(*options(r, tmp_path, after_loading, most=0), forked_workers=True)
     last = none.stderr.splitlines()[-1]
     assert (none.returncode, none.stdout) == (2, "")
-    assert last in {f"advkit: images {first} to {first + 15}: out of memory; lower --batch-size" for first in (0, 16)}
+    told = "out of memory at a single image; take smaller images or a smaller model"
+    assert last in {f"advkit: images {first} to {first + 15}: {told}" for first in (0, 16)}
 
 
 def test_another_network_in_a_worker_is_noticed(r: Path, tmp_path: Path) -> None:

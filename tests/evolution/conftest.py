@@ -12,7 +12,7 @@ from linear import write_linear
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.evolution.adversarial_sets import make_missing
-from advkit.evolution.evaluation_context import ContextSpec, open_parts
+from advkit.evolution.evaluation_context import ContextSpec, EvaluationContext, open_context, open_parts
 from advkit.evolution.gradient_cache import record
 from advkit.models import reference as model_reference
 from advkit.tasks.classification import CLASSIFICATION
@@ -66,3 +66,8 @@ def context_spec(reference: str, tmp_path_factory: pytest.TempPathFactory) -> Co
     gradients = folder / "gradients.safetensors"
     record(gradients, network, data, sample(CLASSIFICATION, data, training, spec.images, 0), RECIPE, "cpu")
     return replace(spec, adversarial=paths, gradients=str(gradients))
+
+
+@pytest.fixture(scope="module")
+def context(context_spec: ContextSpec) -> EvaluationContext:
+    return open_context(context_spec)
