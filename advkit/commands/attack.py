@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
-from advkit.commands.attack_options import METHODS_HELP, AttackOptions, aim_at, attack_params, check_budget
+from advkit.commands.attack_options import AttackConfig, aim_at, attack_params, check_budget
 from advkit.commands.checks import check_figure, check_outputs
 from advkit.commands.config import command
 from advkit.commands.loading import Opened, device_of_rank, names_of, open_all
 from advkit.commands.output import Progress
-from advkit.commands.run_options import ForceOption, TestOptions
 from advkit.files.atomic import require_writable
 from advkit.files.errors import InputError
 from advkit.reports.clock import Clock
@@ -27,47 +23,6 @@ if TYPE_CHECKING:
     from advkit.reports.attack import RobustAccuracy
 
     Write = Callable[[BatchVerdict], None]
-
-
-def _list_methods(wanted: bool) -> None:
-    if wanted:
-        from advkit.attacks.methods import methods_table
-
-        typer.echo("\n".join(methods_table()))
-        raise typer.Exit
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackConfig(AttackOptions, TestOptions, ForceOption):
-    """The options of ``attack``."""
-
-    models: Annotated[tuple[str, ...], typer.Argument(metavar="MODEL...", help="Surrogates; several: an ensemble.")]
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="FILE.safetensors, or DIR/ for PNGs.")]
-    method: Annotated[str, typer.Option(help=METHODS_HELP)] = "pgd"
-    methods: Annotated[
-        bool, typer.Option("--methods", callback=_list_methods, is_eager=True, help="Print them all, and leave.")
-    ] = False
-    goal: Annotated[
-        Literal["robustness", "transfer"], typer.Option(help="robustness stops on fooled images; transfer does not.")
-    ] = "robustness"
-    fail_on_flag: Annotated[
-        bool, typer.Option("--fail-on-flag", help="Leave with status 1 on any suspicion against attack or model.")
-    ] = False
-    figure: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw robust accuracy over eps: .png, .svg or .pdf.")
-    ] = None
-    quantize: Annotated[bool, typer.Option("--quantize", help="Round to 8 bits inside the budget.")] = False
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted attack.")] = False
-
-    @property
-    def png(self) -> bool:
-        """Whether a folder of PNG files is asked for."""
-        return self.out.suffix == ""
-
-    @property
-    def quantized(self) -> bool:
-        """Whether images are rounded; PNG files have 8 bits."""
-        return self.quantize or self.png
 
 
 def run(config: AttackConfig) -> int:

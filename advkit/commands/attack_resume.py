@@ -8,22 +8,18 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from advkit import __version__
 from advkit.attacks.params import AttackParams
 from advkit.attacks.resume_folder import ResumeFolder, discard, refuse_other_files, resume_path, saved_precision
-from advkit.commands.attack_options import probed
+from advkit.commands.attack_options import AttackConfig, probed
 from advkit.commands.loading import Opened
 from advkit.data.images import ImageSet
 from advkit.files.errors import Interrupted
 from advkit.files.tensors import fingerprint
 from advkit.parallel import process_group
-
-if TYPE_CHECKING:
-    from advkit.commands.attack import AttackConfig
 
 
 def probed_or_resumed(

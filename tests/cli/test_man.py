@@ -15,7 +15,7 @@ import pytest
 from advkit.commands.adapt_config import AdaptConfig
 from advkit.commands.adv_pretrain_config import AdvPretrainConfig
 from advkit.commands.app import application
-from advkit.commands.attack import AttackConfig
+from advkit.commands.attack_options import AttackConfig
 from advkit.commands.config import Config, option_fields, spelt
 from advkit.commands.domain_distance_config import DistanceConfig
 from advkit.commands.evaluate import EvaluateConfig
