@@ -16,6 +16,7 @@ from advkit.attacks.attack import Attack
 from advkit.attacks.objective import Batch, Objective, View
 from advkit.attacks.params import AttackParams
 from advkit.data import counter_rng
+from advkit.metrics.norms import per_image
 
 
 def best_of_restarts(objective: Objective, batch: Batch, params: AttackParams) -> Tensor:
@@ -25,13 +26,28 @@ def best_of_restarts(objective: Objective, batch: Batch, params: AttackParams) -
     for restart in range(params.restarts):
         if not len(batch.rows):
             break
-        images, loss = run_restart(objective, batch, params, restart)
+        images, loss = _run_unseen(objective, batch, params, restart)
         rows = batch.rows
         better = loss > best_loss[rows]
         best[rows[better]], best_loss[rows[better]] = images[better], loss[better]
         if params.goal == "robustness":
             batch = batch.take(loss < float("inf"))
     return best
+
+
+def _run_unseen(objective: Objective, batch: Batch, params: AttackParams, restart: int) -> tuple[Tensor, Tensor]:
+    """:func:`run_restart`, where a device computes while the host runs ahead of it.
+
+    No step looks whether a gradient is zero; images that had such a one are run again, with a look at each.
+    """
+    if objective.waits:
+        return run_restart(objective, batch, params, restart)
+    with objective.gradients_unseen() as unseen:
+        images, loss = run_restart(objective, batch, params, restart)
+    again = unseen[batch.rows]
+    if bool(again.any()):
+        images[again], loss[again] = run_restart(objective, batch.take(again), params, restart)
+    return images, loss
 
 
 def run_restart(objective: Objective, batch: Batch, params: AttackParams, restart: int) -> tuple[Tensor, Tensor]:
@@ -150,8 +166,10 @@ def keep_better(
     loss = objective.comparable(loss.to(result_loss.dtype))
     if objective.params.goal == "robustness":
         loss = torch.where(hit, torch.inf, loss)
-    better = loss > result_loss[places]
-    result[places[better]], result_loss[places[better]] = written[better], loss[better]
+    before = result_loss[places]
+    better = loss > before  # without a mask as an index, for whose length the host would wait
+    result[places] = torch.where(per_image(better), written, result[places])
+    result_loss[places] = torch.where(better, loss, before)
     return hit
 
 

@@ -16,7 +16,7 @@ from advkit.attacks.params import AttackParams
 from advkit.attacks.resume_folder import WindowState
 from advkit.data import canvas
 from advkit.files.errors import InputError
-from advkit.metrics.norms import flat_norm
+from advkit.metrics.norms import flat_norm, per_image
 from advkit.models.network import Network
 from advkit.models.passes import in_parts
 from advkit.tasks.task import Task, task_of
@@ -76,6 +76,11 @@ def settled(params: AttackParams, networks: Sequence[nn.Module]) -> AttackParams
     return params if loss == params.method.attack.loss or not params.method.attack.loss else replace(params, loss=loss)
 
 
+def host_waits(device: torch.device) -> bool:
+    """Whether each step may look at what it found: a processor has it at once, of a GPU the host would wait for it."""
+    return device.type == "cpu"
+
+
 View = Callable[[Tensor, Batch], Tensor]  # what networks see of points (N, C, H, W)
 BatchLoss = Callable[[Any, Batch], Tensor]  # (N,) larger is better for the attacker, of raw outputs
 
@@ -93,6 +98,7 @@ class Objective:
         dead: (N,) bool, those for which the task's fallback loss gave none either.
         stages: of an attack that is made of others, how many images each of them fooled.
         window: where such an attack saves how far it came, if anywhere.
+        waits: see :func:`host_waits`.
     """
 
     def __init__(
@@ -112,6 +118,8 @@ class Objective:
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
         self.stages: dict[str, int] = {}
         self.window: WindowState | None = None
+        self.waits = host_waits(device)
+        self._unseen: Tensor | None = None
 
     def save_stage(self, done: int, name: str, *, found: Tensor, places: Tensor) -> None:
         """``done`` stages of the attack are over, the last called ``name``; what was counted is saved with its results.
@@ -146,6 +154,19 @@ class Objective:
             yield
         finally:
             self.loss = before
+
+    @contextlib.contextmanager
+    def gradients_unseen(self) -> Iterator[Tensor]:
+        """What is zero or NaN becomes zero without another look, so that the host waits for no gradient.
+
+        Yields:
+            (N,) bool, the images of the batch that had one so far: their results are not to be used.
+        """
+        self._unseen = torch.zeros_like(self.zero)
+        try:
+            yield self._unseen
+        finally:
+            self._unseen = None
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
@@ -225,14 +246,16 @@ class Objective:
         """
         gradient, outputs = self._passes(batch, x, view, loss or self._named(self.loss))
         empty = ~(flat_norm(gradient, "linf") > 0)
+        if self._unseen is not None:
+            self._unseen[batch.rows] |= empty
+            return torch.where(per_image(empty), 0.0, gradient), outputs
         if bool(empty.any()):
             self.zero[batch.rows[empty]] = True
             part = batch.take(empty)
             again, _ = self._passes(part, x[empty], view, self._named(self.task.fallback))
             self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
             gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
-            gradient[empty] = again
-            gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            gradient[empty] = again.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient, outputs
 
     def _named(self, name: str) -> BatchLoss:

@@ -1,0 +1,133 @@
+"""On a GPU the host runs ahead of the device: what a step may not ask for, and that nothing else is found so."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from test_attacks_gradients import Poisoned, Scaled
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from advkit.attacks import objective
+from advkit.attacks.methods import parse_method
+from advkit.attacks.params import AttackParams
+from advkit.attacks.run import AttackBatch, attack
+from advkit.models.network import Network
+
+READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal")
+INDEXES = ("aten.index.", "aten.index_put")
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations for whose result the host would wait: numbers it reads, and masks whose length it asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        masks = name.startswith(INDEXES) and any(one is not None and one.dtype == torch.bool for one in args[1])
+        self.count += name.startswith(READS) or masks
+        return func(*args, **(kwargs or {}))
+
+
+def run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objective, "host_waits", lambda device: False)
+
+
+def found_by(
+    network: nn.Module, data: tuple[Tensor, Tensor], method: str, goal: Literal["robustness", "transfer"], **more: Any
+) -> AttackBatch:
+    images, labels = data
+    params = AttackParams(parse_method(method), eps=16 / 255, goal=goal, **more)
+    return attack([network], images, labels, torch.arange(len(images)), params)
+
+
+@pytest.mark.parametrize("method", ["pgd", "mi,di,ti,si", "ni", "vmi", "ssa:views=2", "bsr:views=2"])
+def test_no_step_towards_transfer_asks_the_device(
+    method: str, trained: Network, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = test_digits[0][:4], test_digits[1][:4]
+
+    def reads(steps: int) -> int:
+        with Reads() as seen:
+            found_by(trained, few, method, "transfer", steps=steps)
+        return seen.count
+
+    assert reads(5) > reads(2)  # a processor looks at every gradient
+    run_ahead(monkeypatch)
+    assert reads(5) == reads(2)
+
+
+def test_a_step_towards_robustness_asks_once_who_may_leave(
+    trained: Network, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = test_digits[0][:4], test_digits[1][:4]
+    run_ahead(monkeypatch)
+    counts = []
+    for steps in (2, 5):
+        params = AttackParams(parse_method("pgd"), eps=1e-4, steps=steps, goal="robustness")  # so that none leaves
+        with Reads() as seen:
+            attack([trained], *few, torch.arange(4), params)
+        counts.append(seen.count)
+    assert counts[1] - counts[0] == 3
+
+
+@pytest.mark.parametrize("goal", ["robustness", "transfer"])
+@pytest.mark.parametrize("method", ["pgd", "mi,si", "vmi:samples=4"])
+def test_images_without_gradients_are_attacked_as_where_each_is_looked_at(
+    method: str,
+    goal: Literal["robustness", "transfer"],
+    trained: Network,
+    test_digits: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = test_digits[0][:40], test_digits[1][:40]
+    network = Scaled(trained, 15.0)  # some of the images have no gradient of the cross-entropy, some do
+    more: dict[str, Any] = {"steps": 4, "restarts": 2}
+    looked = found_by(network, data, method, goal, **more)
+    assert 0 < int(looked.zero_gradients.sum()) < 40
+    run_ahead(monkeypatch)
+    ahead = found_by(network, data, method, goal, **more)
+    assert torch.equal(ahead.zero_gradients, looked.zero_gradients)
+    assert torch.equal(ahead.dead, looked.dead)
+    far = (ahead.images - looked.images).flatten(1).abs().mean(1)
+    assert float(far.max()) < 1e-3  # a pixel whose gradient is about 0 may go the other way in a smaller batch
+    right = (network(one.images).argmax(1) == data[1] for one in (looked, ahead))
+    assert torch.equal(*right)
+
+
+def test_outputs_that_are_no_numbers_are_none_of_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(4, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 0.5
+    images[2] = 1.0
+    data = images, torch.zeros(4, dtype=torch.int64)
+    looked = found_by(Poisoned(), data, "mi", "transfer", steps=3)
+    run_ahead(monkeypatch)
+    ahead = found_by(Poisoned(), data, "mi", "transfer", steps=3)
+    assert torch.equal(ahead.images, looked.images)
+    assert ahead.dead.tolist() == looked.dead.tolist() == [False, False, True, False]
+
+
+class Steep(nn.Module):
+    """Infinitely steep where the first pixel is black; NaN for all-bright images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).mean(1) + images[:, 0, 0, 0].sqrt()
+        return torch.stack([-score, score], 1).where(score[:, None] < 1.9, torch.nan)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_infinite_gradient_is_one_whoever_is_beside_it(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    images[0, 0, 0, 0], images[1] = 0.0, 1.0
+    labels = torch.zeros(2, dtype=torch.int64)
+    if ahead:
+        run_ahead(monkeypatch)
+    alone = found_by(Steep(), (images[:1], labels[:1]), "fgsm", "transfer", loss="margin")
+    beside = found_by(Steep(), (images, labels), "fgsm", "transfer", loss="margin")
+    assert beside.dead.tolist() == [False, True]
+    assert torch.equal(beside.images[0], alone.images[0])
+    assert float(alone.images[0, 0, 0, 0]) > 0.05
