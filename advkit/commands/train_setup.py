@@ -114,7 +114,16 @@ def _open_images(config: TrainingConfig) -> ImageSet | None:
         config.data,
         role="train",
         size=(config.size, config.size) if config.size else None,
+        channels=_channels_of_start(config),
         download=config.download,
         fix_boxes=config.fix_boxes,
     )
     return limited(task_named(images.task), images, config.limit, config.seed)
+
+
+def _channels_of_start(config: TrainingConfig) -> int | None:
+    """Those that the weights to start from take, so that they can start on grey images too; None without weights."""
+    for ref in (config.init, config.arch, config.backbone):
+        if ref and (ref == config.init or "@" in ref) and (native := native_size(ref)) is not None:
+            return native.channels
+    return None

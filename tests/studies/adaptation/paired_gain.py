@@ -22,7 +22,7 @@ def main(plain: str, adversarial: str, out: str, *refs: str) -> None:
     networks = [model_reference.load(ref) for ref in (plain, adversarial)]
     records = {}
     for ref in refs:
-        images = data_reference.load(ref)
+        images = data_reference.load(ref, channels=networks[0].spec.input_size[0])
         before, after = (evaluate_network(name, net, images) for name, net in zip("pa", networks, strict=True))
         found = difference(after, before)
         gain, interval = (
