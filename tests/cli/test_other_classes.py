@@ -70,6 +70,20 @@ def test_equal_classes_keep_the_head(inside: Run, tmp_path: Path, start: Path) -
     assert np.allclose(new.tensors["classifier.weight"], old.tensors["classifier.weight"])
 
 
+@pytest.mark.parametrize("arch", [(), ("--arch", "advkit/cnn")])
+def test_weights_of_colour_start_on_grey_arrays(
+    inside: Run, tmp_path: Path, start: Path, arch: tuple[str, ...]
+) -> None:
+    out = tmp_path / "t.safetensors"
+    training = ("--epochs", "1", "--lr", "0", "--weight-decay", "0", "--limit", "40", "--batch-size", "20")
+    found = report(inside, "train", "--init", start, *arch, "--data", "digits", *training, "-o", out)
+    assert [flag for flag in found["flags"] if "grey images, repeated to three channels" in flag]
+    old, new = read_checkpoint(start), read_checkpoint(out)
+    assert new.meta["input_size"] == [3, 8, 8]
+    name = next(name for name in old.tensors if name.startswith("features") and name.endswith("weight"))
+    assert np.allclose(new.tensors[name], old.tensors[name])
+
+
 def test_packing_changes_no_head(inside: Run, tmp_path: Path, start: Path) -> None:
     data = pictures(tmp_path / "pics", "ant", "bee", "dog", "fox")
     done = inside("train", "--init", start, "--data", data, "--epochs", "0", "-o", tmp_path / "t.safetensors")
