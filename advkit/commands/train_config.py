@@ -36,7 +36,7 @@ class RecipeOptions(Config):
         int, typer.Option(min=0, help="Training images for batch-norm's statistics; 0: running averages.")
     ] = 0
     freeze_bn: Annotated[bool, typer.Option("--freeze-bn", help="Batch-norms keep the statistics they have.")] = False
-    augment: Annotated[str, typer.Option(help="auto, none, or of crop,flip,cutout.")] = "auto"
+    augment: Annotated[str, typer.Option(help="auto, none, or of crop,scale-jitter,flip,cutout,photometric.")] = "auto"
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of forward passes.")] = "auto"
 
 

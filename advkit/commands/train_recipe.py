@@ -6,8 +6,9 @@ from advkit.attacks.budget import check_eps, parse_eps
 from advkit.commands.checks import choices
 from advkit.commands.loading import pick_precision
 from advkit.commands.train_config import PenaltyOptions, RecipeOptions
-from advkit.data.augment import KINDS
 from advkit.data.images import ImageSet
+from advkit.files.errors import InputError
+from advkit.tasks.task import TASKS, task_named
 from advkit.training.params import PENALTY_POINTS, AdversarialParams, MisalignParams, TrainParams
 
 
@@ -30,13 +31,13 @@ def train_params(
         misalign, adversarial: settings of what goes beyond plain training.
 
     Raises:
-        InputError: names that don't exist.
+        InputError: names that don't exist, or exclude each other.
     """
     if recipe.augment == "auto":
         large = images is not None and min(images.size[1:]) >= 24
         kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
     else:
-        kinds = () if recipe.augment == "none" else choices("augment", recipe.augment, KINDS)
+        kinds = () if recipe.augment == "none" else _augmentations(recipe.augment, images)
     return TrainParams(
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
@@ -56,6 +57,16 @@ def train_params(
         misalign=misalign,
         adversarial=adversarial,
     )
+
+
+def _augmentations(text: str, images: ImageSet | None) -> tuple[str, ...]:
+    """Those that the task of ``images`` has, or any task where the images are not known yet."""
+    tasks = [images.task] if images is not None else list(TASKS)
+    known = dict.fromkeys(name for task in tasks for name in task_named(task).augmentations)
+    kinds = choices("augment", text, tuple(known))
+    if {"crop", "scale-jitter"} <= set(kinds):
+        raise InputError("--augment crop,scale-jitter: scale-jitter is crop with wider windows; give one of them")
+    return kinds
 
 
 def misalign_params(recipe: PenaltyOptions) -> MisalignParams:

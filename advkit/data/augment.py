@@ -7,25 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.data import counter_rng
+from advkit.data.photometric import photometric
 
-KINDS = ("crop", "flip", "cutout")
+KINDS = ("crop", "flip", "cutout", "photometric")
 
 
 def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int) -> Tensor:
-    """A randomly moved, mirrored and masked copy of ``images``.
+    """A randomly moved, mirrored, recoloured and masked copy of ``images``.
 
     Args:
         images: (N, C, H, W) float in [0, 1].
         indices: (N,) int64, identities of the images.
         kinds: subset of :data:`KINDS`. ``crop`` pads by an eighth of the side with black and cuts at random;
             ``flip`` mirrors half of the images; ``cutout`` blackens a square of half the side (DeVries and Taylor
-            2017) whose centre is anywhere.
+            2017) whose centre is anywhere; ``photometric`` changes their colours.
         seed, epoch: of the run.
     """
     if not kinds:
         return images
     height, width = images.shape[-2:]
-    drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 5)
+    drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 8)
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     if "flip" in kinds:
@@ -39,6 +40,8 @@ def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int,
     if kinds & {"flip", "crop"}:
         image = torch.arange(len(images), device=images.device)[:, None, None]
         images = images.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if "photometric" in kinds:
+        images = photometric(images, drawn[:, 5:8])
     if "cutout" in kinds:
         images = images * ~_square(height, width, drawn[:, 3], drawn[:, 4])
     return images

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.data import boxes, canvas, counter_rng
+from advkit.data.photometric import photometric
 
-KINDS = ("crop", "flip", "cutout")
-WINDOW = (0.5, 1.25)  # sides of the window of crop, in sides of the image
+KINDS = ("crop", "scale-jitter", "flip", "cutout", "photometric")
+WINDOWS = {"crop": (0.5, 1.25), "scale-jitter": (0.4, 1.8)}  # their sides, in sides of the image
 LEAST_SEEN = 0.3  # of an object's area; of one that is seen less nothing is asked
 _SMALLEST = 1.0  # pixel, of a side
 
@@ -17,25 +18,28 @@ _SMALLEST = 1.0  # pixel, of a side
 def augmented(
     images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """Copies of ``images`` that are cut, mirrored and masked at random, with their boxes where the objects are now.
+    """Copies of ``images`` that are cut, mirrored, recoloured and masked at random, with their boxes moved along.
 
     Args:
         images: (N, C, H, W) float in [0, 1], on their canvas; each keeps its size.
         targets: (N, B, 6), see :mod:`advkit.data.boxes`. An object of which less than 0.3 is left becomes difficult.
         indices: (N,) int64, identities of the images.
         kinds: subset of :data:`KINDS`. ``crop`` shows a window of 0.5 to 1.25 of the image's sides, anywhere in it and
-            black beyond it, at the image's size; ``flip`` mirrors half of the images; ``cutout`` blackens a square of
-            a quarter of the shorter side.
+            black beyond it, at the image's size; ``scale-jitter`` one of 0.4 to 1.8 (as in Ghiasi et al. 2021);
+            ``flip`` mirrors half of the images; ``cutout`` blackens a square of a quarter of the shorter side;
+            ``photometric`` changes their colours.
         seed, epoch: of the run.
     """
     if not kinds:
         return images, targets
-    drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 6)
+    drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 9)
     extent = canvas.sizes(images).flip(1).to(images.dtype)  # (N, 2): width, height
     side = torch.ones_like(drawn[:, :1])
     start = torch.zeros_like(extent)
-    if "crop" in kinds:
-        low, high = WINDOW
+    if "photometric" in kinds:
+        images = photometric(images, drawn[:, 6:9])
+    for name in kinds & set(WINDOWS):
+        low, high = WINDOWS[name]
         side = low + (high - low) * drawn[:, 1:2]
         start = (1.0 - side) * drawn[:, 2:4] * extent
     mirrored = (drawn[:, 0] < 0.5) if "flip" in kinds else torch.zeros(len(images), dtype=torch.bool)

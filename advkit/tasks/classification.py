@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advkit.data.augment import augmented
+from advkit.data import augment
 from advkit.metrics.accuracy import AccuracyMetric, near_chance
 from advkit.models.prediction import classes_of, ensemble_logits
 from advkit.tasks import box_marks, class_targets
@@ -60,6 +60,7 @@ class Classification:
     fallback = "margin"
     has_places = False
     least_classes = 2
+    augmentations = augment.KINDS
     stops_early = True
     smooths_labels = True
     exclusive = True
@@ -181,7 +182,7 @@ class Classification:
         self, images: Tensor, targets: Tensor, indices: Tensor, kinds: frozenset[str], seed: int, epoch: int
     ) -> tuple[Tensor, Tensor]:
         """See :func:`advkit.data.augment.augmented`; classes stay."""
-        return augmented(images, indices, kinds, seed, epoch), targets
+        return augment.augmented(images, indices, kinds, seed, epoch), targets
 
     def strata(self, targets: Tensor) -> Tensor:
         """(N,) the classes themselves."""

@@ -72,6 +72,7 @@ class Detection:
     fallback = "sum"
     has_places = True
     least_classes = 1
+    augmentations = augment_boxes.KINDS
     stops_early = False
     smooths_labels = False
     exclusive = False

@@ -48,6 +48,7 @@ class Task(Protocol):
             image, that makes the fallback loss largest.
         fallback: the one of them whose gradient never underflows, and which stands for the whole of what is asked.
         least_classes: fewer can't be trained on.
+        augmentations: what :meth:`augmented` can do, by name.
         has_places: whether targets lie somewhere in the image, so that who moves it must move them.
         stops_early: whether an attack that reached its aim on an image has nothing to gain from going on.
         figures: what a training tells of its held-out images beside correctness, of what :class:`Metric` computes.
@@ -63,6 +64,7 @@ class Task(Protocol):
     strongest_of: Mapping[str, Sequence[str]]
     fallback: str
     least_classes: int
+    augmentations: tuple[str, ...]
     has_places: bool
     stops_early: bool
     smooths_labels: bool

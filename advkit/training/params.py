@@ -78,7 +78,7 @@ class TrainParams:
         schedule: see :func:`advkit.training.schedule.lr_factor`.
         label_smoothing: in [0, 1).
         ema: decay for each step of an average of the weights that is evaluated and saved in their place; 0 for none.
-        augment: subset of :data:`advkit.data.augment.KINDS`.
+        augment: subset of the task's :attr:`~advkit.tasks.task.Task.augmentations`.
         precision: ``bfloat16`` autocasts the forward passes; weights, losses and cosines are float32.
         clip: largest norm of the whole gradient; larger ones are scaled down to it. 0 for no bound.
         precise_bn: training images over which batch-norm's statistics are estimated anew before each measurement and at

@@ -127,6 +127,16 @@ def test_at_eps_0_a_detector_gets_the_bytes_of_train(method: str, trained: Path,
     assert all(torch.equal(plain[name], control[name]) for name in plain)
 
 
+@pytest.mark.parametrize("kinds", ["scale-jitter,flip", "crop,flip,photometric"])
+def test_a_detector_is_augmented_otherwise(kinds: str, trained: Path, inside: Run, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    found = inside("train", *SMALL, *ADAM, "--augment", kinds, "-o", out, "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["params"]["augment"] == sorted(kinds.split(","))
+    plain, other = load_file(trained), load_file(out)  # that of the fixture by crop,flip
+    assert not all(torch.equal(plain[name], other[name]) for name in plain)
+
+
 def test_a_trained_detector_goes_on_with_other_classes_and_sizes(trained: Path, inside: Run, tmp_path: Path) -> None:
     images, out = tmp_path / "data.safetensors", tmp_path / "x.safetensors"
     clean = load_subset(images)

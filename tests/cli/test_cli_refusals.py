@@ -75,6 +75,9 @@ BAD = {  # command line: words of the answer
     f"{TRAIN} --lr -1": ("--lr -1",),
     f"{TRAIN} --validation 1": ("--validation 1", "[0, 1)"),
     f"{TRAIN} --augment rotate": ("--augment rotate", "crop"),
+    f"{TRAIN} --augment scale-jitter": ("--augment scale-jitter", "crop, flip, cutout, photometric"),
+    "train --arch advkit/tiny-ssd --data scenes/photo --limit 8 -o t.safetensors --augment crop,scale-jitter":
+        ("--augment crop,scale-jitter", "one of them"),
     f"{TRAIN} --mean a": ("--mean a", "numbers"),
     f"{TRAIN} --mean 0.1,0.2": ("mean", "1 channels"),
     f"{TRAIN} --misalign-weight 2": ("--misalign-weight", "--misalign-from"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from advkit.data.augment_boxes import KINDS, augmented
 from advkit.data.boxes import DIFFICULT, LABEL, stacked
 from advkit.data.canvas import on_canvas, sizes
+from advkit.data.photometric import photometric
 
 SHAPES = [(64, 64), (48, 64), (64, 40)] * 8
 
@@ -79,6 +81,54 @@ def test_cut_boxes_are_those_of_cut_pixels_and_hardly_seen_ones_are_difficult() 
     assert ((several[:, 0, DIFFICULT] == 1) | (several[:, 0, LABEL] < 0)).any()
     assert (several[:, 0, DIFFICULT] == 0).float().mean() > 0.5
     assert not torch.equal(boxes, several[: len(boxes)])
+
+
+def test_scale_jitter_shows_wider_and_narrower_windows_than_crop() -> None:
+    sizes = {}
+    for kind in ("crop", "scale-jitter"):
+        factors = []
+        for epoch in range(8):
+            check({kind}, epoch)
+            images = on_canvas([torch.ones(3, *shape) for shape in SHAPES], (64, 64))
+            rows = stacked([torch.tensor([[w * 0.45, h * 0.45, w * 0.55, h * 0.55, 2, 0.0]]) for h, w in SHAPES])
+            _, boxes = augmented(images, rows, torch.arange(len(SHAPES)), frozenset({kind}), 0, epoch)
+            whole = (boxes[:, 0, LABEL] == 2) & (boxes[:, 0, DIFFICULT] == 0)
+            sides = (boxes[:, 0, 2:4] - boxes[:, 0, :2]) / (rows[:, 0, 2:4] - rows[:, 0, :2])
+            factors.append(sides.amax(1)[whole])
+        sizes[kind] = torch.cat(factors)
+    low, high = (float(found(sizes["scale-jitter"])) for found in (torch.amin, torch.amax))
+    assert 1 / 1.8 - 0.01 < low < 1 / 1.6
+    assert 1 / 0.45 < high < 1 / 0.4 + 0.01
+    assert float(sizes["crop"].amin()) > 1 / 1.25 - 0.01
+    assert float(sizes["crop"].amax()) < 1 / 0.5 + 0.01
+
+
+def test_photometric_changes_colours_and_moves_nothing() -> None:
+    images, targets = scene()
+    grey = torch.where(images.isnan(), images, torch.full_like(images, 0.45))
+    moved, boxes = augmented(grey, targets, torch.arange(len(images)), frozenset({"photometric"}), 0, 0)
+    assert torch.equal(boxes, targets)
+    assert torch.equal(moved.isnan(), images.isnan())
+    one = moved.flatten(1).nan_to_num(nan=-1.0).amax(1)
+    assert torch.equal(moved.isnan() | (moved == one.view(-1, 1, 1, 1)), torch.ones_like(moved, dtype=torch.bool))
+    assert len(set(one.tolist())) > len(images) // 2
+    assert 0.45 * 0.7 * 0.5 < float(one.amin()) < 0.4 < 0.5 < float(one.amax()) < 0.45 * 1.3 * 1.4
+
+
+@pytest.mark.parametrize(
+    ("drawn", "wanted"),
+    [
+        ((0.5, 0.5, 0.5), (0.2, 0.4, 0.6)),  # all factors 1
+        ((1.0, 0.5, 0.5), (0.26, 0.52, 0.78)),  # 1.3 times as bright
+        ((0.5, 0.0, 0.5), (0.3, 0.42, 0.54)),  # 0.6 of the contrast around 0.45
+        ((0.5, 0.5, 1.0), (0.08, 0.4, 0.72)),  # 1.6 times as far from the mean of the channels
+        ((1.0, 1.0, 1.0), (0.0, 0.548, 1.0)),
+    ],
+)
+def test_photometric_by_hand(drawn: tuple[float, ...], wanted: tuple[float, ...]) -> None:
+    image = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    found = photometric(image, torch.tensor([drawn]))
+    torch.testing.assert_close(found, torch.tensor(wanted).view(1, 3, 1, 1).expand(1, 3, 2, 2))
 
 
 def test_cutout_blackens_a_square_and_moves_nothing() -> None:

@@ -66,6 +66,7 @@ class MultiLabel:
     fallback = "margin"
     has_places = False
     least_classes = 1
+    augmentations: tuple[str, ...] = ()
     stops_early = True
     smooths_labels = True
     counts_in_training = True

@@ -191,8 +191,16 @@ def test_crop_shifts_by_an_eighth_of_the_side_at_most_and_cutout_blackens_a_squa
     assert sizes.min() >= 16
 
 
+def test_photometric_draws_colours_for_each_image() -> None:
+    images = torch.full((64, 3, 4, 4), 0.3)
+    found = augmented(images, torch.arange(64), frozenset({"photometric"}), seed=0, epoch=0)
+    assert torch.equal(found, found[:, :1, :1, :1].expand_as(found))
+    assert len(set(found[:, 0, 0, 0].tolist())) > 50
+    assert 0.0 < float(found.min()) < 0.25 < 0.35 < float(found.max()) < 0.6
+
+
 def test_augmentation_belongs_to_image_seed_and_epoch() -> None:
-    images, indices, kinds = arrow(), torch.arange(64), frozenset({"crop", "flip", "cutout"})
+    images, indices, kinds = arrow(), torch.arange(64), frozenset({"crop", "flip", "cutout", "photometric"})
     whole = augmented(images, indices, kinds, seed=1, epoch=2)
     parts = [augmented(images[k : k + 5], indices[k : k + 5], kinds, seed=1, epoch=2) for k in range(0, 64, 5)]
     assert torch.equal(whole, torch.cat(parts))
