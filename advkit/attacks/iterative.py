@@ -26,7 +26,7 @@ def best_of_restarts(objective: Objective, batch: Batch, params: AttackParams) -
     for restart in range(params.restarts):
         if not len(batch.rows):
             break
-        images, loss = _run_unseen(objective, batch, params, restart)
+        images, loss = _run_unchecked(objective, batch, params, restart)
         rows = batch.rows
         better = loss > best_loss[rows]
         best[rows[better]], best_loss[rows[better]] = images[better], loss[better]
@@ -35,16 +35,17 @@ def best_of_restarts(objective: Objective, batch: Batch, params: AttackParams) -
     return best
 
 
-def _run_unseen(objective: Objective, batch: Batch, params: AttackParams, restart: int) -> tuple[Tensor, Tensor]:
+def _run_unchecked(objective: Objective, batch: Batch, params: AttackParams, restart: int) -> tuple[Tensor, Tensor]:
     """:func:`run_restart`, where a device computes while the host runs ahead of it.
 
-    No step looks whether a gradient is zero; images that had such a one are run again, with a look at each.
+    No step looks whether a gradient is zero; images that had such a one are run again, with a look at each, and both
+    runs count.
     """
-    if objective.waits:
+    if objective.synchronises:
         return run_restart(objective, batch, params, restart)
-    with objective.gradients_unseen() as unseen:
+    with objective.unchecked_gradients() as unchecked:
         images, loss = run_restart(objective, batch, params, restart)
-    again = unseen[batch.rows]
+    again = unchecked[batch.rows]
     if bool(again.any()):
         images[again], loss[again] = run_restart(objective, batch.take(again), params, restart)
     return images, loss

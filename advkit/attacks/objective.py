@@ -76,11 +76,12 @@ def settled(params: AttackParams, networks: Sequence[nn.Module]) -> AttackParams
     return params if loss == params.method.attack.loss or not params.method.attack.loss else replace(params, loss=loss)
 
 
-def host_waits(device: torch.device) -> bool:
-    """Whether each step may look at what it found: a processor has it at once, of a GPU the host would wait for it."""
+def may_synchronise(device: torch.device) -> bool:
+    """Whether a step may read what it found: a processor has it at once; the host of a GPU would wait for it."""
     return device.type == "cpu"
 
 
+_STEEPEST = 1e18  # an infinite slope, as a number whose square is one too
 View = Callable[[Tensor, Batch], Tensor]  # what networks see of points (N, C, H, W)
 BatchLoss = Callable[[Any, Batch], Tensor]  # (N,) larger is better for the attacker, of raw outputs
 
@@ -98,7 +99,7 @@ class Objective:
         dead: (N,) bool, those for which the task's fallback loss gave none either.
         stages: of an attack that is made of others, how many images each of them fooled.
         window: where such an attack saves how far it came, if anywhere.
-        waits: see :func:`host_waits`.
+        synchronises: see :func:`may_synchronise`.
     """
 
     def __init__(
@@ -118,8 +119,8 @@ class Objective:
         self.dead = torch.zeros(count, dtype=torch.bool, device=device)
         self.stages: dict[str, int] = {}
         self.window: WindowState | None = None
-        self.waits = host_waits(device)
-        self._unseen: Tensor | None = None
+        self.synchronises = may_synchronise(device)
+        self._unchecked: Tensor | None = None
 
     def save_stage(self, done: int, name: str, *, found: Tensor, places: Tensor) -> None:
         """``done`` stages of the attack are over, the last called ``name``; what was counted is saved with its results.
@@ -156,17 +157,17 @@ class Objective:
             self.loss = before
 
     @contextlib.contextmanager
-    def gradients_unseen(self) -> Iterator[Tensor]:
+    def unchecked_gradients(self) -> Iterator[Tensor]:
         """What is zero or NaN becomes zero without another look, so that the host waits for no gradient.
 
         Yields:
             (N,) bool, the images of the batch that had one so far: their results are not to be used.
         """
-        self._unseen = torch.zeros_like(self.zero)
+        self._unchecked = torch.zeros_like(self.zero)
         try:
-            yield self._unseen
+            yield self._unchecked
         finally:
-            self._unseen = None
+            self._unchecked = None
 
     @contextlib.contextmanager
     def in_float32(self) -> Iterator[None]:
@@ -245,17 +246,17 @@ class Objective:
             the gradient, and the outputs at ``view(x, batch)``, or at ``x`` without one.
         """
         gradient, outputs = self._passes(batch, x, view, loss or self._named(self.loss))
+        gradient = gradient.clamp(-_STEEPEST, _STEEPEST)  # NaN stays
         empty = ~(flat_norm(gradient, "linf") > 0)
-        if self._unseen is not None:
-            self._unseen[batch.rows] |= empty
+        if self._unchecked is not None:
+            self._unchecked[batch.rows] |= empty
             return torch.where(per_image(empty), 0.0, gradient), outputs
         if bool(empty.any()):
             self.zero[batch.rows[empty]] = True
             part = batch.take(empty)
             again, _ = self._passes(part, x[empty], view, self._named(self.task.fallback))
             self.dead[batch.rows[empty]] |= ~(flat_norm(again, "linf") > 0)
-            gradient = gradient.clone()  # it may be expanded, all its pixels one number in memory
-            gradient[empty] = again.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            gradient[empty] = again.nan_to_num(nan=0.0).clamp(-_STEEPEST, _STEEPEST)
         return gradient, outputs
 
     def _named(self, name: str) -> BatchLoss:

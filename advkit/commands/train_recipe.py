@@ -35,7 +35,7 @@ def train_params(
     """
     if recipe.augment == "auto":
         large = images is not None and min(images.size[1:]) >= 24
-        kinds: tuple[str, ...] = ("crop", "flip") if large and images and images.size[0] == 3 else ()
+        kinds: tuple[str, ...] = ("crop", "flip") if large and images and not images.is_grey else ()
     else:
         kinds = () if recipe.augment == "none" else _augmentations(recipe.augment, images)
     return TrainParams(

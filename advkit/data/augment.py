@@ -27,6 +27,8 @@ def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int,
         return images
     height, width = images.shape[-2:]
     drawn = counter_rng.uniform(seed, indices, counter_rng.stream("augment", epoch), 8)
+    if "photometric" in kinds:
+        images = photometric(images, drawn[:, 5:8])
     rows = torch.arange(height, device=images.device).expand(len(images), -1)
     columns = torch.arange(width, device=images.device).expand(len(images), -1)
     if "flip" in kinds:
@@ -40,8 +42,6 @@ def augmented(images: Tensor, indices: Tensor, kinds: frozenset[str], seed: int,
     if kinds & {"flip", "crop"}:
         image = torch.arange(len(images), device=images.device)[:, None, None]
         images = images.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if "photometric" in kinds:
-        images = photometric(images, drawn[:, 5:8])
     if "cutout" in kinds:
         images = images * ~_square(height, width, drawn[:, 3], drawn[:, 4])
     return images

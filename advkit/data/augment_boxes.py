@@ -25,7 +25,7 @@ def augmented(
         targets: (N, B, 6), see :mod:`advkit.data.boxes`. An object of which less than 0.3 is left becomes difficult.
         indices: (N,) int64, identities of the images.
         kinds: subset of :data:`KINDS`. ``crop`` shows a window of 0.5 to 1.25 of the image's sides, anywhere in it and
-            black beyond it, at the image's size; ``scale-jitter`` one of 0.4 to 1.8 (as in Ghiasi et al. 2021);
+            black beyond it, at the image's size; ``scale-jitter`` one of 0.4 to 1.8 (after Ghiasi et al. 2021);
             ``flip`` mirrors half of the images; ``cutout`` blackens a square of a quarter of the shorter side;
             ``photometric`` changes their colours.
         seed, epoch: of the run.
@@ -38,11 +38,11 @@ def augmented(
     start = torch.zeros_like(extent)
     if "photometric" in kinds:
         images = photometric(images, drawn[:, 6:9])
-    for name in kinds & set(WINDOWS):
+    for name in [name for name in WINDOWS if name in kinds]:
         low, high = WINDOWS[name]
         side = low + (high - low) * drawn[:, 1:2]
         start = (1.0 - side) * drawn[:, 2:4] * extent
-    mirrored = (drawn[:, 0] < 0.5) if "flip" in kinds else torch.zeros(len(images), dtype=torch.bool)
+    mirrored = (drawn[:, 0] < 0.5) & ("flip" in kinds)
     images = _resampled(images, extent, side, start, mirrored)
     targets = _moved(targets, extent, side, start, mirrored)
     if "cutout" in kinds:

@@ -19,6 +19,8 @@ from advkit.files.errors import InputError
 _BLOCK = 512  # images; part of what the fingerprint means, so it never changes
 _READ = 16 << 20  # bytes of float32 pixels read at a time where nobody asked for a batch size
 
+GREY_REPEATED = "grey images, repeated to three channels for models of colour"  # one of the warnings
+
 Reader = Callable[[Tensor], Tensor]
 
 
@@ -66,6 +68,11 @@ class ImageSet:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether there are no colours, be it in three channels."""
+        return self.size[0] == 1 or GREY_REPEATED in self.warnings
 
     def batch(self, positions: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Images (M, C, H, W) float32 in [0, 1] and labels (M,) at ``positions`` of this set.

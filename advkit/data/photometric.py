@@ -9,7 +9,9 @@ _GREY = 0.45  # what contrast leaves as it is: about the mean of photographs
 
 
 def photometric(images: Tensor, drawn: Tensor) -> Tensor:
-    """``images`` with other saturation, brightness and contrast, in this order (as in Liu et al. 2016, without hue).
+    """``images`` with other saturation, brightness and contrast, each a factor, in this order (after Liu et al. 2016).
+
+    Saturation is the distance from the mean of the channels, contrast that from 0.45.
 
     Args:
         images: (N, C, H, W) float in [0, 1], NaN where there is no pixel; grey ones have no saturation.

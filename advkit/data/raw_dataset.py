@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.data.decoding import Resize
-from advkit.data.images import Reader
+from advkit.data.images import GREY_REPEATED, Reader
 from advkit.files.errors import InputError
 
 # Names under which files of arrays hold images and labels, the first one found counts.
@@ -96,7 +96,7 @@ def match_channels(source: RawDataset, wanted: LoadOptions, where: object) -> Ra
             return read(positions).expand(-1, wanted.channels or 1, -1, -1).contiguous()
 
         size = (wanted.channels, height, width)
-        told = (*source.warnings, "grey images, repeated to three channels for models of colour")
+        told = (*source.warnings, GREY_REPEATED)
         return replace(source, size=size, read=repeated, warnings=told)
     need = f"images have {channels} channels, {wanted.channels} are needed"
     raise InputError(f"{where}: {need}; use a model for colour images, or grey data")

@@ -19,6 +19,7 @@ for seed in ${SEEDS-0 1 2 3}; do
     for eps in ${EPS-2}; do
         [ -f "$out/gains/cells-eps$eps-seed$seed.json" ] ||
             $python "$here/paired_gain.py" "$out/cells-from-eps0-seed$seed.safetensors" \
-                "$out/cells-from-eps$eps-fast-seed$seed.safetensors" "$out/gains/cells-eps$eps-seed$seed.json" "$raabin" "$pbc"
+                "$out/cells-from-eps$eps-fast-seed$seed.safetensors" "$out/gains/cells-eps$eps-seed$seed.json" "$raabin#train" \
+                "$raabin#test" "$pbc#train" "$pbc#test"
     done
 done

@@ -1,5 +1,7 @@
 """What one network gains over another: difference of mAP@.5, or of accuracy, on the same images, with its interval.
 
+Images are resized and classes found by name as ``evaluate`` does it.
+
 python paired_gain.py PLAIN ADVERSARIAL OUT.json DATA...
 """
 
@@ -12,17 +14,18 @@ from pathlib import Path
 import torch
 
 from advkit.adaptation.comparison import ComparedNetwork, difference, evaluate_network
+from advkit.commands.loading import load_for
 from advkit.data import reference as data_reference
 from advkit.metrics.paired_tests import Paired
-from advkit.models import reference as model_reference
+from advkit.models.native_size import native_size
 
 
 def main(plain: str, adversarial: str, out: str, *refs: str) -> None:
     """Write a record for each of DATA, and print it."""
-    networks = [model_reference.load(ref) for ref in (plain, adversarial)]
     records = {}
     for ref in refs:
-        images = data_reference.load(ref, channels=networks[0].spec.input_size[0])
+        images = data_reference.load(ref, channels=3)
+        networks = [load_for(model, images, "cpu", native=native_size(model)) for model in (plain, adversarial)]
         before, after = (evaluate_network(name, net, images) for name, net in zip("pa", networks, strict=True))
         found = difference(after, before)
         gain, interval = (

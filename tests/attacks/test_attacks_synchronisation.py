@@ -35,7 +35,7 @@ class Reads(TorchDispatchMode):
 
 
 def run_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective, "host_waits", lambda device: False)
+    monkeypatch.setattr(objective, "may_synchronise", lambda device: False)
 
 
 def found_by(
