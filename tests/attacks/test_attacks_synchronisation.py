@@ -14,6 +14,7 @@ from advkit.attacks import objective
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
+from advkit.metrics.norms import Norm
 from advkit.models.network import Network
 
 READS = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal")
@@ -128,14 +129,38 @@ class Steep(nn.Module):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_an_infinite_gradient_is_one_whoever_is_beside_it(ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "norm"), [("fgsm", "linf"), ("fgsm", "l2"), ("mi", "linf"), ("mi", "l2")])
+def test_an_infinite_gradient_is_one_whoever_is_beside_it(
+    method: str, norm: Norm, ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     images[0, 0, 0, 0], images[1] = 0.0, 1.0
     labels = torch.zeros(2, dtype=torch.int64)
     if ahead:
         run_ahead(monkeypatch)
-    alone = found_by(Steep(), (images[:1], labels[:1]), "fgsm", "transfer", loss="margin")
-    beside = found_by(Steep(), (images, labels), "fgsm", "transfer", loss="margin")
+    more: dict[str, Any] = {"loss": "margin", "norm": norm, "steps": 1}
+    alone = found_by(Steep(), (images[:1], labels[:1]), method, "transfer", **more)
+    beside = found_by(Steep(), (images, labels), method, "transfer", **more)
     assert beside.dead.tolist() == [False, True]
     assert torch.equal(beside.images[0], alone.images[0])
-    assert float(alone.images[0, 0, 0, 0]) > 0.05
+    assert float(alone.images[0, 0, 0, 0]) == pytest.approx(16 / 255, rel=1e-3)  # all of an L2 budget
+
+
+def test_a_host_waits_for_no_gpu() -> None:
+    assert objective.may_synchronise(torch.device("cpu"))
+    assert not objective.may_synchronise(torch.device("cuda"))
+
+
+def test_passes_of_images_that_are_run_again_count_twice(
+    trained: Network, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, steps = test_digits[0][:40], 4
+    data = images, test_digits[1][:40]
+    run_ahead(monkeypatch)
+    plain = found_by(trained, data, "pgd", "transfer", steps=steps, loss="margin")
+    assert (plain.forwards, plain.backwards) == (40 * steps, 40 * steps)
+    assert not plain.zero_gradients.any()
+    found = found_by(Scaled(trained, 15.0), data, "pgd", "transfer", steps=steps)
+    again = int(found.zero_gradients.sum())
+    assert again > 0
+    assert found.backwards > 40 * steps + again * steps  # and those of the fallback

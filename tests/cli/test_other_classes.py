@@ -70,18 +70,32 @@ def test_equal_classes_keep_the_head(inside: Run, tmp_path: Path, start: Path) -
     assert np.allclose(new.tensors["classifier.weight"], old.tensors["classifier.weight"])
 
 
-@pytest.mark.parametrize("arch", [(), ("--arch", "advkit/cnn")])
-def test_weights_of_colour_start_on_grey_arrays(
-    inside: Run, tmp_path: Path, start: Path, arch: tuple[str, ...]
-) -> None:
-    out = tmp_path / "t.safetensors"
-    training = ("--epochs", "1", "--lr", "0", "--weight-decay", "0", "--limit", "40", "--batch-size", "20")
-    found = report(inside, "train", "--init", start, *arch, "--data", "digits", *training, "-o", out)
+@pytest.mark.parametrize("begin", ["--init {}", "--init {} --arch advkit/cnn", "--arch advkit/cnn@{}"])
+def test_weights_of_colour_start_on_grey_arrays(begin: str, inside: Run, tmp_path: Path, start: Path) -> None:
+    out, data = tmp_path / "t.safetensors", tmp_path / "grey.npz"
+    rng = np.random.default_rng(0)
+    np.savez(data, x=rng.integers(0, 255, (40, 24, 24), dtype=np.uint8), y=np.arange(40) % 4)
+    packed = tmp_path / "large.safetensors"
+    old = read_checkpoint(start)
+    write_checkpoint(packed, Checkpoint(old.tensors, old.meta | {"input_size": [3, 24, 24]}))
+    training = ("--epochs", "1", "--lr", "0", "--weight-decay", "0", "--batch-size", "20", "--validation", "0")
+    found = report(inside, "train", *begin.format(packed).split(), "--data", data, *training, "-o", out)
     assert [flag for flag in found["flags"] if "grey images, repeated to three channels" in flag]
-    old, new = read_checkpoint(start), read_checkpoint(out)
-    assert new.meta["input_size"] == [3, 8, 8]
+    assert found["params"]["augment"] == []  # of colour images of this size it would be crop and flip
+    new = read_checkpoint(out)
+    assert new.meta["input_size"] == [3, 24, 24]
     name = next(name for name in old.tensors if name.startswith("features") and name.endswith("weight"))
     assert np.allclose(new.tensors[name], old.tensors[name])
+
+
+def test_grey_weights_start_on_colour_pictures(inside: Run, tmp_path: Path) -> None:
+    few = ("--limit", "40", "--epochs", "1", "--batch-size", "20", "-q")
+    grey, out = tmp_path / "g.safetensors", tmp_path / "t.safetensors"
+    assert inside("train", "--arch", "advkit/cnn", "--data", "digits", *few, "-o", grey).returncode == 0
+    data = pictures(tmp_path / "pics", "ant", "bee")
+    found = report(inside, "train", "--init", grey, "--data", data, "--epochs", "1", "--batch-size", "4", "-o", out)
+    assert read_checkpoint(out).meta["input_size"] == [1, 8, 8]
+    assert found["params"]["augment"] == []
 
 
 def test_packing_changes_no_head(inside: Run, tmp_path: Path, start: Path) -> None:

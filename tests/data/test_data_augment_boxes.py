@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from advkit.data import counter_rng
 from advkit.data.augment_boxes import KINDS, augmented
 from advkit.data.boxes import DIFFICULT, LABEL, stacked
 from advkit.data.canvas import on_canvas, sizes
@@ -113,6 +114,20 @@ def test_photometric_changes_colours_and_moves_nothing() -> None:
     assert torch.equal(moved.isnan() | (moved == one.view(-1, 1, 1, 1)), torch.ones_like(moved, dtype=torch.bool))
     assert len(set(one.tolist())) > len(images) // 2
     assert 0.45 * 0.7 * 0.5 < float(one.amin()) < 0.4 < 0.5 < float(one.amax()) < 0.45 * 1.3 * 1.4
+
+
+@pytest.mark.parametrize("other", ["crop", "scale-jitter", "cutout"])
+def test_black_that_is_added_stays_black(other: str) -> None:
+    images, targets = scene()
+    every = torch.arange(len(images))
+    grey = torch.where(images.isnan(), images, torch.full_like(images, 0.5))
+    found, _ = augmented(grey, targets, every, frozenset({"photometric", other}), 0, 0)
+    black = augmented(grey, targets, every, frozenset({other}), 0, 0)[0] == 0
+    assert black.any()
+    assert torch.equal(found == 0, black)
+    drawn = counter_rng.uniform(0, every, counter_rng.stream("augment", 0), 9)
+    wanted = photometric(torch.full_like(grey, 0.5), drawn[:, 6:]).amax((2, 3))  # numbers that no other has
+    torch.testing.assert_close(found.nan_to_num().amax((2, 3)), wanted)
 
 
 @pytest.mark.parametrize(

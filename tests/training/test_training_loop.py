@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from advkit.attacks.gradient_similarity import margin_gradients
+from advkit.data import counter_rng
 from advkit.data import reference as data_reference
 from advkit.data.augment import augmented
 from advkit.data.images import ImageSet
+from advkit.data.photometric import photometric
 from advkit.data.sampling import hold_out
 from advkit.files.errors import InputError
 from advkit.files.signals import Stop
@@ -197,6 +199,17 @@ def test_photometric_draws_colours_for_each_image() -> None:
     assert torch.equal(found, found[:, :1, :1, :1].expand_as(found))
     assert len(set(found[:, 0, 0, 0].tolist())) > 50
     assert 0.0 < float(found.min()) < 0.25 < 0.35 < float(found.max()) < 0.6
+
+
+@pytest.mark.parametrize("other", ["crop", "cutout"])
+def test_black_that_is_added_stays_black(other: str) -> None:
+    images, every = torch.full((64, 3, 16, 16), 0.5), torch.arange(64)
+    found = augmented(images, every, frozenset({"photometric", other}), seed=0, epoch=0)
+    black = augmented(images, every, frozenset({other}), seed=0, epoch=0) == 0
+    assert black.any()
+    assert torch.equal(found == 0, black)
+    drawn = counter_rng.uniform(0, every, counter_rng.stream("augment", 0), 8)
+    assert torch.equal(found.amax((2, 3)), photometric(images, drawn[:, 5:])[:, :, 0, 0])  # numbers that no other has
 
 
 def test_augmentation_belongs_to_image_seed_and_epoch() -> None:
