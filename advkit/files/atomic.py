@@ -21,7 +21,7 @@ def _umask() -> int:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """The one line for a file that could not be written."""
-    return InputError(f"{path}: cannot write: {error.strerror or error}; nothing was changed")
+    return InputError(f"{path}: cannot write: {error.strerror or error}; the file is as it was")
 
 
 @contextlib.contextmanager

@@ -212,7 +212,7 @@ def test_an_attack_that_can_keep_nothing_goes_on(attack: Run, monkeypatch: pytes
     whole = result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
 
     def full(path: Path, *rest: object) -> None:
-        raise InputError(f"{path}: cannot write: No space left on device; nothing was changed")
+        raise InputError(f"{path}: cannot write: No space left on device; the file is as it was")
 
     monkeypatch.setattr(resume_folder, "write_state_file", full)
     done = attack(*AUTOATTACK, "-o", "a.safetensors")
@@ -243,7 +243,7 @@ def test_what_is_kept_stays_until_the_report_is_there(attack: Run, monkeypatch: 
     whole = result(attack(*AUTOATTACK, "-o", "whole.safetensors"))
 
     def full(*given: object, **more: object) -> int:
-        raise InputError("r.json: cannot write: No space left on device; nothing was changed")
+        raise InputError("r.json: cannot write: No space left on device; the file is as it was")
 
     with monkeypatch.context() as patch:
         patch.setattr("advkit.reports.envelope.finish", full)

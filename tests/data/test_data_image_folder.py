@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_replaced_stays(failing, written, monkeypatch):
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(InputError, match="nothing was changed"):
+    with pytest.raises(InputError, match="the file is as it was"):
         replaced(path)
     assert torch.equal(load(str(path)).batch(slice(None))[0], pixels / 255.0)
     assert [child.name for child in path.parent.iterdir()] == [path.name]

@@ -18,6 +18,7 @@
 set -eu
 advkit=${ADVKIT:-advkit} here=$(dirname "$0")
 domain=${1:-}
+[ "$domain" = scenes ] || [ $# -ge 3 ] || domain=
 case $domain in
 scenes)
     out=${2:-$here/results}
