@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advkit.commands.loading import check_task, load_for, model_notes
 from advkit.commands.train_config import FitOptions, TrainingConfig
-from advkit.commands.train_start import open_network, try_out
+from advkit.commands.train_start import open_network, try_out, weights_ref
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
 from advkit.files.errors import InputError
@@ -110,20 +110,13 @@ def open_setup(
 def _open_images(config: TrainingConfig) -> ImageSet | None:
     if not config.data:
         return None
+    native = native_size(start) if (start := weights_ref(config)) else None
     images = data_reference.load(
         config.data,
         role="train",
         size=(config.size, config.size) if config.size else None,
-        channels=_channels_of_start(config),
+        channels=native.channels if native is not None else None,  # grey images are repeated for weights of colour
         download=config.download,
         fix_boxes=config.fix_boxes,
     )
     return limited(task_named(images.task), images, config.limit, config.seed)
-
-
-def _channels_of_start(config: TrainingConfig) -> int | None:
-    """Those that the weights to start from take, so that they can start on grey images too; None without weights."""
-    for ref in (config.init, config.arch, config.backbone):
-        if ref and (ref == config.init or "@" in ref) and (native := native_size(ref)) is not None:
-            return native.channels
-    return None

@@ -26,25 +26,35 @@ from advkit.models.native_size import native_size
 from advkit.models.network import Network
 
 
+def weights_ref(config: TrainingConfig) -> str:
+    """The MODEL whose weights a training starts from, be it for the backbone alone; empty without weights."""
+    if _has_weights(config.arch):
+        return config.arch
+    return config.init or (config.backbone if "@" in config.backbone else "")
+
+
+def _has_weights(arch: str) -> bool:
+    return "@" in arch or ".py:" in arch
+
+
 def open_network(config: TrainingConfig, images: ImageSet | None, train: Tensor, device: str) -> Network:
     """The network to train: a fresh one, weights to start from, or foreign weights to pack."""
     mean, std = statistics(config.mean, config.std)
-    arch, has_weights = config.arch, "@" in config.arch or ".py:" in config.arch
-    if config.init and arch and has_weights:
+    arch, start = config.arch, weights_ref(config)
+    if config.init and _has_weights(arch):
         raise InputError("--arch with weights and --init both say where to start; give one")
-    if has_weights or not arch:
-        start = arch if has_weights else config.init
+    if not arch or _has_weights(arch):
         return load_start(start, images, mean, std, device, config.seed, anew=config.epochs > 0)
     if images is None:
         raise InputError("--epochs 0 packs weights: give --arch ARCH@FILE, or --data for a fresh network")
     other, (backbone, _, weights) = None, config.backbone.partition("@")
     if weights and config.init:
         raise InputError("--backbone with weights and --init both say where to start; give one")
-    if init := config.backbone if weights else config.init:
-        other = load_start(init, images, None, None, device, config.seed, anew=config.epochs > 0)
+    if start:
+        other = load_start(start, images, None, None, device, config.seed, anew=config.epochs > 0)
         mean, std = mean or other.spec.mean, std or other.spec.std  # under which its weights were trained
         if (mean, std) != (other.spec.mean, other.spec.std):
-            raise InputError(f"--init {init}: has its own mean and std; leave --mean and --std out")
+            raise InputError(f"--init {start}: has its own mean and std; leave --mean and --std out")
     elif mean is None or std is None:
         found = mean_and_std(images, train)
         mean, std = mean or found[0], std or found[1]
@@ -59,7 +69,7 @@ def open_network(config: TrainingConfig, images: ImageSet | None, train: Tensor,
         model_args={"backbone": backbone} if backbone else None,
     ).to(device)
     if other is not None:
-        _start_from(network, other, init)
+        _start_from(network, other, start)
     return network
 
 

@@ -12,6 +12,8 @@ import torch
 from executable import Run
 from PIL import Image
 
+from advkit.commands.train_config import TrainConfig
+from advkit.commands.train_start import weights_ref
 from advkit.files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from advkit.files.tensors import write_tensors
 from advkit.models.build import create
@@ -136,3 +138,19 @@ def test_classes_in_another_order_are_found_by_name(inside: Run, tmp_path: Path,
     assert one == other
     assert [flag for flag in found["0eel 1cat 2dog"]["flags"] if "into the order of the data's, by name" in flag]
     assert not [flag for flag in found["0cat 1dog 2eel"]["flags"] if "order" in flag]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"arch": "advkit/cnn"}, ""),
+        ({"arch": "advkit/cnn", "init": "a.safetensors"}, "a.safetensors"),
+        ({"init": "a.safetensors"}, "a.safetensors"),
+        ({"arch": "advkit/cnn@w.th"}, "advkit/cnn@w.th"),
+        ({"arch": "nets.py:make"}, "nets.py:make"),
+        ({"arch": "advkit/fcos", "backbone": "timm/resnet18"}, ""),
+        ({"arch": "advkit/fcos", "backbone": "timm/resnet18@w.pth"}, "timm/resnet18@w.pth"),
+    ],
+)
+def test_the_weights_that_a_training_starts_from(options: dict[str, str], wanted: str) -> None:
+    assert weights_ref(TrainConfig(out=Path("t.safetensors"), **options)) == wanted
