@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from advkit.attacks import objective
+from advkit.attacks.iterative import keep_better
 from advkit.attacks.methods import parse_method
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
@@ -47,15 +49,16 @@ def found_by(
     return attack([network], images, labels, torch.arange(len(images)), params)
 
 
-@pytest.mark.parametrize("method", ["pgd", "mi,di,ti,si", "ni", "vmi", "ssa:views=2", "bsr:views=2"])
+@pytest.mark.parametrize("restarts", [1, 2])
+@pytest.mark.parametrize("method", ["pgd", "mi,di,ti,si", "ni", "vmi:samples=2", "ssa:views=2", "bsr:views=2"])
 def test_no_step_towards_transfer_asks_the_device(
-    method: str, trained: Network, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+    method: str, restarts: int, trained: Network, test_digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = test_digits[0][:4], test_digits[1][:4]
 
     def reads(steps: int) -> int:
         with Reads() as seen:
-            found_by(trained, few, method, "transfer", steps=steps)
+            found_by(trained, few, method, "transfer", steps=steps, restarts=restarts)
         return seen.count
 
     assert reads(5) > reads(2)  # a processor looks at every gradient
@@ -144,6 +147,25 @@ def test_an_infinite_gradient_is_one_whoever_is_beside_it(
     assert beside.dead.tolist() == [False, True]
     assert torch.equal(beside.images[0], alone.images[0])
     assert float(alone.images[0, 0, 0, 0]) == pytest.approx(16 / 255, rel=1e-3)  # all of an L2 budget
+
+
+@pytest.mark.parametrize("goal", ["robustness", "transfer"])
+def test_the_better_point_is_kept_as_it_will_be_written(goal: Literal["robustness", "transfer"]) -> None:
+    """Of five images three are on their way; of equal losses the earlier stays."""
+    losses = torch.tensor([2.0, 1.0, 3.0])
+    hit = torch.tensor([False, False, True])
+    result, result_loss = torch.zeros(5, 1, 1, 1), torch.tensor([9.0, 1.0, 9.0, 1.0, 4.0])
+    x, written = torch.full((3, 1, 1, 1), 0.5), torch.full((3, 1, 1, 1), 0.6)
+    made: Any = SimpleNamespace(
+        verdict=lambda outputs, x, batch: (hit, losses, written),
+        comparable=lambda loss: loss,
+        params=AttackParams(parse_method("pgd"), goal=goal),
+    )
+    anything: Any = None
+    assert keep_better(result, result_loss, torch.tensor([1, 3, 4]), x, anything, made, anything) is hit
+    fooled = goal == "robustness"
+    assert result.flatten().tolist() == pytest.approx([0.0, 0.6, 0.0, 0.0, 0.6 if fooled else 0.0])
+    assert result_loss.tolist() == [9.0, 2.0, 9.0, 1.0, torch.inf if fooled else 4.0]
 
 
 def test_a_host_waits_for_no_gpu() -> None:
