@@ -55,3 +55,4 @@ for seed in ${SEEDS-0 1 2 3}; do
                 "$out/$domain-from-eps$eps-fast-seed$seed.safetensors" "$out/gains/$domain-eps$eps-seed$seed.json" $targets
     done
 done
+$python "$here/gain_figure.py" "$out/$domain-distances.json" "$out/$domain-gains.png" "$out/gains/$domain-"

@@ -2,14 +2,15 @@
 
     python gain_figure.py DISTANCES.json OUT.png GAINS [CALIBRATION.json TRAINING]
 
-DISTANCES.json is a report of domain-distance; GAINS a folder of what paired_gain.py wrote, one file for each training
-and seed, as TRAINING-seedN.json. Prints every mean gain with a t-interval over the seeds, and Spearman's correlation of
-distance and mean gain over the domains of a training, with a bootstrap over seeds. CALIBRATION, of the mean gains of
-TRAINING, is for domain-distance --calibration.
+DISTANCES.json is a report of domain-distance; GAINS what the names of files of paired_gain.py begin with, one file for
+each training and seed, as TRAINING-seedN.json: their folder and a slash, or more. Prints every mean gain with a
+t-interval over the seeds, and Spearman's correlation of distance and mean gain over the domains of a training, with a
+bootstrap over seeds. CALIBRATION, of the mean gains of TRAINING, is for domain-distance --calibration.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 from pathlib import Path
@@ -22,18 +23,22 @@ from scipy.stats import spearmanr, t
 RESAMPLES = 2000
 
 
-def main(distances: str, out: str, folder: str, calibration: str = "", training: str = "") -> None:
+def main(distances: str, out: str, beginning: str, calibration: str = "", training: str = "") -> None:
     """Print a line for each training and domain, and draw those that distances know."""
     measured = json.loads(Path(distances).read_text())["result"]
-    ratio = {one["target"]: one["distances"]["frechet"]["ratio"] for one in measured["targets"]}
+    ratio = {name(one["target"]): one["distances"]["frechet"]["ratio"] for one in measured["targets"]}
     if calibration:
-        calibrate(Path(calibration), measured, by_domain(sorted(Path(folder).glob(f"{training}-seed*.json"))))
+        calibrate(Path(calibration), measured, by_domain(beginning, training))
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color="0.6", linewidth=0.8)
-    trainings = sorted({path.stem.rpartition("-seed")[0] for path in Path(folder).glob("*-seed*.json")})
-    for number, training in enumerate(trainings):
-        gains = by_domain(sorted(Path(folder).glob(f"{training}-seed*.json")))
+    begun = len(Path(beginning + "x").name) - 1
+    trainings = sorted(
+        {Path(path).stem.rpartition("-seed")[0][begun:] for path in glob.glob(f"{beginning}*-seed*.json")}
+    )
+    number = 0  # of trainings drawn
+    for training in trainings:
+        gains = by_domain(beginning, training)
         for domain, found in gains.items():
             print(f"{training:24} {domain:12} {mean(found)}  {' '.join(f'{value:+.1f}' for value in found)}")
         shown = [domain for domain in gains if domain in ratio]
@@ -41,18 +46,20 @@ def main(distances: str, out: str, folder: str, calibration: str = "", training:
             continue
         table = np.array([gains[domain] for domain in shown])
         x = np.array([ratio[domain] for domain in shown]) * 1.05**number
-        print(f"{training:24} Spearman     {correlation(x, table)}")
+        if len(shown) > 2:
+            print(f"{training:24} Spearman     {correlation(x, table)}")
         colour = f"C{number}"
         for values in table.T:
             axes.plot(x, values, ".", color=colour, alpha=0.5, markersize=4)
         axes.errorbar(
             x, table.mean(1), yerr=half(table), fmt="osD^v"[number % 5], color=colour, capsize=3, label=training
         )
+        number += 1
     for domain, value in ratio.items():
         axes.annotate(domain, (value, axes.get_ylim()[1]), ha="center", va="bottom", fontsize=8)
     axes.set_xscale("log")
-    axes.set_xlabel("Fréchet distance to the source by pixels, over the floor")
-    axes.set_ylabel("gain in mAP@.5, points")
+    axes.set_xlabel("Fréchet distance to the source, over the floor")
+    axes.set_ylabel("gain, points")
     axes.legend(fontsize=8)
     figure.savefig(out, dpi=110)
 
@@ -83,10 +90,15 @@ def calibrate(path: Path, measured: dict[str, Any], gains: dict[str, list[float]
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def by_domain(files: list[Path]) -> dict[str, list[float]]:
-    """Gains in points of each domain that all ``files`` have, in their order."""
-    found = [json.loads(path.read_text()) for path in files]
-    return {ref.rpartition("/")[2]: [100 * one[ref]["gain"] for one in found] for ref in found[0]}
+def by_domain(beginning: str, training: str) -> dict[str, list[float]]:
+    """Gains in points of each domain, in the order of the seeds."""
+    found = [json.loads(Path(path).read_text()) for path in sorted(glob.glob(f"{beginning}{training}-seed*.json"))]
+    return {name(ref): [100 * one[ref]["gain"] for one in found] for ref in found[0]}
+
+
+def name(ref: str) -> str:
+    """Of a domain: the last of its reference that says something."""
+    return ref.removesuffix("/test.npz").rpartition("/")[2]
 
 
 def half(table: np.ndarray) -> np.ndarray:
