@@ -15,6 +15,7 @@ import typer
 
 import advkit
 from advkit.files.errors import MEMORY_ADVICE, InputError, Interrupted, is_out_of_memory, memory_error
+from advkit.files.signals import raise_on_stop_signals
 from advkit.files.streams import ReaderLeftError, nowhere, say
 
 TOOLS = {
@@ -103,7 +104,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command line; returns the exit status."""
     debug = os.environ.get("ADVKIT_DEBUG", "") not in ("", "0")
-    signal.signal(signal.SIGTERM, _terminated)
+    raise_on_stop_signals()
     if not arguments or arguments == ["visualize"]:
         arguments = [*arguments, "--help"]
     if arguments[0] not in SHARED and _another_rank():
@@ -144,10 +145,6 @@ def _end_of_rank(status: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
-
-
-def _terminated(signum: int, frame: object) -> NoReturn:
-    raise Interrupted(signum)
 
 
 def _another_rank() -> bool:

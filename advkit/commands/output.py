@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from advkit.files.signals import raise_if_stopped
 from advkit.files.streams import duration, say
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ class Progress:
             self._bar.stop()
 
     def step(self, what: str, done: int, total: int) -> None:
-        """``what``, the share that is done, and the time left."""
+        """``what``, the share that is done, and the time left; raises a stop signal that got lost on the way."""
+        raise_if_stopped()
         left = (time.perf_counter() - self._began) / max(done, 1) * (total - done)
         self.show(f"{what}  {done}/{total}", done, total, left)
         self._log(f"{what} {done}/{total}, {duration(left)} left")
 
     def note(self, text: str) -> None:
-        """What was done meanwhile, in between two steps."""
+        """What was done meanwhile, in between two steps; raises as :meth:`step` does."""
+        raise_if_stopped()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=text, visible=True)
             self._bar.refresh()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from advkit.files.errors import InputError
+from advkit.files.signals import raise_if_stopped
 from advkit.parallel.task import TaskResult
 from advkit.parallel.worker import Message
 
@@ -79,6 +80,7 @@ class Pool(Generic[W]):
         left = len(items)
         try:
             while left:
+                raise_if_stopped()
                 self._hire(len(waiting))
                 self._hand_out(waiting, items)
                 settled = [self._settle(worker, reply, waiting) for worker, reply in self._replies()]

@@ -86,6 +86,47 @@ def test_a_matrix_that_is_stopped_says_so(
     assert list((tmp_path / "work").iterdir()) == []
 
 
+SWALLOWING = """
+import os, signal
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def forward(self, images):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except BaseException:
+            pass
+        return super().forward(images)
+
+
+def net(num_classes=10):
+    return Net(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "net.py:net"),
+        ("attack", "net.py:net", "--eps", "0.1", "-o", "a.safetensors"),
+        ("transfer-matrix", "a=net.py:net", "b=net.py:net", "--eps", "0.1"),
+        ("domain-distance", "digits#train", "--features", "net.py:net", "--size", "8"),
+        ("train", "--init", "net.py:net", "--epochs", "3", "-o", "b.safetensors"),
+    ],
+)
+def test_a_signal_whose_exception_a_model_swallowed_still_ends_the_run(
+    words: tuple[str, ...], tmp_path: Path, inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(SWALLOWING)
+    data = ("digits#test",) if words[0] == "domain-distance" else ("--data", "digits")
+    found = inside(*words, *data)
+    assert (found.returncode, found.stdout) == (130, ""), found.stderr
+    assert found.stderr.startswith("advkit: interrupted")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["net.py"]
+
+
 def test_a_signal_is_not_taken_for_a_failing_model(tmp_path: Path, inside: Run) -> None:
     """It may arrive anywhere, also where any exception is an answer about a file."""
     code = "import os, signal\ndef net():\n    os.kill(os.getpid(), signal.SIGTERM)\n    raise ValueError('not this')\n"

@@ -1,11 +1,16 @@
-"""Time limits by a clock that the test turns."""
+"""Time limits by a clock that the test turns, and signals that get lost."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Sequence
 
 import pytest
 
+from advkit.files.errors import Interrupted
+from advkit.files.signals import raise_on_stop_signals
 from advkit.parallel.pool import Pool
 from advkit.parallel.worker import Message
 
@@ -72,3 +77,41 @@ def test_a_stop_of_the_whole_run_is_no_time_that_a_worker_had(
     for outcome in pool.map(["x"]):
         assert outcome.value == value
         assert outcome.error == (None if value else "timed out after 8 s")
+
+
+class Swallowing(Backend):
+    """A signal comes while the first worker starts, and its exception gets lost there."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(Clock(), 0.0, 0.0)
+        self.numbers = [number]
+
+    def start(self) -> Silent:
+        with contextlib.suppress(BaseException):
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+        self.numbers = []
+        return Silent()
+
+    def wait(self, workers: Sequence[Silent], seconds: float | None) -> list[tuple[Silent, Message]]:
+        (worker,) = workers
+        reply = Message("done", value="done" if worker.ready else None)
+        worker.ready = True
+        return [(worker, reply)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_was_swallowed_stops_the_next_round(number: signal.Signals) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    raise_on_stop_signals()
+    try:
+        pool = Pool(Swallowing(number), None, 0)
+        with pytest.raises(Interrupted) as caught:
+            list(pool.map(["x"]))
+        assert caught.value.signum == number
+        raise_on_stop_signals()  # a new run
+        assert [outcome.value for outcome in pool.map(["x"])] == ["done"]
+    finally:
+        raise_on_stop_signals()
+        for one, handler in before.items():
+            signal.signal(one, handler)
