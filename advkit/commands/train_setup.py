@@ -17,6 +17,7 @@ from advkit.commands.train_config import FitOptions, TrainingConfig
 from advkit.commands.train_start import open_network, try_out, weights_ref
 from advkit.data import reference as data_reference
 from advkit.data.images import ImageSet
+from advkit.data.scaled_images import at_size
 from advkit.files.errors import InputError
 from advkit.files.tensors import fingerprint
 from advkit.models.detectors.resize import normalises_by_size
@@ -111,6 +112,7 @@ def _open_images(config: TrainingConfig) -> ImageSet | None:
     if not config.data:
         return None
     native = native_size(start) if (start := weights_ref(config)) else None
+    made = native_size(config.arch) if config.arch else native
     images = data_reference.load(
         config.data,
         role="train",
@@ -119,4 +121,6 @@ def _open_images(config: TrainingConfig) -> ImageSet | None:
         download=config.download,
         fix_boxes=config.fix_boxes,
     )
+    if config.size and images.resize is None and (made is None or not made.scales):
+        images = at_size(images, config.size, config.size)
     return limited(task_named(images.task), images, config.limit, config.seed)

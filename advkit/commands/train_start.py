@@ -106,8 +106,9 @@ def load_start(
     elif native is not None and native.fixed and (native.height, native.width) != size[1:]:
         channels, height, width = size
         own, found = f"{native.channels or channels}x{native.height}x{native.width}", f"{channels}x{height}x{width}"
-        hint = f"give --size {native.height}" if images.resize is not None else "arrays are never resized, use others"
-        raise InputError(f"{ref}: its weights are for images of {own}, {images.ref} has {found}; {hint}")
+        raise InputError(
+            f"{ref}: its weights are for images of {own}, {images.ref} has {found}; give --size {native.height}"
+        )
     settings: dict[str, Any] = {"input_size": size, "mean": mean, "std": std, "device": device, "seed": seed}
     if not anew or ".py:" in ref or is_fresh(ref):  # a factory makes its own head
         return model_reference.load(ref, num_classes=images.num_classes, labels=images.class_names, **settings)
@@ -130,21 +131,18 @@ def try_out(network: Network, images: ImageSet, train: Tensor) -> None:
     except Exception as error:
         size, why = "x".join(map(str, images.size[1:])), f"{type(error).__name__}: {str(error)[:160]}"
         raise InputError(
-            f"{network.spec.ref}: can't be trained on images of {size} ({why}); {_other_size(network, images)}"
+            f"{network.spec.ref}: can't be trained on images of {size} ({why}); {_other_size(network)}"
         ) from error
     if problem:
         raise InputError(f"{network.spec.ref}: gives {problem}")
 
 
-def _other_size(network: Network, images: ImageSet) -> str:
+def _other_size(network: Network) -> str:
     """What to do where ``network`` can't take the images' size."""
     architecture = network.spec.architecture
     known = architecture.partition("/")[0] in ("timm", "torchvision")
     side = build.defaults(architecture).input_size[1] if known else None
-    wanted = f"--size {side}" if side is not None else "--size PIXELS"
-    if images.resize is not None:
-        return f"give {wanted}"
-    return f"{wanted} would resize pictures in folders, but arrays stay as they are: choose another --arch"
+    return f"give --size {side}" if side is not None else "give --size PIXELS, or choose another --arch"
 
 
 def _start_from(network: Network, other: Network, ref: str) -> None:

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: an exception wherever the program is, or a question that a loop asks between two steps.
 
-An exception can get lost: NumPy 2.4's ``Generator.choice(..., p=...)`` swallowed 299 of 400 that a handler raised within
-it. So the signal is remembered, and loops ask :func:`raise_if_stopped`.
+An exception can get lost: NumPy 2.4's ``Generator.choice(..., p=...)`` swallowed 299 of 400 that a handler raised
+within it. So the signal is remembered, and loops ask :func:`raise_if_stopped`.
 """
 
 from __future__ import annotations

@@ -66,10 +66,9 @@ def refused(inside: Run, *arguments: str | Path, out: Path) -> str:
 @pytest.mark.parametrize(
     ("arch", "data", "told"),
     [
-        ("timm/test_vit", "wide.npz", "choose another --arch"),
+        ("timm/test_vit", "wide.npz", "give --size 160"),
         ("timm/test_vit", "pictures", "give --size 160"),
-        ("torchvision/inception_v3", "square.npz", "--size 299 would resize pictures in folders, but arrays stay"),
-        ("torchvision/vit_b_16", "square.npz", "--size 224"),
+        ("torchvision/inception_v3", "square.npz", "give --size 299"),
     ],
 )
 def test_a_size_that_a_fresh_network_cannot_take(
@@ -87,16 +86,34 @@ def test_a_size_that_a_fresh_network_cannot_take(
     assert read == [2]  # images: no loop over the data began
 
 
-@pytest.mark.parametrize(
-    ("data", "told"), [("square.npz", "arrays are never resized"), ("pictures", "give --size 160")]
-)
-def test_a_size_that_weights_to_start_from_cannot_take(
-    folder: Path, inside: Run, tmp_path: Path, data: str, told: str
-) -> None:
-    weights = f"timm/test_vit@{folder}/v160.pth"
-    said = refused(inside, "--arch", weights, "--data", folder / data, out=tmp_path / "t.safetensors")
-    assert "its weights are for images of 3x160x160" in said
-    assert told in said
+@pytest.mark.parametrize("data", ["wide.npz", "pictures"])
+def test_a_size_that_weights_to_start_from_cannot_take(folder: Path, inside: Run, tmp_path: Path, data: str) -> None:
+    weights = f"timm/test_vit@{folder}/v32.pth"
+    out = tmp_path / "t.safetensors"
+    said = refused(inside, "--arch", weights, "--data", folder / data, out=out)
+    assert "its weights are for images of 3x32x32" in said
+    assert "give --size 32" in said
+    common = ("--data", folder / data, "--epochs", "0", "-o", out, "--json", "-q")
+    done = inside("train", "--arch", weights, *common, "--size", "32")
+    assert done.returncode == 0, done.stderr
+    resized = [flag for flag in json.loads(done.stdout)["flags"] if "images of 24x40 are resized to 32x32" in flag]
+    assert len(resized) == (data == "wide.npz")
+
+
+def test_arrays_are_trained_on_at_the_size_that_is_asked_for(folder: Path, inside: Run, tmp_path: Path) -> None:
+    common = ("train", "--arch", "advkit/cnn", "--epochs", "1", "--batch-size", "4", "--augment", "none", "-q")
+    arrays = dict(np.load(folder / "wide.npz"))
+    pixels = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2).float() / 255
+    scaled = torch.nn.functional.interpolate(pixels, (16, 16), mode="bilinear", antialias=True)
+    np.savez(tmp_path / "scaled.npz", images=scaled.permute(0, 2, 3, 1).numpy(), labels=arrays["labels"])
+    nets = []
+    for name, data in (("a", (folder / "wide.npz", "--size", "16")), ("b", (tmp_path / "scaled.npz",))):
+        done = inside(*common, "--data", *data, "-o", tmp_path / f"{name}.safetensors")
+        assert done.returncode == 0, done.stderr
+        nets.append(reference.load(str(tmp_path / f"{name}.safetensors")))
+    assert nets[0].spec.input_size == (3, 16, 16)
+    for one, other in zip(nets[0].net.parameters(), nets[1].net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_trying_out_changes_no_byte(folder: Path, inside: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
