@@ -32,7 +32,6 @@ def autoattack(
     towards ``targets`` classes, and square with ``queries``. In L1 apgd-ce has 5 restarts and apgd-t 5 classes at most
     (Croce and Hein 2021). With fewer than 4 classes apgd-t has no loss and is left out.
     """
-    params = replace(params, goal="robustness")
     several = objective.outputs(batch.images[:1]).shape[1] >= _LEAST_CLASSES
     restarts, likeliest = (_L1_RESTARTS, min(targets, _L1_TARGETS)) if params.norm == "l1" else (1, targets)
     stages: list[tuple[Attack, int, dict[str, int]]] = [

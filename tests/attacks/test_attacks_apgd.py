@@ -162,17 +162,23 @@ def test_it_fools_as_many_as_the_peer(method: str, norm: Norm, trained: Network,
     torchattacks = pytest.importorskip("torchattacks", reason="a peer: pip install --no-deps torchattacks")
     images, labels = test_digits[0][:100], test_digits[1][:100]
     steps, norms = 20, {"linf": "Linf", "l2": "L2"}
+    settings: dict[str, Any] = {"eps": EPS[norm], "norm": norm, "goal": "robustness"}
+
+    def left(found: Tensor) -> int:
+        return int((trained(found).argmax(1) == labels).sum())
+
+    mine = theirs = 0
+    for seed in range(3):  # random starts are others, of which hang one or two images more or less
+        common = {"norm": norms[norm], "eps": EPS[norm], "steps": steps, "seed": seed}
+        if method == "apgd-t":
+            peer = torchattacks.APGDT(trained, n_classes=10, **common)
+        else:
+            peer = torchattacks.APGD(trained, loss=method.rpartition("-")[2], **common)
+        theirs += left(quietly(lambda peer=peer: peer(images, labels)))
+        mine += left(run(trained, images, labels, f"{method}:steps={steps}", seed=seed, **settings))
+    assert mine <= theirs + 10
     if method == "apgd-t":
-        peer = torchattacks.APGDT(trained, norm=norms[norm], eps=EPS[norm], steps=steps, n_classes=10)
-    else:
-        peer = torchattacks.APGD(trained, norm=norms[norm], eps=EPS[norm], steps=steps, loss=method.rpartition("-")[2])
-    theirs = trained(quietly(lambda: peer(images, labels))).argmax(1) == labels
-    settings = {"eps": EPS[norm], "norm": norm, "goal": "robustness"}
-    mine = trained(run(trained, images, labels, f"{method}:steps={steps}", **settings)).argmax(1) == labels
-    assert int(mine.sum()) <= int(theirs.sum()) + 3  # whose random starts are others
-    last = trained(run(trained, images, labels, "pgd", steps=steps, **settings)).argmax(1) == labels
-    if method == "apgd-t":
-        assert int(mine.sum()) <= int(last.sum())
+        assert mine <= 3 * left(run(trained, images, labels, "pgd", steps=steps, **settings))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from scipy.optimize import linprog
 from test_attacks_peers import quietly
 from torch import Tensor, nn
 
+from advkit.attacks import autoattack
 from advkit.attacks.hyperplane import to_hyperplane
 from advkit.attacks.methods import parse_method
+from advkit.attacks.objective import Batch, Objective
 from advkit.attacks.params import AttackParams
 from advkit.attacks.run import AttackBatch, attack
 from advkit.files.errors import InputError
@@ -222,6 +226,21 @@ def test_autoattack_is_the_union_of_its_parts(trained: Network, test_digits: Dig
     assert sum(whole.stages.values()) == int(((trained(whole.images).argmax(1) != labels) & right).sum())
     again = run(trained, images, labels, "autoattack:steps=8:targets=3:queries=60", eps=0.03, goal="transfer")
     assert torch.equal(again.images, whole.images), "whatever the goal, a worst case is looked for"
+
+
+@pytest.mark.parametrize("goal", ["robustness", "transfer"])
+def test_every_part_of_autoattack_looks_for_the_worst_case(goal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps the better of two points goes by the goal of the objective, the parts by that of their settings."""
+    seen = []
+
+    def part(objective: Objective, batch: Batch, params: AttackParams, **settings: int) -> Tensor:
+        seen.append((objective.params.goal, params.goal))
+        return batch.images
+
+    for name in ("APGD_CE", "FAB_T", "SQUARE"):
+        monkeypatch.setattr(autoattack, name, replace(getattr(autoattack, name), function=part))
+    run(Brightness(), torch.full((2, 1, 2, 2), 0.3), torch.zeros(2, dtype=torch.int64), "autoattack", goal=goal)
+    assert seen == [("robustness", "robustness")] * 3
 
 
 def test_with_two_classes_apgd_t_is_left_out() -> None:

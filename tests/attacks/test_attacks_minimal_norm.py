@@ -81,6 +81,13 @@ def test_confidence_buys_a_margin_with_distance(trained: Network, test_digits: t
 
 @pytest.mark.parametrize("method", ["ddn:steps=12", "cw:steps=20:searches=3:rate=0.1"])
 def test_batch_mates_change_nothing(method: str, trained: Network, test_digits: tuple[Tensor, Tensor]) -> None:
+    """But for the rare image where rounding turns a ReLU on or off, whose gradient then is another one."""
     images, labels = test_digits[0][:12], test_digits[1][:12]
-    whole, alone = run(trained, images, labels, method), run(trained, images[:3], labels[:3], method)
-    assert float((whole[:3] - alone).abs().max()) <= 1e-3
+    whole = run(trained, images, labels, method)
+    apart = []
+    for part in (slice(0, 3), slice(3, 4), slice(4, 12)):
+        params = AttackParams(parse_method(method), eps=INF, norm="l2")
+        apart.append(attack([trained], images[part], labels[part], torch.arange(12)[part], params).images)
+    differ = (whole - torch.cat(apart)).flatten(1).abs().amax(1)
+    assert int((differ > 1e-4).sum()) <= 2
+    assert float(differ.max()) <= 0.1
