@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from advkit.files.errors import InputError
+
 
 class ReaderLeftError(Exception):
     """Whoever read the results went before their end: no error, but what the shell calls 141."""
@@ -34,7 +36,12 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def for_readers(*out: TextIO) -> Iterator[None]:
-    """While results are written to ``out``: a reader that leaves ends the block with :class:`ReaderLeftError`."""
+    """While results are written to ``out``.
+
+    Raises:
+        ReaderLeftError: the reader left.
+        InputError: there is no room for them.
+    """
     try:
         yield
     except BrokenPipeError as error:
@@ -43,6 +50,8 @@ def for_readers(*out: TextIO) -> Iterator[None]:
                 with contextlib.suppress(OSError, ValueError):
                     os.dup2(sink.fileno(), stream.fileno())
         raise ReaderLeftError from error
+    except OSError as error:
+        raise InputError(f"cannot write the results: {error.strerror or error}") from error
 
 
 def nowhere() -> TextIO:

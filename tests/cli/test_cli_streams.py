@@ -151,7 +151,7 @@ def test_full_outputs(fresh: bool, r: Path) -> None:
         with open("/dev/full", "w") as device:
             return advkit("evaluate", r, "--data", "digits", "--limit", "20", *more, fresh=fresh, **{full: device})
 
-    assert "No space" in one_line(run("stdout"))
+    assert "cannot write the results: No space left" in one_line(run("stdout"))
     assert run("stderr", "--fail-above", "0").returncode == 1
     if not fresh:
         assert run("stderr", "--data", "nowhere").returncode == 2
