@@ -111,8 +111,10 @@ def require_writable(path: Path, *, special: bool = False) -> None:
         raise InputError(f"{path}: no directory {path.parent}; make it first")
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        probe.touch(exist_ok=False)
-        probe.unlink(missing_ok=True)  # a sweep may have been faster
+        try:
+            probe.touch(exist_ok=False)
+        finally:  # a signal may come in between
+            probe.unlink(missing_ok=True)  # a sweep may have been faster
     except OSError as error:
         why = f"directory {path.parent} can't be written ({error.strerror or error})"
         raise InputError(f"{path}: {why}; choose another place") from error

@@ -135,8 +135,8 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
                 old.rename(path)
             shutil.rmtree(orphan)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         with _locked(temporary, fcntl.LOCK_SH):
             yield temporary
     finally:

@@ -28,7 +28,7 @@ def with_lists(folder: Path, **lists: range) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "eps", "processes"),
-    [("torchvision/ssd300_vgg16", "2", 1), ("torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", "", 2)],
+    [("torchvision/ssd300_vgg16", "", 1), ("torchvision/fasterrcnn_mobilenet_v3_large_320_fpn", "2", 2)],
 )
 def test_the_recipe_stopped_and_taken_up_reaches_its_table(arch: str, eps: str, processes: int, tmp_path: Path) -> None:
     names = [f"eps{one}-seed0{kind}" for one in ["0", *eps] for kind in ("", "-aligned")]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from advkit.files.atomic import write_text
+from advkit.files.atomic import require_writable, write_text
+from advkit.files.errors import Interrupted
 
 
 def test_the_new_bytes_are_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +33,18 @@ def test_the_new_bytes_are_synced_before_the_rename(tmp_path: Path, monkeypatch:
     inode = path.stat().st_ino
     assert calls == [("fsync", inode, b"new"), ("replace", inode, b"new")]
     assert path.read_text() == "new"
+
+
+def test_a_signal_during_the_probe_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch, seen = Path.touch, []
+
+    def interrupted(path: Path, exist_ok: bool = True) -> None:
+        touch(path, exist_ok=exist_ok)
+        seen.extend(tmp_path.iterdir())
+        raise Interrupted(15)
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(Interrupted):
+        require_writable(tmp_path / "x")
+    assert len(seen) == 1
+    assert list(tmp_path.iterdir()) == []
