@@ -24,7 +24,7 @@ jq -s 'map(.result | {key: .targets[0].target, value: {images: .targets[0].image
 
 for seed in ${SEEDS-0 1 2 3}; do
     SEEDS=$seed METHODS='' OBJECTIVES='' ATTACKS='' "$here/../detectors/run.sh" people "$photo" "$weights" "$out"
-    for model in "$out"/people-from-eps0-seed"$seed".safetensors "$out"/people-from-eps?-fast-seed"$seed".safetensors; do
+    for model in "$out"/people-from-eps0-seed"$seed".safetensors "$out"/people-from-eps*-fast-seed"$seed".safetensors; do
         name=$(basename "$model" .safetensors)
         [ -f "$out/$name-art.npz" ] || $python "$here/styles.py" "$model" "$out/$name-art.npz" "$art#train" "$art#test"
     done
@@ -32,7 +32,7 @@ done
 set --
 for plain in "$out"/people-from-eps0-seed*-art.npz; do
     seed=${plain##*-seed}
-    for found in "$out"/people-from-eps?-fast-seed"$seed"; do
+    for found in "$out"/people-from-eps*-fast-seed"$seed"; do
         eps=${found##*people-from-eps}
         set -- "$@" "${eps%%-*}=$plain,$found"
     done
