@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ def main(distances: str, out: str, beginning: str, calibration: str = "", traini
     axes.axhline(0, color="0.6", linewidth=0.8)
     begun = len(Path(beginning + "x").name) - 1
     trainings = sorted(
-        {Path(path).stem.rpartition("-seed")[0][begun:] for path in glob.glob(f"{beginning}*-seed*.json")}
+        {Path(path).stem.rpartition("-seed")[0][begun:] for path in glob.glob(f"{beginning}*-seed*.json")},
+        key=lambda training: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", training)],
     )
     number = 0  # of trainings drawn
     for training in trainings:
