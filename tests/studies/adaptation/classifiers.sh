@@ -8,7 +8,8 @@
 # pacs: photographs at 64 pixels to art, cartoon and sketch; a folder of domains of classes of pictures.
 # digits: 3,000 digits of MNIST (a folder of its files) to USPS and MNIST-M (folders with a test.npz).
 # Weights as for ../detectors/run.sh. Every step is skipped when its result is there and resumed when it was interrupted.
-# SEEDS and EPS (in 255ths) narrow it.
+# SEEDS and EPS (in 255ths) narrow it. ALIGN=EPS also aligns the plain classifier and that of EPS with the unlabelled
+# pictures of the last target by dann, which is then measured on the same pictures.
 set -eu
 here=$(dirname "$0") domain=${1:-}
 advkit=${ADVKIT:-advkit} python=${PYTHON:-python3}
@@ -42,6 +43,13 @@ pretrain() { # NAME OPTIONS...
         --precision float32 --on-overfit ignore --check-eps "$check" --check-steps 5 --check-images 100 \
         -o "$out/$name.safetensors" --report "$out/$name.json" $resume "$@"
 }
+gain() { # OUT OTHER DATA...
+    [ -f "$out/gains/$domain-$1.json" ] && return
+    name=$1 other=$2
+    shift 2
+    $python "$here/paired_gain.py" "$out/$domain-from-eps0-seed$seed.safetensors" "$out/$domain-$other.safetensors" \
+        "$out/gains/$domain-$name.json" "$@"
+}
 for seed in ${SEEDS-0 1 2 3}; do
     start="$out/$domain-eps0-seed$seed.safetensors"
     pretrain "eps0-seed$seed" --arch "timm/tf_efficientnet_lite0@$weights" $mean --lr 0.001 --epochs "$epochs" \
@@ -50,9 +58,17 @@ for seed in ${SEEDS-0 1 2 3}; do
     for eps in $eps_all; do
         pretrain "from-eps$eps-fast-seed$seed" --init "$start" --lr 0.0005 --epochs "$more" --eps "$eps/255" \
             --method fast --adversarial-ratio 0.5 --seed "$seed"
-        [ -f "$out/gains/$domain-eps$eps-seed$seed.json" ] ||
-            $python "$here/paired_gain.py" "$out/$domain-from-eps0-seed$seed.safetensors" \
-                "$out/$domain-from-eps$eps-fast-seed$seed.safetensors" "$out/gains/$domain-eps$eps-seed$seed.json" $targets
+        gain "eps$eps-seed$seed" "from-eps$eps-fast-seed$seed" $targets
+    done
+    for name in ${ALIGN:+from-eps0 "from-eps$ALIGN-fast"}; do
+        aligned=$name-dann-seed$seed
+        resume=
+        [ -f "$out/$domain-$aligned.resume.safetensors" ] && resume=--resume
+        [ -f "$out/$domain-$aligned.json" ] || $advkit adapt "$out/$domain-$name-seed$seed.safetensors" \
+            --source "$source" --target "${targets##* }" --method dann --optimizer adamw --lr 0.0002 --batch-size 32 \
+            --epochs 4 --precision float32 --seed "$seed" -o "$out/$domain-$aligned.safetensors" \
+            --report "$out/$domain-$aligned.json" $resume
+        gain "$aligned" "$aligned" "${targets##* }"
     done
 done
 $python "$here/gain_figure.py" "$out/$domain-distances.json" "$out/$domain-gains.png" "$out/gains/$domain-"
