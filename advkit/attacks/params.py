@@ -23,7 +23,8 @@ class AttackParams:
         targeted: move towards the given classes instead of away from them.
         random_start: None leaves it to the method: only pgd starts at random.
         restarts: independent runs; the strongest result of each image is kept.
-        goal: ``robustness`` stops working on an image once it is fooled; ``transfer`` never does.
+        goal: ``robustness`` stops working on an image once it is fooled; ``transfer`` never does, unless the method
+            looks for the worst case whatever is asked for.
         seed: of all randomness.
         precision: ``bfloat16`` runs the network under autocast; judging is always float32.
         quantize: results lie on the 256 levels of 8-bit files, and fool only if they do so there.
@@ -42,6 +43,10 @@ class AttackParams:
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     quantize: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method.attack.worst_case:
+            object.__setattr__(self, "goal", "robustness")
 
     @property
     def step_count(self) -> int:

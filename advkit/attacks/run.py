@@ -87,8 +87,6 @@ def attack(
         raise InputError(f"--target: {params.method.attack.name} chooses its targets itself; use apgd-ce or pgd")
     if params.method.hooked("mix") and partners is None:
         raise ValueError(f"{params.method.name}: nothing to mix in; see advkit.attacks.dataset.pool_for")
-    if params.method.attack.worst_case:
-        params = replace(params, goal="robustness")
     objective = Objective(networks, params, len(images), images.device, at_once)
     if several := objective.task.strongest_of.get(objective.loss):
         made = [

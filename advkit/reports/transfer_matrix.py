@@ -308,7 +308,7 @@ def stronger_transfers(pairs: Sequence[Pair], surrogates: Sequence[str]) -> list
 def _attack_flags(success: SurrogateSuccess) -> list[str]:
     told = []
     if success.goal == "robustness":
-        told.append("made with --goal robustness, which stops on fooled images; transfer is understated")
+        told.append("made for robustness, which stops on fooled images; transfer is understated")
     if success.zero_gradients:
         told.append(f"zero gradients on {success.zero_gradients} images")
     if success.dead_gradients:

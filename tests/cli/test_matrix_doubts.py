@@ -302,3 +302,16 @@ def test_precision_is_measured_for_all_attacks_of_the_matrix(
     assert inside("transfer-matrix", f"R={r}", f"V={r2}", *options).returncode == 0
     assert inside("transfer-matrix", f"R={r}", f"V={r2}", *options, "--surrogate", "R").returncode == 0
     assert counted == [60 * 2 * 3, 60 * 3]
+
+
+def test_a_method_that_looks_for_the_worst_case_says_so(inside: Run, two: Path) -> None:
+    few = ("--data", two / "two.npz", "--limit", "20", "--eps", handmade.EPS, "--json", "-q")
+    methods = ("--method", "pgd", "--method", "apgd-ce:steps=3", "--method", "autoattack:steps=2:targets=1:queries=5")
+    done = inside("transfer-matrix", two / "r.safetensors", two / "v.safetensors", *few, *methods)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    goals = {row["method"]: row["goal"] for row in report["result"]["surrogate_success"]}
+    assert goals == {"pgd": "transfer", "apgd-ce:steps=3": "transfer", methods[-1]: "robustness"}
+    told = [flag for flag in report["flags"] if "understated" in flag]
+    assert len(told) == 2
+    assert all("autoattack" in flag for flag in told)
