@@ -38,6 +38,8 @@ def main(distances: str, out: str, beginning: str, calibration: str = "", traini
         {Path(path).stem.rpartition("-seed")[0][begun:] for path in glob.glob(f"{beginning}*-seed*.json")},
         key=lambda training: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", training)],
     )
+    nearest = min(np.diff(np.sort(np.log(list(ratio.values())))), default=1.0)
+    aside = min(0.05, 0.7 * nearest / len(trainings))  # so that no training is drawn where another domain is
     number = 0  # of trainings drawn
     for training in trainings:
         gains = by_domain(beginning, training)
@@ -47,7 +49,7 @@ def main(distances: str, out: str, beginning: str, calibration: str = "", traini
         if len(shown) < 2:
             continue
         table = np.array([gains[domain] for domain in shown])
-        x = np.array([ratio[domain] for domain in shown]) * 1.05**number
+        x = np.array([ratio[domain] for domain in shown]) * np.exp(aside * number)
         if len(shown) > 2:
             print(f"{training:24} Spearman     {correlation(x, table)}")
         colour = f"C{number}"
@@ -60,6 +62,8 @@ def main(distances: str, out: str, beginning: str, calibration: str = "", traini
     for domain, value in ratio.items():
         axes.annotate(domain, (value, axes.get_ylim()[1]), ha="center", va="bottom", fontsize=8)
     axes.set_xscale("log")
+    axes.set_xticks(list(ratio.values()), [f"{value:.3g}" for value in ratio.values()])
+    axes.minorticks_off()
     axes.set_xlabel("Fréchet distance to the source, over the floor")
     axes.set_ylabel("gain, points")
     axes.legend(fontsize=8)
