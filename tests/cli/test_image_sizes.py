@@ -125,3 +125,12 @@ def test_trying_out_changes_no_byte(folder: Path, inside: Run, tmp_path: Path, m
     monkeypatch.setattr(train_setup, "try_out", lambda *_: None)
     assert inside(*common, tmp_path / "b.safetensors").returncode == 0
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_detector_scales_inside_what_it_is_trained_on(inside: Run, tmp_path: Path) -> None:
+    """Boxes are of the images as they are."""
+    common = ("--data", "scenes/photo", "--limit", "8", "--epochs", "0", "--size", "96", "--json", "-q")
+    done = inside("train", "--arch", "advkit/tiny-ssd", *common, "-o", tmp_path / "d.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert not [flag for flag in json.loads(done.stdout)["flags"] if "resized" in flag]
+    assert reference.load(str(tmp_path / "d.safetensors")).spec.input_size == (3, 96, 96)
